@@ -474,7 +474,8 @@ async def prove_record(project: Project, service: Provider, name: str, recorded:
     """Return the event that gives a record the facts that its live model shows; ``None`` if the model is gone.
 
     Raises:
-        ReconcileError: when the live model does not prove the record; names the line of the lockfile.
+        ReconcileError: when no endpoint has the model, or the live model does not prove the record; then it names the
+            line of the lockfile.
     """
     from reconciler.domain.model import Handle
     from reconciler.domain.plan import Observation
@@ -491,6 +492,10 @@ async def prove_record(project: Project, service: Provider, name: str, recorded:
         place = f"{locate(project, path)}: {show_path(path)}"
         raise ReconcileError(
             f"{place}: {found.mismatch.message}", "restore the record from the history of the lockfile"
+        )
+    if not found.deployed:
+        raise ReconcileError(
+            f"{recorded.key} is not deployed: no endpoint has its model", "run reconcile apply, which deploys it again"
         )
     return correction_of(name, recorded, found.live, project.manifest(name)) if found.live else None
 

@@ -167,7 +167,7 @@ class Publisher:
         published = _NO_MODELS
         if current is not None:
             published = read_pointer(current, self._target, self.shown)
-            require_unchanged(published, lock, self.shown)
+            require_unchanged(published, lock, self.shown, self._capabilities.endpoint_pattern)
         text = self.text(lock, published, only)
         if current is None or only is None:
             return text

@@ -55,8 +55,11 @@ class DriftClass(TableEnum):
     DEGRADED = (
         "Degraded",
         "drift",
-        ("The serving generation failed its checks when they last ran, even if `onFailedChecks: serve` allows it."),
-        "`reconcile rollback NAME --reason TEXT`, or fix data or checks",
+        (
+            "No endpoint has the model of the serving generation, or it failed its checks when they last ran, even if "
+            "`onFailedChecks: serve` allows it."
+        ),
+        "`reconcile apply` to deploy it again; `reconcile rollback NAME --reason TEXT`, or fix data or checks",
     )
     OUTDATED = (
         "Outdated",

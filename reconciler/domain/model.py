@@ -364,6 +364,7 @@ class RemoteModel(Struct, frozen=True):
     change. ``completed_steps``, ``total_steps`` and ``failure`` are ``None`` if the service does not return them.
     ``phase`` is the service's own name of its state if that is more specific than ``state`` (``QUEUED``), including
     unknown ones. ``provider_data`` is what the provider records for itself: a value of its ``ProviderSpec.record``.
+    ``deployed`` is false if the model answers only at an endpoint, and none has it.
     """
 
     remote: str
@@ -385,6 +386,7 @@ class RemoteModel(Struct, frozen=True):
     failure: Failure | None = None
     phase: str = ""
     resources: Resources = Resources()
+    deployed: bool = True
     provider_data: Struct | None = None
 
 
@@ -429,12 +431,14 @@ class Update(Struct, frozen=True):
 
     ``description`` is the human part; it is set whenever it or the mark must be written, because a service that keeps
     the mark inside the description can only write both together. Without a ``mark`` the live mark is removed.
+    ``deploy`` deploys the model to an endpoint if none has it.
     """
 
     mark: Mark | None
     display_name: str | None = None
     description: str | None = None
     sampling: Sampling = Sampling()
+    deploy: bool = False
 
 
 class Handle(Struct, frozen=True):

@@ -38,7 +38,7 @@ class Kind(TableEnum):
     meaning: str
 
     CREATE = "create", "start a training"
-    UPDATE = "update", "patch declared fields that differ"
+    UPDATE = "update", "patch declared fields that differ, or deploy a model again"
     WAIT = "wait", "wait for a training in progress"
     ADOPT = "adopt", "record an existing managed generation"
     CHECK = "check", "run the checks of the manifest on a ready generation, and record the results"
@@ -65,6 +65,7 @@ class Reason(TableEnum):
     RETRY_REQUESTED = "RetryRequested", "`--retry` was passed after the training failed or was canceled", (Kind.CREATE,)
     REPLACE_REQUESTED = "ReplaceRequested", "`--replace` was passed for a ready generation", (Kind.CREATE,)
     DRIFTED = "Drifted", "mutable fields or the ownership mark differ from the manifest", (Kind.UPDATE,)
+    UNDEPLOYED = "Undeployed", "no endpoint has the model; it is deployed again", (Kind.UPDATE,)
     ACCESS_CHANGED = (
         "AccessChanged",
         "the permissions differ from `spec.access`, or are not known yet",
@@ -421,7 +422,8 @@ class Observation(Struct, frozen=True):
     """The live state: every listed model by remote name, and the remote names that are confirmed to be gone.
 
     ``untunable`` has, by base model, the reason why it cannot be tuned; only base models that a plan needs are looked
-    up. ``permissions`` are those of the models that :func:`~reconciler.planning.generations.shared_remotes` returns, by
+    up. ``deleted`` are the listed trainings whose model was deleted: they only show that their attempt was made.
+    ``permissions`` are those of the models that :func:`~reconciler.planning.generations.shared_remotes` returns, by
     remote name; ``unreadable`` has the reason where they cannot be read. ``time`` is that of the service, if it reports
     one.
     """
@@ -432,6 +434,7 @@ class Observation(Struct, frozen=True):
     permissions: Mapping[str, tuple[Permission, ...]] = {}
     unreadable: Mapping[str, str] = {}
     time: datetime | None = None
+    deleted: Mapping[str, RemoteModel] = {}
 
 
 class World(Struct, frozen=True):

@@ -129,7 +129,10 @@ class Provider(Protocol):
         ...
 
     async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:
-        """Return every listed model; ``progress`` includes loss curves, which cost more to transfer."""
+        """Return every listed model; ``progress`` includes loss curves, which cost more to transfer.
+
+        Where the record of a training is permanent, one whose model the service does not list is ``DELETED``.
+        """
         ...
 
     async def observe(self, handle: Handle) -> RemoteModel | None:

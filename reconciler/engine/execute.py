@@ -13,7 +13,7 @@ from reconciler.domain.access import Permission, apply_access_changes
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.identity import key_of
 from reconciler.domain.lock import Lock, LockedGeneration, format_time
-from reconciler.domain.model import CreateRequest, Handle, Manifest, Mark, RemoteModel, State, Target
+from reconciler.domain.model import CreateRequest, Handle, Manifest, Mark, RemoteModel, State, Target, Update
 from reconciler.domain.plan import Action, Kind, Observation, Reason, Request, World
 from reconciler.domain.ports import Clock, Created, Examples, Exists, Provider, Sleeper
 from reconciler.engine.check import CheckedGeneration, Checker
@@ -243,6 +243,12 @@ class Executor:
 
     async def _update(self, manifest: Manifest, action: Action, live: _LiveState) -> None:
         model = live.models[action.remote]
+        if action.reason is Reason.UNDEPLOYED:
+            update = Update(self._mark(manifest, action, model), deploy=True)
+            live.models[action.remote] = deployed = await self._provider.update(action.remote, update)
+            self._recorder.emit(events.Corrected(manifest.name, action.key, deployed))
+            self._recorder.emit(events.Updated(manifest.name, action.key, ("endpoint",)))
+            return
         if action.changes:
             update = update_of(manifest, self._mark(manifest, action, model), model, action.changes)
             live.models[action.remote] = await self._provider.update(action.remote, update)

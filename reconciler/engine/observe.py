@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from reconciler.domain.access import Permission
 from reconciler.domain.errors import AccessError
 from reconciler.domain.lock import Lock, LockedGeneration
-from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, Source, State
+from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, Resources, Source, State
 from reconciler.domain.plan import Kind, Observation, Plan, World
 from reconciler.domain.ports import Clock, Objects, Provider, ServiceClock, UnmanagedModels
 from reconciler.planning.datasets import remote_paths
@@ -34,7 +34,8 @@ async def observe(
     """Return the live models.
 
     A recorded generation that the list lacks is requested by name, which proves that it is gone; no request is sent for
-    a name outside the target's project and location. A training that has just ended is requested through its operation,
+    a name outside the target's project and location. So is one whose model the list shows as deleted, and a serving one
+    that no endpoint has according to the list. A training that has just ended is requested through its operation,
     which contains the reason of a failure, and so is a generation whose deletion was interrupted. ``progress`` includes
     loss curves; ``unmanaged`` includes models that the list of a provider leaves out.
 
@@ -42,27 +43,29 @@ async def observe(
         ServiceError: the service refuses a request or cannot be reached.
         AccessError: the service denies access.
     """
-    models = {model.remote: model for model in await provider.list(progress=progress)}
-    expected = (generation for model in lock.models.values() for generation in model.generations)
+    listed = {model.remote: model for model in await provider.list(progress=progress)}
+    models = {remote: model for remote, model in listed.items() if model.state is not State.DELETED}
     requested = [
         generation
-        for generation in expected
+        for model in lock.models.values()
+        for generation in model.generations
         if generation.state in {*EXPECTED_STATES, State.DELETING}
         and re.fullmatch(provider.capabilities.remote_pattern, generation.remote)
-        and (generation.remote not in models or _is_outdated(generation, models[generation.remote]))
+        and _is_requested(generation, models.get(generation.remote), serves=model.serves(generation.key))
     ]
     answers = await run_bounded(provider.observe, map(_handle, requested), concurrency)
     gone = set()
     for generation, answer in zip(requested, answers, strict=True):
         if answer is not None:
             models[generation.remote] = _merge_outcome(answer, models.get(generation.remote))
-        elif generation.remote not in models or _is_remnant(generation, provider):
-            models.pop(generation.remote, None)
+        elif generation.remote not in models or not provider.capabilities.caller_chosen_ids:
+            models.pop(generation.remote, None)  # a permanent training may be listed longer than its model
             gone.add(generation.remote)
     if unmanaged and isinstance(provider, UnmanagedModels):
         models = {model.remote: model for model in await provider.list_unmanaged()} | models
     time = provider.service_time if isinstance(provider, ServiceClock) else None
-    return Observation(models, frozenset(gone), time=time)
+    deleted = {remote: model for remote, model in listed.items() if remote not in models}
+    return Observation(models, frozenset(gone), time=time, deleted=deleted)
 
 
 async def observe_generation(provider: Provider, generation: LockedGeneration, owner: Owner) -> RemoteModel | None:
@@ -71,15 +74,12 @@ async def observe_generation(provider: Provider, generation: LockedGeneration, o
     return find_live_model(generation, owner, Observation({generation.remote: live})) if live else None
 
 
-def _is_outdated(generation: LockedGeneration, model: RemoteModel) -> bool:
-    """Whether a list does not show how a training ended, or whether an interrupted run deleted the model."""
+def _is_requested(generation: LockedGeneration, model: RemoteModel | None, *, serves: bool) -> bool:
+    """Whether a list does not prove that a model is gone, how its training ended, or that it is not deployed."""
+    if model is None or generation.state is State.DELETING:  # an interrupted run may have deleted the model
+        return True
     ended = generation.state is State.CREATING and model.state is not State.CREATING
-    return ended or generation.state is State.DELETING
-
-
-def _is_remnant(generation: LockedGeneration, provider: Provider) -> bool:
-    """Whether a listed model without a model of its own is the job of a deleted one: jobs are permanent."""
-    return generation.state is State.DELETING and not provider.capabilities.caller_chosen_ids
+    return ended or (serves and not model.deployed)
 
 
 def _handle(generation: LockedGeneration) -> Handle:
@@ -98,6 +98,8 @@ def _merge_outcome(answer: RemoteModel, listed: RemoteModel | None) -> RemoteMod
         completed_steps=answer.completed_steps,
         total_steps=answer.total_steps,
         failure=answer.failure,
+        deployed=answer.deployed,
+        resources=listed.resources if answer.resources == Resources() else answer.resources,
     )
 
 
@@ -125,14 +127,39 @@ async def run_bounded(
 async def plan_live_state(
     provider: Provider, world: World, clock: Clock, *, progress: bool
 ) -> tuple[Observation, Plan]:
-    """Return live state and the plan; base models are checked where the plan trains. Raises as :func:`observe`."""
+    """Return live state and the plan. Raises as :func:`observe`.
+
+    Where the plan trains, base models are checked, and so are the trainings of these manifests that the list shows as
+    deleted: a list can lag.
+    """
     observation = await _observe_world(provider, world, progress=progress)
     current = plan(replace(world, observation=observation, now=clock()))
+    listed, observation = observation, await _confirm_deleted(provider, observation, world, current)
+    if observation is not listed:
+        current = plan(replace(world, observation=observation, now=clock()))
     sources = (action.source for action in current.of_kind(Kind.CREATE) if action.source)
     observation = await _add_untunable(provider, observation, sources)
     if observation.untunable:
         current = plan(replace(world, observation=observation, now=clock()))
     return observation, current
+
+
+async def _confirm_deleted(provider: Provider, observation: Observation, world: World, current: Plan) -> Observation:
+    """Return the observation with the unrecorded trainings that still have a model, if the plan would repeat one."""
+    created = {action.name for action in current.of_kind(Kind.CREATE)}
+    names = {name for manifest in world.manifests if manifest.name in created for name in manifest.names}
+    recorded = {generation.remote for model in world.lock.models.values() for generation in model.generations}
+    doubtful = [
+        job.remote
+        for job in observation.deleted.values()
+        if job.mark and job.mark.name in names and job.remote not in recorded
+    ]
+    answers = await run_bounded(provider.observe, map(Handle, doubtful), world.target.limits.concurrency)
+    found = {answer.remote: answer for answer in answers if answer}
+    if not found:
+        return observation
+    deleted = {remote: job for remote, job in observation.deleted.items() if remote not in found}
+    return replace(observation, models={**observation.models, **found}, deleted=deleted)
 
 
 async def observe_all(provider: Provider, world: World, *, progress: bool, unmanaged: bool) -> Observation:

@@ -91,12 +91,16 @@ def _requested(context: ReconcileContext, actions: tuple[Action, ...]) -> Iterat
     The next run would promote that other one again, so this is what ``promote`` refuses as well.
     """
     generation = context.requested
-    if generation is None or any(action.key == generation.key and action.kind in _GATES for action in actions):
+    if generation is None or any(action.key == generation.key and _is_gate(action) for action in actions):
         return
     matching = context.serving is not None and satisfies(context.serving, context.manifest)
     promoting = any(action.kind in {Kind.CHECK, Kind.PROMOTE} for action in actions)
     if context.serves(generation) or not (matching or promoting):
         yield from promotion_actions(context, generation)
+
+
+def _is_gate(action: Action) -> bool:
+    return action.kind in _GATES or action.reason is Reason.UNDEPLOYED
 
 
 def _cancellations(context: ReconcileContext) -> Iterator[Action]:
@@ -134,10 +138,14 @@ def _latest(satisfying: tuple[ResolvedGeneration, ...]) -> int:
 
 
 def _is_spent(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> bool:
-    """Whether the latest attempt was deleted and its mark remains on the job that made it."""
+    """Whether the model of the latest attempt is gone and its mark remains on the job that made it."""
     latest = _latest(satisfying)
-    deleted = any(generation.state is State.DELETED and generation.mark.attempt == latest for generation in satisfying)
-    return deleted and not context.capabilities.caller_chosen_ids
+    gone = any(
+        (generation.state is State.DELETED or generation.remote in context.deleted)
+        and generation.mark.attempt == latest
+        for generation in satisfying
+    )
+    return gone and not context.capabilities.caller_chosen_ids
 
 
 def _is_pending(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> bool:

@@ -108,7 +108,8 @@ class ReconcileContext(Struct, frozen=True):
     ``parent`` is set if the source is another manifest's model; then the manifest's source names the chosen generation.
     ``taken`` are unmanaged models by id, ``untunable`` the errors of base models, ``duplicates`` are trainings to stop,
     each with the one to keep, ``permissions`` are those of models with declared access, by remote name, and
-    ``unreadable`` the errors of those that cannot be read; ``checked`` as in :class:`~reconciler.domain.plan.World`.
+    ``unreadable`` the errors of those that cannot be read; ``deleted`` as in
+    :class:`~reconciler.domain.plan.Observation`, ``checked`` as in :class:`~reconciler.domain.plan.World`.
     """
 
     manifest: Manifest
@@ -125,6 +126,7 @@ class ReconcileContext(Struct, frozen=True):
     permissions: Mapping[str, tuple[Permission, ...]] = {}
     unreadable: Mapping[str, str] = {}
     checked: frozenset[str] = frozenset()
+    deleted: Mapping[str, RemoteModel] = {}
 
     @property
     def satisfying(self) -> tuple[ResolvedGeneration, ...]:

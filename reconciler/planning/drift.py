@@ -241,6 +241,10 @@ def _for_each_field(case: _Case, kind: DriftClass, message: str, **fields: Any) 
 
 def _modified(case: _Case, action: Action) -> Iterator[Finding]:
     generation = case.generations[action.key]
+    if action.reason is Reason.UNDEPLOYED:
+        message = action.message.rpartition("; ")[0]
+        yield case.finding(DriftClass.DEGRADED, message, generation, remedy=f"{case.apply()}, which deploys it again")
+        return
     message = f"{generation.key} differs from the manifest"
     since = generation.live.update_time if generation.live else ""
     for change in action.changes:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.identity import Content, key_of, same_data, same_number
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
@@ -42,6 +43,11 @@ class ResolvedGeneration(Struct, frozen=True):
     mismatch: Mismatch | None = None
 
     @property
+    def deployed(self) -> bool:
+        """Whether an endpoint has the model, or it needs none."""
+        return self.live is None or self.live.deployed
+
+    @property
     def created_at(self) -> datetime:
         """The creation time, for sorting; an unknown time is the earliest."""
         return parse_time(self.create_time) or EARLIEST
@@ -75,6 +81,21 @@ def resolve_generations(
     everything = _pretenders(owner, locked, observation, marked)
     chosen = _chosen(everything)
     return tuple(generation for generation in everything if chosen[generation.key] is generation)
+
+
+def deleted_generations(
+    owner: Owner, observation: Observation, known: Iterable[ResolvedGeneration]
+) -> tuple[ResolvedGeneration, ...]:
+    """Return the trainings of an owner whose model was deleted, without those of ``known`` generations.
+
+    Their attempts cannot be repeated, because the service returns the same training for the same mark.
+    """
+    keys = {generation.key for generation in known}
+    return tuple(
+        replace(_marked(job, job.mark), state=State.DELETED, live=None)
+        for job in observation.deleted.values()
+        if job.mark and job.mark.scope == owner.scope and owner.has_name(job.mark.name) and key_of(job.mark) not in keys
+    )
 
 
 def find_duplicates(marked: Iterable[RemoteModel]) -> tuple[tuple[ResolvedGeneration, ResolvedGeneration], ...]:

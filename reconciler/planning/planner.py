@@ -28,6 +28,7 @@ from reconciler.domain.text import join_names
 from reconciler.planning.decide import decide
 from reconciler.planning.diff import ReconcileContext
 from reconciler.planning.generations import (
+    deleted_generations,
     describe_mismatch,
     find_duplicates,
     find_live_model,
@@ -93,11 +94,13 @@ def resolve_manifests(world: World) -> tuple[ResolvedManifest, ...]:
         if parent_name:
             parent = parents.get(parent_name) or recorded_parent(owners.owner(parent_name), lock, observation)
         locked = lock.models.get(name) or LockedModel(manifest.file)
+        owner = owners.owner(name)
+        generations = resolve_generations(owner, locked, observation, marked)
         context = ReconcileContext(
             manifest=with_source(manifest, parent),
             scope=scope,
             locked=locked,
-            generations=resolve_generations(owners.owner(name), locked, observation, marked),
+            generations=(*generations, *deleted_generations(owner, observation, generations)),
             duplicates=find_duplicates(marked),
             taken=taken,
             untunable=observation.untunable,
@@ -108,6 +111,7 @@ def resolve_manifests(world: World) -> tuple[ResolvedManifest, ...]:
             permissions=observation.permissions,
             unreadable=observation.unreadable,
             checked=world.checked,
+            deleted=observation.deleted,
         )
         actions = decide(context)
         parents[name] = resolve_parent(

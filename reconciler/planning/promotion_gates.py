@@ -24,6 +24,8 @@ def update_actions(context: ReconcileContext, desired: ResolvedGeneration | None
             yield context.action(
                 Kind.HOLD, Reason.ACCESS_UNAVAILABLE, generation, context.unreadable[generation.remote]
             )
+        if context.serves(generation) and not generation.deployed:
+            yield _deployment(context, generation)
         mutable = context.serves(generation) or generation is desired
         changes = (
             mutable_changes(context.manifest, generation.live, context.capabilities.mutable, generation.mark)
@@ -34,6 +36,12 @@ def update_actions(context: ReconcileContext, desired: ResolvedGeneration | None
         if changes or access:
             reason = Reason.DRIFTED if changes else Reason.ACCESS_CHANGED
             yield replace(context.action(Kind.UPDATE, reason, generation), changes=changes, access=access)
+
+
+def _deployment(context: ReconcileContext, generation: ResolvedGeneration) -> Action:
+    endpoint = generation.live.resources.endpoint if generation.live else ""
+    lost = f"{endpoint} does not exist or does not have its model" if endpoint else "its training created no endpoint"
+    return context.action(Kind.UPDATE, Reason.UNDEPLOYED, generation, f"{lost}; it is deployed again")
 
 
 def _access(context: ReconcileContext, generation: ResolvedGeneration) -> tuple[AccessChange, ...]:
@@ -56,6 +64,10 @@ def promotion_actions(context: ReconcileContext, generation: ResolvedGeneration)
     Recorded results that passed are not used for a promotion: the lockfile can be edited. A rollback that a changed
     lockfile records is checked too, but not held: the generation is already serving, and the one before is rejected.
     """
+    if not generation.deployed:
+        if not context.serves(generation):  # else an update of the serving generation
+            yield _deployment(context, generation)
+        return
     rolled_back = context.serves(generation) and generation is context.requested
     if not context.serves(generation) and _is_open(context, generation):
         if generation.remote not in context.unreadable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -94,8 +95,13 @@ def newly_published(lock: Lock) -> tuple[Published, ...]:
     )
 
 
-def require_unchanged(pointer: Mapping[str, PublishedModel], lock: Lock, shown: str) -> None:
+def require_unchanged(
+    pointer: Mapping[str, PublishedModel], lock: Lock, shown: str, endpoint_pattern: str = ""
+) -> None:
     """Refuse to overwrite a pointer that something else has changed; ``shown`` is its name in messages.
+
+    Another endpoint in the target's project and location is replaced, because a model can be deployed again.
+    ``endpoint_pattern`` matches these.
 
     Raises:
         ReconcileError: with the models, their keys in the pointer and the keys that were last written.
@@ -104,7 +110,7 @@ def require_unchanged(pointer: Mapping[str, PublishedModel], lock: Lock, shown: 
     found += [
         f"{name} has the remote name {model.remote}, which was not written by this project"
         for name, model in sorted(pointer.items())
-        if _is_redirected(name, model, lock)
+        if _is_redirected(name, model, lock, endpoint_pattern)
     ]
     if found:
         listed = "; ".join(found[:_MOST_LISTED])
@@ -115,7 +121,7 @@ def require_unchanged(pointer: Mapping[str, PublishedModel], lock: Lock, shown: 
         )
 
 
-def _is_redirected(name: str, published: PublishedModel, lock: Lock) -> bool:
+def _is_redirected(name: str, published: PublishedModel, lock: Lock, endpoint_pattern: str) -> bool:
     """Whether a recorded key has another remote name, so prompts go elsewhere.
 
     The endpoint also counts as the remote name, as it can be recorded after the pointer was written.
@@ -123,6 +129,8 @@ def _is_redirected(name: str, published: PublishedModel, lock: Lock) -> bool:
     model = lock.models.get(name)
     recorded = model.generation(published.key) if model else None
     if recorded is None or not published.remote:
+        return False
+    if recorded.resources.endpoint and re.fullmatch(endpoint_pattern, published.remote):
         return False
     return published.remote not in {recorded.remote, recorded.resources.endpoint}
 

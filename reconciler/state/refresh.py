@@ -151,12 +151,19 @@ def refresh_notices(before: Lock, world: World) -> Iterator[str]:
     ]
     if incomplete:
         yield f"{_names(incomplete)}: no manifest matches, so the path of the data set and the preamble are unknown"
+    owners = owners_of(world)
     for name, model in after.models.items():
         serving = model.serving_generation
         if serving and serving.state is State.MISSING:
             yield (
                 f"{serving.key}, the serving generation of {name}, was not found at the service; run reconcile apply "
                 "to fix this"
+            )
+        live = find_live_model(serving, owners.owner(name), world.observation) if serving else None
+        if serving and live and not live.deployed:
+            yield (
+                f"{serving.key}, the serving generation of {name}, is not deployed: no endpoint has its model; run"
+                " reconcile apply to deploy it again"
             )
     skipped = [known.key for _, known in _unrecorded(world)]
     if skipped:

@@ -10,9 +10,9 @@ from msgspec import convert
 
 from reconciler.emulator.faults import FaultInjector, Faults
 from support.cli_world import Cli
-from support.vertex_fronts import Json, altering, line_of, losing_reply, refusal, refusing
+from support.vertex_fronts import Json, altering, emptied, line_of, losing_reply, refusal, refusing
 from support.vertex_runs import apply, goes_on, manifest, on, states
-from support.vertex_world import BUCKET, CREATE, JOBS, OBJECTS, UPLOAD, World, aim
+from support.vertex_world import BUCKET, CREATE, JOBS, OBJECTS, UPLOAD, World, aim, lock_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -285,3 +285,131 @@ def test_faults_end_in_one_job_and_a_valid_lockfile(
     assert states(reconcile) == ["FAILED" if status else "ACTIVE"]
     assert on(reconcile, "status").status == 0, "the lockfile can be read"
     assert all(injector.fired.values())
+
+
+PLACE = JOBS.removesuffix("/tuningJobs")
+LISTS = [LIST, f"GET {PLACE}/models", f"GET {PLACE}/endpoints"]
+
+
+def undeploy(world: World, *, endpoint: bool = True, model: bool = False) -> None:
+    """Somebody undeploys the newest model, and deletes its endpoints and itself."""
+    made = world.jobs("SUCCEEDED")[-1]["tunedModel"]
+    for name in [checkpoint["endpoint"] for checkpoint in made["checkpoints"]]:
+        for deployed in world.ask("GET", f"/v1/{name}")["deployedModels"]:
+            body = f'{{"deployedModelId": "{deployed["id"]}"}}'.encode()
+            world.ask("POST", f"/v1/{name}:undeployModel", body)
+        if endpoint:
+            world.ask("DELETE", f"/v1/{name}")
+    if model:
+        world.ask("DELETE", f"/v1/{made['model'].partition('@')[0]}")
+
+
+def served(reconcile: Cli) -> Json:
+    generation: Json = lock_of(reconcile, "vertex")["adder"]["generations"][0]
+    return generation
+
+
+def reasons(reconcile: Cli) -> list[str]:
+    return [action["reason"] for action in on(reconcile, "plan", "--format", "json").document["actions"]]
+
+
+def test_a_run_without_changes_lists_jobs_models_and_endpoints_once(reconcile: Cli, world: World) -> None:
+    for name in ("adder", "other"):
+        manifest(reconcile, name)
+    assert apply(reconcile).status == 0
+    for command, more in ((("plan",), []), (("apply", "--yes"), []), (("drift",), [LIST])):  # and unmanaged jobs
+        world.lines.clear()
+        assert on(reconcile, *command).status == 0
+        assert world.lines == [*LISTS, *more]
+
+
+def test_a_deleted_model_is_missing_and_trained_again(reconcile: Cli, world: World) -> None:
+    manifest(reconcile)
+    assert apply(reconcile).status == 0
+    first = served(reconcile)["key"]
+    undeploy(world, model=True)
+
+    assert reasons(reconcile) == ["Missing"]
+    drift = on(reconcile, "drift", "--format", "json")
+    assert (drift.status, [finding["class"] for finding in drift.document["findings"]]) == (2, ["Missing"])
+    assert "MISSING" in on(reconcile, "status", "--live").out
+    gone = on(reconcile, "resolve", "adder", "--live")
+    assert (gone.status, "the service has no model of this name" in gone.err) == (1, True)
+    refreshed = on(reconcile, "refresh")
+    assert "was not found at the service; run reconcile apply" in refreshed.out
+    assert states(reconcile) == ["MISSING"]
+
+    assert apply(reconcile).status == 0
+    now = served(reconcile)
+    assert (now["attempt"], now["state"], len(world.jobs("SUCCEEDED"))) == (1, "ACTIVE", 2)
+    assert (lock_of(reconcile, "vertex")["adder"]["serving"], now["key"] != first) == (now["key"], True)
+    assert on(reconcile, "plan", "--detailed-exitcode").status == 0
+    assert on(reconcile, "prompt", "adder", "3").status == 0
+
+
+@pytest.mark.parametrize("endpoint", [True, False], ids=["endpoint deleted", "model undeployed"])
+def test_a_model_without_an_endpoint_is_degraded_and_deployed_again(
+    reconcile: Cli, world: World, *, endpoint: bool
+) -> None:
+    aim(reconcile, world.url, more="  publish: serving.json\n")
+    manifest(reconcile)
+    assert apply(reconcile).status == 0
+    before = served(reconcile)["resources"]["endpoint"]
+    undeploy(world, endpoint=endpoint)
+
+    assert reasons(reconcile) == ["Undeployed"]
+    drift = on(reconcile, "drift", "--format", "json")
+    assert (drift.status, [finding["class"] for finding in drift.document["findings"]]) == (2, ["Degraded"])
+    assert "no endpoint has its model" in on(reconcile, "status", "--live").out
+    assert "is not deployed: no endpoint has its model" in on(reconcile, "refresh").out
+    unresolved = on(reconcile, "resolve", "adder", "--live")
+    assert (unresolved.status, "run reconcile apply" in unresolved.err) == (1, True)
+    assert on(reconcile, "apply").status != 0, "a deployment is approved like any write"
+    assert reasons(reconcile) == ["Undeployed"]
+
+    applied = apply(reconcile)
+    assert applied.status == 0, applied.out
+    now = served(reconcile)["resources"]["endpoint"]
+    assert (now != before, len(world.jobs())) == (endpoint, 1)
+    assert f'"remote": "{now}"' in (reconcile.specs / "serving.json").read_text()
+    world.lines.clear()
+    assert on(reconcile, "plan", "--detailed-exitcode").status == 0
+    assert world.lines == LISTS
+    assert on(reconcile, "drift").status == 0
+    assert on(reconcile, "prompt", "adder", "3").status == 0
+
+
+def test_an_interrupted_deployment_goes_on_with_its_endpoint(reconcile: Cli, world: World) -> None:
+    manifest(reconcile)
+    assert apply(reconcile).status == 0
+    undeploy(world)
+    world.front = refusing(refusal(400, "FAILED_PRECONDITION", "Not now."), f"POST {PLACE}/endpoints/")
+    refused = apply(reconcile)
+    assert (refused.status, "apply --replace NAME" in refused.out) == (1, True)
+    goes_on(reconcile, world)
+    assert [endpoint["name"] for endpoint in world.ask("GET", f"{PLACE}/endpoints")["endpoints"]] == [
+        served(reconcile)["resources"]["endpoint"]
+    ]
+
+
+@pytest.mark.parametrize("kind", ["models", "endpoints"])
+def test_lists_that_lag_or_are_denied_prove_nothing(reconcile: Cli, world: World, kind: str) -> None:
+    manifest(reconcile)
+    assert apply(reconcile).status == 0
+    world.front = emptied(kind)
+    assert reasons(reconcile) == ["InSync"]
+    world.front = refusing(refusal(403, "PERMISSION_DENIED", "No."), f"GET {PLACE}/{kind}")
+    denied = on(reconcile, "plan", "--detailed-exitcode")
+    assert (denied.status, "whether models and endpoints still exist was not checked" in denied.err) == (0, True)
+
+
+def test_a_job_that_succeeds_without_an_endpoint_is_deployed_before_it_serves(reconcile: Cli, world: World) -> None:
+    def hide(job: Json) -> Json:
+        made = job.get("tunedModel")
+        return {**job, "tunedModel": {"model": made["model"]}} if made else job
+
+    manifest(reconcile)
+    world.front = altering(hide)
+    assert apply(reconcile).status == 0
+    assert served(reconcile)["resources"]["endpoint"]
+    assert on(reconcile, "prompt", "adder", "3").status == 0

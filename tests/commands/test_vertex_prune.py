@@ -15,7 +15,7 @@ import pytest
 
 from support.cases import slow_except
 from support.cli_world import Cli, Result
-from support.vertex_fronts import Holding, dated, refusal, refusing
+from support.vertex_fronts import Holding, dated, emptied, refusal, refusing
 from support.vertex_runs import apply, manifest, on, states
 from support.vertex_world import BUCKET, JOBS, TARGETS, World, lock_file, lock_of, write_target
 
@@ -93,17 +93,34 @@ def test_a_local_clock_that_is_ahead_makes_no_model_old(reconcile: Cli, world: W
     assert there(world) == (2, 4)
 
 
-def test_a_lost_lockfile_adopts_no_deleted_model(reconcile: Cli, world: World) -> None:
+def test_what_was_deleted_is_no_ghost_and_the_same_content_is_a_new_attempt(reconcile: Cli, world: World) -> None:
+    trained(reconcile, 1, name="other")
     trained(reconcile, 1)
     removed(reconcile)
-    assert prune(reconcile, "adder", "--yes").status == 0
-    assert (lock_of(reconcile, "vertex"), there(world)) == ({}, (0, 0))
+    assert prune(reconcile, "--yes").status == 0
+    assert (list(lock_of(reconcile, "vertex")), there(world)) == (["other"], (1, 2))
+    assert on(reconcile, "drift").status == 0
+    shown = on(reconcile, "plan", "--format", "json").document
+    assert ([action["reason"] for action in shown["actions"]], shown.get("candidates", 0)) == (["InSync"], 0)
+
     manifest(reconcile)
-    refused = apply(reconcile)
-    assert refused.status == 1
-    assert "has the mark of this scope, but its model was deleted" in refused.out
-    assert apply(reconcile, "--replace", "adder").status == 0
-    assert there(world) == (1, 2)
+    planned = on(reconcile, "plan", "--format", "json").document
+    assert [(action["action"], action.get("attempt", 0)) for action in planned["actions"]] == [
+        ("create", 1),
+        ("noop", 0),
+    ]
+    assert apply(reconcile).status == 0
+    assert (there(world), states(reconcile), len(world.jobs("SUCCEEDED"))) == ((2, 4), ["ACTIVE"], 3)
+    assert on(reconcile, "plan", "--detailed-exitcode").status == 0
+
+
+def test_a_list_that_lags_makes_no_second_attempt_of_an_existing_model(reconcile: Cli, world: World) -> None:
+    """A checkout without a lockfile sees the job, and not its model yet."""
+    trained(reconcile, 1)
+    lock_file(reconcile, "vertex").unlink()
+    world.front = emptied("models", "endpoints")
+    shown = on(reconcile, "plan", "--format", "json").document
+    assert [action["action"] for action in shown["actions"]] == ["adopt", "promote"]
 
 
 def test_denied_deletions_name_the_role_and_can_be_repeated(reconcile: Cli, world: World) -> None:

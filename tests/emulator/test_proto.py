@@ -56,6 +56,7 @@ PROTOS: list[tuple[Message, LazyModule, str]] = [
             (vertex_messages.GENERATE_CONTENT, api_version, "GenerateContentRequest"),
             (vertex_messages.CONTENT, api_version, "GenerateContentResponse"),
             (vertex_messages.UNDEPLOY_MODEL, api_version, "UndeployModelRequest"),
+            (vertex_messages.DEPLOY_MODEL, api_version, "DeployModelRequest"),
         )
     ),
 ]

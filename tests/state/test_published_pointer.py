@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import MAX_MODELS, Lock, LockedModel
-from reconciler.domain.model import Sampling, State, Target
+from reconciler.domain.model import Resources, Sampling, State, Target
 from reconciler.planning.events import record
 from reconciler.state.published_pointer import (
     PointerConflict,
@@ -151,6 +152,18 @@ def test_another_remote_name_of_a_recorded_key_is_a_conflict() -> None:
     with pytest.raises(ReconcileError) as caught:
         require_unchanged({"words": PublishedModel("words", K1, "tunedModels/evil")}, recorded, POINTER)
     assert "words has the remote name tunedModels/evil, which was not written by this project" in str(caught.value)
+
+
+def test_another_endpoint_of_the_target_is_replaced() -> None:
+    endpoint, former = ("projects/p/locations/here/endpoints/" + number for number in "21")
+    recorded = lock(words=locked(K1, K1))
+    generation = replace(recorded.models["words"].generations[0], resources=Resources(endpoint=endpoint))
+    recorded = lock(words=recorded.models["words"].with_generation(generation))
+    pattern = r"projects/p/locations/here/endpoints/\d+"
+    require_unchanged({"words": PublishedModel("words", K1, former)}, recorded, POINTER, pattern)
+    elsewhere = former.replace("projects/p", "projects/q")
+    with pytest.raises(ReconcileError, match="projects/q/locations/here/endpoints/1, which was not written"):
+        require_unchanged({"words": PublishedModel("words", K1, elsewhere)}, recorded, POINTER, pattern)
 
 
 def test_a_pointer_is_read_as_models_by_name() -> None:

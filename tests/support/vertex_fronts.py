@@ -44,6 +44,19 @@ def refusing(response: Response, *lines: str, times: int = 1_000_000) -> Front:
     return front
 
 
+def emptied(*kinds: str) -> Front:
+    """A front end that answers lists of these collections with an empty page."""
+
+    def front(app: ASGIApp) -> ASGIApp:
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            empty = scope["method"] == "GET" and scope["path"].endswith(kinds)
+            await (Response("{}") if empty else app)(scope, receive, send)
+
+        return answer
+
+    return front
+
+
 def losing_reply(line: str) -> Front:
     """A front end that passes requests which begin with ``line`` on, and answers in place of the service."""
 

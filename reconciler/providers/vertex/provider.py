@@ -1,7 +1,8 @@
 """The provider for Vertex AI: supervised tuning jobs, with data sets in Cloud Storage.
 
 The service chooses the ids of jobs, so labels prevent that a generation is trained twice: the jobs with its mark are
-listed before and after each create request, and of several training jobs the earliest is kept.
+listed before and after each create request, and of several training jobs the earliest is kept. Jobs are permanent, so
+what they created is read from the lists of models and endpoints.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.errors import ReconcileError, ServiceError
@@ -20,6 +23,7 @@ from reconciler.domain.model import (
     Capabilities,
     CreateRequest,
     Dataset,
+    Failure,
     Handle,
     Mark,
     RemoteModel,
@@ -38,14 +42,22 @@ from reconciler.providers.google.inference import send_prompt
 from reconciler.providers.google.storage import Storage
 from reconciler.providers.google.upload import spool_lines
 from reconciler.providers.vertex import wire
-from reconciler.providers.vertex.deletion import ModelDeleter
+from reconciler.providers.vertex.resources import ResourceClient
 from reconciler.providers.vertex.wire import KEY, SCOPE, scope_label, write_labels
 
 _VERSION = "v1"
 _PAGE_SIZE = "100"
-_LIST_ATTEMPTS = 4
+_LIST_PAUSES = (2, 4, 8, 16, 30)
+"""Seconds between the lists in which a job is looked up that an interrupted run may have created, 60 in total.
+
+How long the service's lists lag is not documented; a minute is assumed, and 12 seconds were seen.
+"""
+_RESULTS_LAG = timedelta(seconds=60)
+"""How long after its end a job may lack its model or endpoint, which is not documented either."""
 _PREFERENCE = MappingProxyType({State.ACTIVE: 0, State.CREATING: 1})
 """Of several jobs with one mark, a ready one is preferred, then one that trains, then one that failed."""
+_UNKNOWN = 2
+"""The google.rpc code of an unknown error."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -53,13 +65,15 @@ def connect(endpoint: str, target: Target, settings: ClientSettings, capabilitie
     """Return a provider with clients of Vertex AI and Cloud Storage; use it as an async context manager."""
     client = Client(endpoint, wire.SERVICE, settings)
     storage = cloud_storage.connect(target.storage_endpoint, settings)
-    return Vertex(client, storage, target, capabilities)
+    return Vertex(client, storage, target, capabilities, settings)
 
 
 class Vertex(AsyncClosing):
     """Implements :class:`reconciler.domain.ports.Provider` and ``Objects``; a remote model is a tuning job."""
 
-    def __init__(self, client: Client, storage: Storage, target: Target, capabilities: Capabilities) -> None:
+    def __init__(
+        self, client: Client, storage: Storage, target: Target, capabilities: Capabilities, settings: ClientSettings
+    ) -> None:
         self._client = client
         self._storage = storage
         self._target = target
@@ -67,7 +81,9 @@ class Vertex(AsyncClosing):
         project, location = (quote(name or "", safe="") for name in (target.project, target.location))
         self._parent = f"projects/{project}/locations/{location}"
         self._jobs = f"/{_VERSION}/{self._parent}/tuningJobs"
-        self._deleter = ModelDeleter(client, self._resource_path)
+        self._clock = settings.clock
+        self._sleep = settings.sleep
+        self._resources = ResourceClient(client, self._resource_path, f"/{_VERSION}/{self._parent}", target.scope)
 
     async def aclose(self) -> None:
         """Close the clients' connections."""
@@ -90,10 +106,14 @@ class Vertex(AsyncClosing):
         return self._client.service_time
 
     async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:  # noqa: ARG002 - jobs have no loss curves
-        """Return every tuning job with the mark of this scope in the target's location."""
+        """Return every tuning job with the mark of this scope in the target's location.
+
+        If one has succeeded, the models and endpoints of the location are listed too; see ``ResourceClient.compare``.
+        """
         scope = self._target.scope
         jobs = await self._list_labeled(SCOPE, scope_label(scope))
-        return tuple(job for job in jobs if job.mark and job.mark.scope == scope)
+        marked = tuple(self._settled(job) for job in jobs if job.mark and job.mark.scope == scope)
+        return await self._resources.compare(marked)
 
     async def list_unmanaged(self) -> tuple[RemoteModel, ...]:
         """Return the other tuning jobs of the project in the target's location."""
@@ -104,9 +124,21 @@ class Vertex(AsyncClosing):
     async def observe(self, handle: Handle) -> RemoteModel | None:
         """Return a job by name, with its failure; ``None`` for one whose model was deleted."""
         job = await self._read(handle.remote)
-        if job and job.state is State.ACTIVE and job.resources.model:
-            return job if await self._deleter.has_model(job.resources) else None
-        return job
+        return await self._resources.read(self._settled(job)) if job else None
+
+    def _settled(self, job: RemoteModel) -> RemoteModel:
+        """Return a job that succeeded as training while its model or endpoint is not shown yet, and later as failed.
+
+        Without an endpoint only, it is not deployed later.
+        """
+        if job.state is not State.ACTIVE or (job.resources.model and job.resources.endpoint):
+            return job
+        ended = parse_time(job.complete_time)
+        if ended and self._clock() - ended < _RESULTS_LAG:
+            return replace(job, state=State.CREATING)
+        if job.resources.model:
+            return replace(job, deployed=False)
+        return replace(job, state=State.FAILED, failure=Failure(_UNKNOWN, "the job succeeded and shows no model"))
 
     async def _read(self, remote: str) -> RemoteModel | None:
         return await self._client.find(HttpRequest("GET", self._job_path(remote)), wire.read_job)
@@ -120,7 +152,7 @@ class Vertex(AsyncClosing):
         """Upload the data and start a training, unless a job with the same mark exists; see the module's docstring."""
         existing = await self._find(generation.mark, patient=generation.intended)
         if existing:
-            return Exists(existing.remote, existing)
+            return Exists(existing.remote, await self._require_results(existing))
         inputs = wire.JobInputs(
             training=await self._locate(generation.dataset, examples),
             validation=await self._locate(generation.validation, validation) if generation.validation else "",
@@ -143,8 +175,27 @@ class Vertex(AsyncClosing):
             return Created(Handle(kept.remote), kept.total_steps)
         return Exists(kept.remote, kept)
 
-    async def update(self, remote: str, update: Update) -> RemoteModel:  # noqa: ARG002 - no field can be changed
-        """Raise ServiceError: Vertex AI cannot change a job."""
+    async def _require_results(self, job: RemoteModel) -> RemoteModel:
+        """Return a job as its model and endpoint are; raise ServiceError if its model was deleted."""
+        found = await self._resources.read(self._settled(job))
+        if found is None:
+            raise ServiceError(
+                f"{sanitize(job.remote)} has the mark of this generation, and its model was deleted",
+                "run the command again: another attempt is planned",
+                code="FAILED_PRECONDITION",
+            )
+        return found
+
+    async def update(self, remote: str, update: Update) -> RemoteModel:
+        """Deploy the model of a job again; raise ServiceError for another change, because jobs cannot be changed."""
+        if update.deploy and update.mark:
+            job = await self._read(remote)
+            if job is None:
+                raise ServiceError(f"{sanitize(remote)} was not found", "run the command again", code="NOT_FOUND")
+            job = await self._require_results(job)
+            if job.state is not State.ACTIVE or job.deployed:
+                return job
+            return await self._resources.deploy(job, update.mark, self._target.settings.get("kmsKeyName", ""))
         raise ServiceError(
             f"cannot change {sanitize(remote)}: Vertex AI does not support changes to a tuning job",
             "train the model again with --replace to change it",
@@ -162,7 +213,7 @@ class Vertex(AsyncClosing):
 
     async def delete(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - jobs cannot be deleted
         """Delete the endpoints and the model that a job created; the job remains, because jobs cannot be deleted."""
-        await self._deleter.delete(resources)
+        await self._resources.delete(resources)
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
         """Send a prompt to the endpoint ``remote``, where a job has deployed its model."""
@@ -202,10 +253,10 @@ class Vertex(AsyncClosing):
     async def _find(self, mark: Mark, *, patient: bool) -> RemoteModel | None:
         """Return the job with a mark; ``patient`` repeats the list for a new job that it may not contain yet."""
         job = _preferred(await self._list_marked(mark))
-        for number in range(1, _LIST_ATTEMPTS if patient else 1):
+        for seconds in _LIST_PAUSES if patient else ():
             if job is not None:
                 break
-            await self._client.pause(number)
+            await self._sleep(seconds)
             job = _preferred(await self._list_marked(mark))
         return job
 

@@ -187,6 +187,15 @@ INFER_REMEDIES = MappingProxyType(
         "INVALID_ARGUMENT": "fix the prompt or its options as the service reports",
     }
 )
+DEPLOY_REMEDIES = MappingProxyType(
+    {
+        "PERMISSION_DENIED": "ask for roles/aiplatform.user on the project, which can deploy models",
+        **dict.fromkeys(
+            ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "UNIMPLEMENTED"),
+            "fix what the service reports, or train the model again with `reconcile apply --replace NAME`",
+        ),
+    }
+)
 DELETE_REMEDIES = MappingProxyType(
     {
         "PERMISSION_DENIED": "ask for roles/aiplatform.user on the project, which can delete models and endpoints",

@@ -248,6 +248,8 @@ class GenerationStatus(LiveGeneration, frozen=True, kw_only=True):
     origin: Origin
     phase: Annotated[str, Meta(examples=["QUEUED"])] = ""
     """The state in the service's spelling, if it is more specific."""
+    undeployed: bool = False
+    """Whether no endpoint has its model; omitted if one has it, or if the service was not queried."""
     resources: Resources | None = None
     """The resources of the training."""
     progress: TrainingProgress | None = None
@@ -369,6 +371,7 @@ def _generation(generation: LockedGeneration, live: RemoteModel | None, model: L
         attempt=generation.attempt,
         origin=generation.origin,
         phase=live.phase if live else "",
+        undeployed=live is not None and not live.deployed,
         resources=None if resources == Resources() else resources,
         progress=_progress(generation, live) if live else None,
     )

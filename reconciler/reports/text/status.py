@@ -115,6 +115,8 @@ def status_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
         if state is State.CREATING:
             phase = f", {generation.phase}" if generation.phase else ""
             yield "wait", "training", key + phase + _progress(generation.progress)
+        elif generation.undeployed and key == serving:
+            yield "error", "degraded", f"{key}: no endpoint has its model; run reconcile apply to deploy it again"
         elif state is State.ACTIVE and position == 0 and key != serving:
             yield from _not_promoted(generation)
         elif state in _UNFINISHED and position == 0:

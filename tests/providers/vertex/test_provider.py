@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from reconciler.domain.ports import Provider
 from reconciler.providers.google.network import STORAGE
 from reconciler.providers.vertex.provider import Vertex, connect
 from reconciler.providers.vertex.spec import capabilities_of, endpoint_of
+from reconciler.providers.vertex.wire import write_labels
 from support.provider_contract import TARGET
 from support.provider_samples import generation
 from support.provider_service import Script, Time, error, script, settings_of
@@ -26,6 +28,38 @@ REMOTE = Dataset(f"sha256:{'ab' * 32}", "gs://acme-data/train.jsonl", 0, generat
 ON_OBJECT = replace(WANTED, dataset=REMOTE)
 STORED = resource(b"text")
 LOOK = f"GET {JOBS}"
+PLACE = JOBS.removesuffix("/tuningJobs")
+HERE = "projects/123/locations/us-central1"
+NOT_THERE = error(404, "NOT_FOUND", "It does not exist.")
+MADE = {
+    "model": f"{HERE}/models/7@1",
+    "endpoint": f"{HERE}/endpoints/8",
+    "checkpoints": [
+        {"checkpointId": "1", "epoch": "1", "step": "1", "endpoint": f"{HERE}/endpoints/9"},
+        {"checkpointId": "2", "epoch": "2", "step": "2", "endpoint": f"{HERE}/endpoints/8"},
+    ],
+}
+
+
+def listed_models(*models: dict[str, Any]) -> Response:
+    return JSONResponse({"models": models})
+
+
+def listed_endpoints(*endpoints: dict[str, Any]) -> Response:
+    return JSONResponse({"endpoints": endpoints})
+
+
+def model_of(number: str, version: str = "1") -> dict[str, Any]:
+    return {"name": f"projects/acme-project/locations/us-central1/models/{number}", "versionId": version}
+
+
+def endpoint_of_model(
+    model: str, number: str, labels: dict[str, str] | None = None, created: str = "2026-01-02T00:00:00Z"
+) -> dict[str, Any]:
+    deployed = {"id": "1", "model": f"{HERE}/models/{model}", "modelVersionId": "1"}
+    marked = write_labels(WANTED.mark) if labels is None else labels
+    name = f"{HERE}/endpoints/{number}"
+    return {"name": name, "labels": marked, "createTime": created, "deployedModels": [deployed]}
 
 
 def test_it_is_a_provider() -> None:
@@ -72,7 +106,9 @@ def test_jobs_are_listed_by_scope_and_their_marks_are_checked() -> None:
     unmarked = {**body_of(4), "labels": {"reconcile-scope": "mfrw2zjpnzwha"}}
     app = script(
         JSONResponse({"tuningJobs": [body_of(1), body_of(2, wanted=stranger)], "nextPageToken": "t"}),
-        jobs(body_of(3, "SUCCEEDED", other), unmarked),
+        jobs(body_of(3, "SUCCEEDED", other, tunedModel=MADE), unmarked),
+        listed_models(model_of("7")),
+        listed_endpoints(endpoint_of_model("7", "8")),
     )
     found = act(app, lambda provider: provider.list(progress=True))
     assert [(model.remote, model.state) for model in found] == [
@@ -82,7 +118,105 @@ def test_jobs_are_listed_by_scope_and_their_marks_are_checked() -> None:
     assert [seen.query for seen in app.seen] == [
         {"filter": "labels.reconcile-scope=mfrw2zjpnzwha", "pageSize": "100"},
         {"filter": "labels.reconcile-scope=mfrw2zjpnzwha", "pageSize": "100", "pageToken": "t"},
+        {"pageSize": "100"},
+        {"pageSize": "100"},
     ]
+    assert app.lines[2:] == [f"GET {PLACE}/models", f"GET {PLACE}/endpoints"]
+
+
+DENIED = error(403, "PERMISSION_DENIED", "No.")
+
+
+@pytest.mark.parametrize(
+    ("models", "endpoints", "shown"),
+    [
+        (listed_models(model_of("7")), listed_endpoints(endpoint_of_model("7", "8")), (State.ACTIVE, True, "8")),
+        (listed_models(model_of("6")), listed_endpoints(), (State.DELETED, True, "8")),
+        (listed_models(model_of("7", version="2")), listed_endpoints(), (State.DELETED, True, "8")),
+        (listed_models(model_of("7")), listed_endpoints(), (State.ACTIVE, False, "8")),
+        (listed_models(model_of("7")), listed_endpoints(endpoint_of_model("6", "8")), (State.ACTIVE, False, "8")),
+        (
+            listed_models(model_of("7")),
+            listed_endpoints(endpoint_of_model("7", "9"), endpoint_of_model("7", "5", labels={})),
+            (State.ACTIVE, False, "8"),
+        ),
+        (
+            listed_models(model_of("7")),
+            listed_endpoints(endpoint_of_model("7", "4"), endpoint_of_model("7", "3", created="2026-01-03T00:00:00Z")),
+            (State.ACTIVE, True, "4"),
+        ),
+        (DENIED, DENIED, (State.ACTIVE, True, "8")),
+        (listed_models(), DENIED, (State.ACTIVE, True, "8")),
+    ],
+    ids=[
+        "there",
+        "deleted",
+        "other version",
+        "no endpoint",
+        "undeployed",
+        "checkpoint or foreign",
+        "again",
+        "403",
+        "403 later",
+    ],
+)
+def test_a_completed_job_is_compared_with_the_lists(
+    models: Response, endpoints: Response, shown: tuple[State, bool, str]
+) -> None:
+    app = script(jobs(body_of(1, "SUCCEEDED", tunedModel=MADE)), models, endpoints)
+    (found,) = act(app, lambda provider: provider.list(progress=False))
+    assert (found.state, found.deployed, found.resources.endpoint.rpartition("/")[2]) == shown
+
+
+def test_jobs_without_results_cost_no_lists() -> None:
+    app = script(jobs(body_of(1), body_of(2, "FAILED")))
+    act(app, lambda provider: provider.list(progress=False))
+    assert app.lines == [LOOK]
+
+
+@pytest.mark.parametrize(
+    ("made", "age", "state", "deployed"),
+    [
+        ({}, 59, State.CREATING, True),
+        ({}, 61, State.FAILED, True),
+        ({"model": MADE["model"]}, 59, State.CREATING, True),
+        ({"model": MADE["model"]}, 61, State.ACTIVE, False),
+    ],
+)
+def test_a_job_that_succeeded_without_results_is_not_ready(
+    made: dict[str, str], age: int, state: State, *, deployed: bool
+) -> None:
+    time = Time()
+    ended = (time.clock() - timedelta(seconds=age)).isoformat()
+    app = script(job(1, "SUCCEEDED", endTime=ended, tunedModel=made), JSONResponse(model_of("7")))
+    found = act(app, lambda provider: provider.observe(Handle(name_of(1))), time)
+    assert found is not None
+    assert (found.state, found.deployed) == (state, deployed)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_model_is_deployed_to_a_new_endpoint(*, lost: bool) -> None:
+    """A lost reply leads to a look by label, and not to a second endpoint."""
+    created = JSONResponse({"name": f"{HERE}/endpoints/4/operations/1", "done": True})
+    empty = {**endpoint_of_model("7", "4"), "deployedModels": []}
+    replies = [error(502, "", "lost"), NOT_THERE, listed_endpoints(empty)] if lost else [created]
+    app = script(
+        job(1, "SUCCEEDED", tunedModel=MADE),
+        JSONResponse(model_of("7")),
+        *[NOT_THERE] * 2,
+        listed_endpoints(),
+        *replies,
+        JSONResponse({"name": f"{HERE}/endpoints/4/operations/2", "done": True}),
+    )
+    found = act(app, lambda provider: provider.update(name_of(1), Update(WANTED.mark, deploy=True)))
+    assert (found.deployed, found.resources.endpoint) == (True, f"{HERE}/endpoints/4")
+    (post,) = (seen for seen in app.seen if seen.line == f"POST {PLACE}/endpoints")
+    assert post.json()["labels"] == write_labels(WANTED.mark)
+    assert app.lines[-1] == f"POST {PLACE}/endpoints/4:deployModel"
+    assert app.seen[-1].json() == {
+        "deployedModel": {"model": MADE["model"], "displayName": WANTED.display_name, "checkpointId": "2"},
+        "trafficSplit": {"0": 100},
+    }
 
 
 def test_the_models_of_others_are_every_job_that_is_not_of_this_project() -> None:

@@ -1,0 +1,394 @@
+"""The models and endpoints of tuning jobs: compare them with the jobs, deploy a model again, and delete both.
+
+A job is permanent, and shows the model and the endpoint that it created, whether they exist or not.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from reconciler.domain.errors import AccessError, ServiceError
+from reconciler.domain.identity import key_of
+from reconciler.domain.lock import EARLIEST, parse_time
+from reconciler.domain.model import Failure, Mark, RemoteModel, Resources, State
+from reconciler.domain.text import sanitize
+from reconciler.providers.google.errors import read_failure, read_text, read_time
+from reconciler.providers.google.http import Client, HttpRequest, Json, N, list_models
+from reconciler.providers.vertex.wire import (
+    DELETE_REMEDIES,
+    DEPLOY_REMEDIES,
+    KEY,
+    MANAGED_BY,
+    OWNER,
+    SCOPE,
+    scope_label,
+    write_labels,
+)
+
+T = TypeVar("T")
+
+_PAGE_SIZE: Final = "100"
+_POLLS: Final = 40
+"""The number of times that an operation is polled; with pauses of at most 30 s, for about 15 minutes."""
+_MOST_ENDPOINTS: Final = 5
+"""How many other endpoints of a model are read to find one that this project created."""
+_LOG = logging.getLogger(__name__)
+
+
+class _Deployment(Struct, frozen=True):
+    """A model at an endpoint; a model's own list has no model here, and an endpoint's list no endpoint."""
+
+    id: str
+    endpoint: str = ""
+    model: str = ""
+    version: str = ""
+
+    def has_model(self, name: str) -> bool:
+        """Return whether this deploys the model of this name, in the same version where both have one."""
+        model, _, version = name.partition("@")
+        same = _without_project(self.model) == _without_project(model)
+        return same and (not version or not self.version or version == self.version)
+
+
+class _Model(Struct, frozen=True):
+    remote: str
+    version: str
+    deployments: tuple[_Deployment, ...]
+
+
+class _Endpoint(Struct, frozen=True):
+    remote: str
+    labels: Mapping[str, str]
+    create_time: str
+    deployments: tuple[_Deployment, ...]
+
+    def has_model(self, name: str) -> bool:
+        """Return whether the model of this name is deployed here."""
+        return any(deployment.has_model(name) for deployment in self.deployments)
+
+
+class _Operation(Struct, frozen=True):
+    name: str
+    done: bool
+    failure: Failure | None = None
+
+
+class ResourceClient:
+    """Reads and changes the models and endpoints of a target's location.
+
+    ``path_of`` returns the path of a resource, and rejects names elsewhere. ``parent`` is the path of the location.
+    """
+
+    def __init__(self, client: Client, path_of: Callable[[str], str], parent: str, scope: str) -> None:
+        self._client = client
+        self._path_of = path_of
+        self._parent = parent
+        self._location = parent.partition("/locations/")[2]
+        self._managed = {MANAGED_BY: OWNER, SCOPE: scope_label(scope)}
+
+    async def compare(self, jobs: tuple[RemoteModel, ...]) -> tuple[RemoteModel, ...]:
+        """Return jobs as the lists of models and endpoints show their results; without a ready job, none is sent.
+
+        A job whose model is not listed is ``DELETED``, and one whose endpoint is not listed, or does not have the
+        model, is not deployed. A list can lag, so the caller reads a job before it acts on that. If the lists are
+        denied, the jobs are returned as they are: that proves nothing.
+        """
+        if not any(map(self._is_checked, jobs)):
+            return jobs
+        try:
+            models = await self._list("models", _read_models)
+            endpoints = await self._list("endpoints", _read_endpoints)
+        except AccessError as error:
+            _LOG.warning("whether models and endpoints still exist was not checked: %s", error)
+            return jobs
+        versions = {_without_project(model.remote): model.version for model in models}
+        by_model: dict[str, list[_Endpoint]] = {}
+        for endpoint in endpoints:
+            for deployment in endpoint.deployments:
+                by_model.setdefault(_without_project(deployment.model), []).append(endpoint)
+
+        def compared(job: RemoteModel) -> RemoteModel:
+            name, _, version = job.resources.model.partition("@")
+            listed = versions.get(_without_project(name))
+            if listed is None or (version and listed and listed != version):
+                return replace(job, state=State.DELETED)
+            return self._with_endpoint(job, by_model.get(_without_project(name), ()))
+
+        return tuple(compared(job) if self._is_checked(job) else job for job in jobs)
+
+    async def read(self, job: RemoteModel) -> RemoteModel | None:
+        """Return a job as its model and endpoint are now; ``None`` if its model was deleted."""
+        if not self._is_checked(job):
+            return job
+        model = await self._get(self._path_of(job.resources.model), _read_model)
+        if model is None:
+            return None  # the job remains
+        own = await self._find_endpoint(job.resources.endpoint)
+        if own and own.has_model(job.resources.model):
+            return replace(job, deployed=True)
+        others = {deployment.endpoint for deployment in model.deployments if self._is_here(deployment.endpoint)}
+        others -= _endpoints_of(job.resources).keys()
+        found = [await self._find_endpoint(name) for name in sorted(others)[:_MOST_ENDPOINTS]]
+        return self._with_endpoint(job, [endpoint for endpoint in found if endpoint])
+
+    def _is_checked(self, job: RemoteModel) -> bool:
+        """Whether a job has a model here; another location has its own service, which is not queried."""
+        model, endpoint = job.resources.model, job.resources.endpoint
+        return job.state is State.ACTIVE and self._is_here(model) and (not endpoint or self._is_here(endpoint))
+
+    def _is_here(self, name: str) -> bool:
+        return _without_project(name).startswith(f"{self._location}/")
+
+    def _with_endpoint(self, job: RemoteModel, endpoints: Iterable[_Endpoint]) -> RemoteModel:
+        """Return a job with the endpoint that has its model: its own, or else the first that this project created."""
+        model, own = job.resources.model, _without_project(job.resources.endpoint)
+        checkpoints = {_without_project(name) for name in _endpoints_of(job.resources)} - {own}
+        usable = [
+            endpoint
+            for endpoint in endpoints
+            if endpoint.has_model(model)
+            and _without_project(endpoint.remote) not in checkpoints
+            and (_without_project(endpoint.remote) == own or self._is_managed(endpoint))
+        ]
+        if not usable:
+            return replace(job, deployed=False)
+        chosen = min(usable, key=lambda endpoint: (_without_project(endpoint.remote) != own, *_age(endpoint)))
+        name = job.resources.endpoint if _without_project(chosen.remote) == own else chosen.remote
+        return replace(job, deployed=True, resources=replace(job.resources, endpoint=name))
+
+    def _is_managed(self, endpoint: _Endpoint) -> bool:
+        return self._managed.items() <= endpoint.labels.items()
+
+    async def deploy(self, job: RemoteModel, mark: Mark, kms_key: str) -> RemoteModel:
+        """Return a job after its model is deployed: to its own endpoint if that is empty, or else to a new one.
+
+        It is assumed that a tuned model needs no machines of its own, as when the service deploys it after the
+        training, and that an empty endpoint with the labels of the generation is the rest of an interrupted run.
+
+        Raises:
+            ServiceError: A request fails or takes too long.
+            AccessError: There are no valid credentials, or they have no permission.
+        """
+        endpoint = await self._free_endpoint(job, mark) or await self._create_endpoint(job, mark, kms_key)
+        deployed = {"model": job.resources.model, "displayName": job.display_name or mark.name}
+        own = (checkpoint for checkpoint in job.resources.checkpoints if checkpoint.endpoint == job.resources.endpoint)
+        checkpoint = next(own, None)
+        if checkpoint:
+            deployed["checkpointId"] = checkpoint.id
+        path = f"{self._path_of(endpoint)}:deployModel"
+
+        async def find_deployment() -> _Operation | None:
+            found = await self._find_endpoint(endpoint)
+            return _Operation("", done=True) if found and found.has_model(job.resources.model) else None
+
+        await self._post(path, {"deployedModel": deployed, "trafficSplit": {"0": 100}}, find_deployment)
+        return replace(job, deployed=True, resources=replace(job.resources, endpoint=endpoint))
+
+    async def _free_endpoint(self, job: RemoteModel, mark: Mark) -> str:
+        """Return the endpoint of the job, or one that was created for its model, if it is empty."""
+        own = await self._find_endpoint(job.resources.endpoint)
+        if own and not own.deployments:
+            return job.resources.endpoint
+        taken = {_without_project(name) for name in _endpoints_of(job.resources)}
+        listed = await self._list("endpoints", _read_endpoints, filter=f"labels.{KEY}={key_of(mark)}")
+        free = (
+            endpoint
+            for endpoint in listed
+            if self._is_managed(endpoint)
+            and not endpoint.deployments
+            and _without_project(endpoint.remote) not in taken
+        )
+        oldest = min(free, key=_age, default=None)
+        return oldest.remote if oldest else ""
+
+    async def _create_endpoint(self, job: RemoteModel, mark: Mark, kms_key: str) -> str:
+        body = {"displayName": job.display_name or mark.name, "labels": write_labels(mark)}
+        if kms_key:
+            body["encryptionSpec"] = {"kmsKeyName": kms_key}
+
+        async def find_created() -> _Operation | None:
+            name = await self._free_endpoint(job, mark)
+            return _Operation(name, done=True) if name else None
+
+        operation = await self._post(f"{self._parent}/endpoints", body, find_created)
+        return operation.name.partition("/operations/")[0]
+
+    async def _post(self, path: str, body: Json, find: Callable[[], Awaitable[_Operation | None]]) -> _Operation:
+        """Send a request once and wait for its operation; after a lost reply ``find`` returns what it had done."""
+        request = HttpRequest("POST", path, body=body, remedies=DEPLOY_REMEDIES, idempotent=False)
+
+        async def attempt(*, in_doubt: bool) -> _Operation:
+            if in_doubt and (found := await find()):
+                return found
+            return await self._client.fetch_once(request, _read_operation)
+
+        operation = await self._client.retry(attempt)
+        await self._wait(operation, "apply")
+        return operation
+
+    async def delete(self, resources: Resources) -> None:
+        """Delete the endpoints and the model of a job: the endpoints of its checkpoints first, the model last.
+
+        Missing resources are skipped, so an interrupted deletion can be repeated. The model is needed to find the rest.
+
+        Raises:
+            ServiceError: The model is also deployed to another endpoint, or a request fails or takes too long.
+            AccessError: There are no valid credentials, or they have no permission.
+        """
+        if not resources.model:
+            return
+        others = (name for name in _endpoints_of(resources) if name != resources.endpoint)
+        created = await self._require_managed_endpoints(resources)
+        for endpoint in dict.fromkeys(filter(None, (*others, *created, resources.endpoint))):
+            await self._remove_endpoint(endpoint, resources.model)
+        await self._remove_model(resources.model)
+
+    async def _require_managed_endpoints(self, resources: Resources) -> list[str]:
+        """Return the endpoints that this project created for a model.
+
+        Raises:
+            ServiceError: Another endpoint has the model, so that it cannot be deleted in the end.
+        """
+        known = {_without_project(endpoint) for endpoint in _endpoints_of(resources)}
+        model = await self._get(self._path_of(resources.model), _read_model)
+        managed = []
+        for deployment in model.deployments if model else ():
+            if _without_project(deployment.endpoint) in known:
+                continue
+            endpoint = await self._find_endpoint(deployment.endpoint)
+            if endpoint and self._is_managed(endpoint):
+                managed.append(deployment.endpoint)
+            elif endpoint and endpoint.has_model(resources.model):
+                raise ServiceError(
+                    f"{sanitize(resources.model)} is also deployed to {sanitize(deployment.endpoint)}, which its"
+                    " training did not create",
+                    "undeploy it from there if it is no longer used, then run `reconcile prune` again",
+                    code="FAILED_PRECONDITION",
+                )
+        return managed
+
+    async def _remove_endpoint(self, name: str, model: str) -> None:
+        """Undeploy the model from an endpoint, and delete the endpoint unless it has other models."""
+        endpoint = await self._find_endpoint(name)
+        if endpoint is None:
+            return
+        matching = [deployment for deployment in endpoint.deployments if deployment.has_model(model)]
+        for deployment in matching:
+            await self._undeploy(name, deployment, model)
+        if len(matching) == len(endpoint.deployments):
+            await self._delete(self._path_of(name))
+
+    async def _undeploy(self, endpoint: str, deployment: _Deployment, model: str) -> None:
+        """Undeploy a model; an error is ignored where another run has undeployed it."""
+        path = f"{self._path_of(endpoint)}:undeployModel"
+        request = HttpRequest("POST", path, body={"deployedModelId": deployment.id}, remedies=DELETE_REMEDIES)
+        try:
+            await self._wait(await self._client.fetch(request, _read_operation), "prune")
+        except ServiceError:
+            found = await self._find_endpoint(endpoint)
+            if deployment.id in {left.id for left in (found.deployments if found else ()) if left.has_model(model)}:
+                raise
+
+    async def _remove_model(self, name: str) -> None:
+        """Delete the version of a model, or the whole model where it is the only version."""
+        model, _, version = name.partition("@")
+        versions = await self._get(f"{self._path_of(model)}:listVersions", _read_versions) or ()
+        if not versions or (version and version not in versions):
+            return
+        if len(versions) > 1 and not version:
+            raise ServiceError(
+                f"{sanitize(name)} has several versions, and the lockfile does not record which one was trained",
+                "delete the version at the service",
+                code="FAILED_PRECONDITION",
+            )
+        await self._delete(self._path_of(model) if len(versions) == 1 else f"{self._path_of(name)}:deleteVersion")
+
+    async def _find_endpoint(self, name: str) -> _Endpoint | None:
+        return await self._get(self._path_of(name), _read_endpoint) if name else None
+
+    async def _list(self, kind: str, read: Callable[[Json], tuple[tuple[N, ...], str]], **query: str) -> tuple[N, ...]:
+        request = HttpRequest("GET", f"{self._parent}/{kind}", {**query, "pageSize": _PAGE_SIZE})
+        return await list_models(self._client, request, read)
+
+    async def _delete(self, path: str) -> None:
+        operation = await self._client.find(HttpRequest("DELETE", path, remedies=DELETE_REMEDIES), _read_operation)
+        if operation:
+            await self._wait(operation, "prune")
+
+    async def _get(self, path: str, read: Callable[[Json], T]) -> T | None:
+        return await self._client.find(HttpRequest("GET", path), read)
+
+    async def _wait(self, operation: _Operation, command: str) -> None:
+        """Wait for the end of an operation of a command; one that no longer exists has ended."""
+        name = operation.name
+        for number in range(1, _POLLS + 1):
+            if operation.done:
+                break
+            await self._client.pause(number)
+            operation = await self._get(self._path_of(name), _read_operation) or _Operation(name, done=True)
+        if not operation.done:
+            raise ServiceError(
+                f"{sanitize(name)} is still in progress", f"run `reconcile {command}` again later", code="UNAVAILABLE"
+            )
+        if operation.failure:
+            raise ServiceError(
+                f"{sanitize(name)} failed: {operation.failure.message}",
+                f"fix what the service reports, then run `reconcile {command}` again",
+                code="FAILED_PRECONDITION",
+            )
+
+
+def _age(endpoint: _Endpoint) -> tuple[object, str]:
+    return parse_time(endpoint.create_time) or EARLIEST, endpoint.remote
+
+
+def _endpoints_of(resources: Resources) -> dict[str, None]:
+    """Return the endpoints that a job created or shows, in their order."""
+    checkpoints = (checkpoint.endpoint for checkpoint in resources.checkpoints)
+    return dict.fromkeys(filter(None, (*checkpoints, resources.endpoint)))
+
+
+def _read_endpoints(body: Json) -> tuple[tuple[_Endpoint, ...], str]:
+    return tuple(map(_read_endpoint, body.get("endpoints") or ())), read_text(body.get("nextPageToken"))
+
+
+def _read_endpoint(body: Json) -> _Endpoint:
+    labels = {str(name): read_text(value) for name, value in (body.get("labels") or {}).items()}
+    deployments = tuple(map(_read_deployed_model, body.get("deployedModels") or ()))
+    return _Endpoint(read_text(body.get("name")), labels, read_time(body.get("createTime")), deployments)
+
+
+def _read_deployed_model(body: Json) -> _Deployment:
+    model, _, version = read_text(body.get("model")).partition("@")
+    return _Deployment(read_text(body.get("id")), model=model, version=version or read_text(body.get("modelVersionId")))
+
+
+def _read_models(body: Json) -> tuple[tuple[_Model, ...], str]:
+    return tuple(map(_read_model, body.get("models") or ())), read_text(body.get("nextPageToken"))
+
+
+def _read_model(body: Json) -> _Model:
+    deployments = tuple(
+        _Deployment(read_text(reference.get("deployedModelId")), endpoint=read_text(reference.get("endpoint")))
+        for reference in body.get("deployedModels") or ()
+    )
+    return _Model(read_text(body.get("name")).partition("@")[0], read_text(body.get("versionId")), deployments)
+
+
+def _read_versions(body: Json) -> tuple[str, ...]:
+    return tuple(read_text(version["versionId"]) for version in body.get("models") or ())
+
+
+def _read_operation(body: Json) -> _Operation:
+    error = body.get("error")
+    return _Operation(read_text(body.get("name")), bool(body.get("done")), read_failure(error) if error else None)
+
+
+def _without_project(name: str) -> str:
+    """Return a name without its project, which may be an id or a number."""
+    return name.partition("/locations/")[2] or name
