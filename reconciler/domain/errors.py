@@ -138,6 +138,10 @@ class LockConflict(ReconcileError):  # noqa: N818 - the run that was first made 
     """Another run has saved the lockfile since it was read; read it again."""
 
 
+class LeaseHeld(ReconcileError):  # noqa: N818 - the run that was first made no error
+    """Another run has the lease of a lockfile in a bucket; nothing was changed."""
+
+
 class StalePlan(ReconcileError):  # noqa: N818 - the plan was correct when it was made
     """A saved plan differs from what would be planned now; nothing was changed."""
 

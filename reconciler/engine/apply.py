@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError, TimeoutReached
+from reconciler.domain.errors import AccessError, ExitStatus, LeaseHeld, ReconcileError, ServiceError, TimeoutReached
 from reconciler.domain.lock import Lock, record_target
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Observation, Plan, Reason, Request, World, approved_effects
@@ -45,6 +46,8 @@ MAX_OUTAGE = timedelta(minutes=15)
 """How long a run waits while every observation fails; the provider has retried each of them."""
 MISSES_BEFORE_GONE = 5
 """How many observations in a row must lack a model of this run before it counts as gone."""
+_LEASE_POLL = 10.0  # seconds
+_LOG = logging.getLogger(__name__)
 
 
 async def run_within(limit: timedelta | None, part: Coroutine[Any, Any, T]) -> T:
@@ -194,11 +197,11 @@ class Applier:
         """Publish what is recorded as serving now, and return the error; it changes nothing else about the run."""
         if not self._target.publish:
             return None
-        with self._recorder.lease():
-            try:
+        try:
+            with self._recorder.lease():
                 self._executor.publish()
-            except ReconcileError as error:
-                return error
+        except ReconcileError as error:
+            return error
         return None
 
     async def _converge(self, creatable: set[str], approved: Plan) -> ApplyOutcome:
@@ -210,18 +213,23 @@ class Applier:
             self._record_manifests()
             self._record_observation()
             current = await self._carry_out(creatable)
+        held = False
         while True:
             waiting = current.of_kind(Kind.WAIT)
             left = self._time_left(started)
-            if not waiting or not self._options.wait or (left is not None and left <= 0):
+            if not (waiting or held) or not self._options.wait or (left is not None and left <= 0):
                 current = await self._prune(approved, current)
-                return self._outcome(current, timed_out=bool(waiting) and self._options.wait)
+                return self._outcome(current, timed_out=bool(waiting or held) and self._options.wait)
             self._save()
-            delay = self._delay(waiting, started)
+            delay = self._delay(waiting, started) if waiting else _LEASE_POLL
             await self._context.sleeper(delay if left is None else min(delay, left))
             await self._observe_again()
             self._record_observation()
-            current = await self._carry_out(creatable)
+            try:
+                current, held = await self._carry_out(creatable), False
+            except LeaseHeld as error:  # it has waited for hours, and the other run ends, or its lease expires
+                _LOG.warning("waiting: %s", error.message)
+                current, held = self._plan(), True
 
     def _cut_off(self, reached: TimeoutReached) -> ApplyOutcome:
         """Return the outcome of a run that ended before everything that it may do was done."""

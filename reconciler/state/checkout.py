@@ -71,11 +71,11 @@ class Checkout:
             SwitchedBranch: another branch is checked out than at the start of the run.
             OSError: the lock cannot be created.
         """
+        self._await_git()
         if self._held:
             self._require_same_branch()
             yield
             return
-        self._await_git()
         descriptor = self._acquire()
         self._held = True
         try:
@@ -124,17 +124,17 @@ class Checkout:
         return next((name for file, name in _OPERATIONS.items() if self._git and (self._git / file).exists()), "")
 
     def _require_same_branch(self) -> None:
-        if self._operation:
-            return  # the run began during a rebase or merge, which moves HEAD
+        if self._operation or not self._head:
+            return  # HEAD could not be read, or the run began during a rebase or merge, which moves HEAD
         head = self._read_head()
         if head == self._head or self._is_descendant(head):
             return
         before, now = _describe(self._head), _describe(head)
-        branch = self._head.removeprefix(_BRANCH)
+        switch = "" if self._head.startswith(_BRANCH) else "--detach "
+        switch += shlex.quote(sanitize(self._head.removeprefix(_BRANCH)))
         raise SwitchedBranch(
             f"{self._file.name} is not written: git switched from {before} to {now} while this run was in progress",
-            f"run git switch {shlex.quote(sanitize(branch))}, and then reconcile wait,"
-            " which finds the trainings that were started",
+            f"run git switch {switch}, and then reconcile wait, which finds the trainings that were started",
         )
 
     def _is_descendant(self, head: str) -> bool:

@@ -175,6 +175,32 @@ def test_a_waiting_run_does_not_hold_the_lease(reconcile: Cli, service: Process,
     assert bucket.get(_LOCK)["models"]["adder"]["serving"]
 
 
+def test_a_run_that_waited_for_its_training_waits_for_the_lease_too(reconcile: Cli, bucket: Bucket) -> None:
+    """It has waited for hours: another run that begins just then must not end it."""
+    reconcile.manifest("adder")
+    follow = reconcile.clock.on_move
+
+    def take(now: datetime) -> None:
+        reconcile.clock.on_move = follow
+        follow(now)
+        expires = now + LEASE_DURATION
+        lease = {"holder": "process 7 on build-7", "acquired": now.isoformat(), "expires": expires.isoformat()}
+        bucket.put("prod.json.lease", lease)
+
+    reconcile.clock.on_move = take
+    timed_out = reconcile("apply", "--yes", "--timeout", "2m")
+    assert timed_out.status == 4
+    assert f"waiting: another run is in progress and has the lease {LOCK}.lease" in timed_out.err
+    assert "serving" not in bucket.get(_LOCK)["models"]["adder"]
+
+    reconcile.clock.now += LEASE_DURATION
+    reconcile.manifest("words")
+    reconcile.clock.on_move = take
+    applied = reconcile("apply", "--yes")
+    assert applied.status == 0, applied.err
+    assert all(model["serving"] for model in bucket.get(_LOCK)["models"].values())
+
+
 def test_a_lease_of_another_run_stops_what_changes_things_and_nothing_else(reconcile: Cli, bucket: Bucket) -> None:
     now = reconcile.clock.now
     expires = now + LEASE_DURATION

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -118,11 +119,16 @@ def test_an_unrelated_commit_is_another_branch(repository: Repository) -> None:
     repository("switch", "--quiet", "--detach")
     lock = lockfile(repository)
     repository("switch", "--quiet", "--detach", "HEAD~1")
-    with pytest.raises(SwitchedBranch, match=f"from commit {later[:12]} to commit "):
+    with pytest.raises(SwitchedBranch, match=f"from commit {later[:12]} to commit ") as caught:
         lock.write("b")
+    repository(*caught.value.remedy.removeprefix("run git ").partition(",")[0].split())
+    assert lock.write("b"), "the remedy works"
 
 
-def test_saving_waits_for_the_end_of_a_rebase(repository: Repository, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("leased", [False, True])
+def test_saving_waits_for_the_end_of_a_rebase(
+    repository: Repository, caplog: pytest.LogCaptureFixture, *, leased: bool
+) -> None:
     waits: list[None] = []
     rebase = repository.folder / ".git/rebase-merge"
 
@@ -133,9 +139,10 @@ def test_saving_waits_for_the_end_of_a_rebase(repository: Repository, caplog: py
             repository("switch", "--quiet", "main")
 
     lock = lockfile(repository, wait)
-    repository("switch", "--quiet", "--detach")
-    rebase.mkdir()
-    assert lock.write("b")
+    with lock.lease() if leased else nullcontext():
+        repository("switch", "--quiet", "--detach")
+        rebase.mkdir()
+        assert lock.write("b")
     assert caplog.messages == ["waiting until git has ended its rebase: reconcile.lock.json is saved afterwards"]
 
 

@@ -20,6 +20,7 @@ from msgspec.json import decode
 
 from reconciler.domain.errors import (
     AccessError,
+    LeaseHeld,
     LockConflict,
     PreconditionError,
     ReconcileError,
@@ -159,7 +160,7 @@ class Lease:
         """
         stored = await self._read(storage)
         if stored and stored[0].expires > self._clock() and not _has_ended(stored[0].process):
-            raise ReconcileError(
+            raise LeaseHeld(
                 f"another run is in progress and has the lease {self.address}, {stored[0]}",
                 "wait until it has ended; if it has crashed, wait until the lease expires, or delete it:"
                 f" `gcloud storage rm {self.address}`",
