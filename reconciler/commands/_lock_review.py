@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any, Final
@@ -16,8 +17,8 @@ from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import REMOTE_SCHEME, Manifest
 from reconciler.domain.text import shorten
-from reconciler.manifests.discovery import Selection, absolute, target_file_name
-from reconciler.manifests.git import IncomparableError, file_at_base
+from reconciler.manifests.discovery import STDIN, Selection, absolute, target_file_name
+from reconciler.manifests.git import GitError, IncomparableError, file_at_base, open_repository
 from reconciler.manifests.yaml_parser import parse
 from reconciler.planning.datasets import with_dataset_versions
 from reconciler.planning.events import Withheld
@@ -77,6 +78,8 @@ class LockReview(Struct, frozen=True):
     def _remedy(self, change: LockChange) -> str:
         if change.field == "pointer":
             return f"restore the file of {self.ref}"
+        if change.field == "file":
+            return "remove the attribute from .gitattributes, or the link"
         if change.kind == "fact":
             return f"restore the value of {self.ref}; reconcile apply --train-only and reconcile wait record trainings"
         return f"restore the value of {self.ref}, or pass --allow-decisions after a review"
@@ -146,7 +149,7 @@ def review_project(project: Project, ref: str) -> LockReview:
     return LockReview(
         ref,
         found.commit,
-        (*placed, *addresses, *_pointer_changes(project, ref)),
+        (*placed, *addresses, *_pointer_changes(project, ref), *_disguised_files(project)),
         requested_serving(base, head, project.manifests),
         withheld_promotions(base, head, project.manifests),
     )
@@ -212,6 +215,32 @@ def _pointer_changes(project: Project, ref: str) -> Iterator[PlacedChange]:
         reason="a pull request does not change the published pointer; reconcile apply writes it after the merge",
     )
     yield PlacedChange(change, Place(display_path(path, session.environment.cwd), 1, 1))
+
+
+def _disguised_files(project: Project) -> Iterator[PlacedChange]:
+    """Yield the lockfile, target and manifests whose committed text, which is reviewed, is not the one that is read."""
+    session, workspace = project.session, project.workspace
+    root, cwd = session.root, session.environment.cwd
+    files = [session.lockfile, root / target_file_name(project.target.name)]
+    files += [root / manifest.file for manifest in workspace.manifests if manifest.place.file != STDIN]
+    git, directory = open_repository(root, session.environment.environ)
+    paths = {posixpath.normpath(posixpath.join(directory, file.relative_to(root).as_posix())): file for file in files}
+    try:
+        found = {paths[path]: attribute for path, attribute in git.conversions(tuple(paths))}
+    except GitError:
+        raise IncomparableError("git cannot read the attributes of its files") from None
+    found |= {file: "a symbolic link" for file in files[:2] if file.is_symlink()}
+    for file, cause in found.items():
+        change = LockChange(
+            kind="fact",
+            name="",
+            path=("file",),
+            field="file",
+            before=None,
+            after=cause,
+            reason="reviewers see another text of this file than the one that is read",
+        )
+        yield PlacedChange(change, Place(display_path(file, cwd), 1, 1))
 
 
 def _digest(content: bytes | None) -> str | None:

@@ -42,6 +42,7 @@ _FIXED: Final = {
     # Without this, a partial clone fetches missing objects over any transport that its configuration names.
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_NO_REPLACE_OBJECTS": "1",  # what was reviewed counts, not what a reference puts in its place
 }
 _OPTIONS: Final = (
     "--no-pager",
@@ -121,13 +122,24 @@ class Git:
         return self._run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode().strip()
 
     def names(self, ref: str) -> tuple[str, ...]:
-        """Return the full names of the branches and tags that a short name can mean; git takes the first of them."""
+        """Return the full names that a short name can mean, as in gitrevisions(7); git takes the first of them."""
         name = _SUFFIX.split(ref, maxsplit=1)[0]
         if name.startswith("refs/"):
             return (name,)
-        names = [f"refs/{kind}/{name}" for kind in ("tags", "heads", "remotes")]
+        places = ("", "tags/", "heads/", "remotes/")
+        names = [*(f"refs/{place}{name}" for place in places), f"refs/remotes/{name}/HEAD"]
         existing = self._run("for-each-ref", "--format=%(refname)", *names).decode().splitlines()
         return tuple(full_name for full_name in names if full_name in existing)
+
+    def conversions(self, paths: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        """Return the paths that git converts when it checks them out, each with the attribute that asks for it.
+
+        Line ends are not among them: they mean the same in every format that is read.
+        """
+        output = self._run("check-attr", "-z", "filter", "working-tree-encoding", "ident", "--", *paths)
+        fields = [os.fsdecode(value) for value in output.split(b"\0")[:-1]]
+        triples = zip(fields[::3], fields[1::3], fields[2::3], strict=True)
+        return tuple((path, attribute) for path, attribute, value in triples if value not in {"unspecified", "unset"})
 
     def merge_base(self, commit: str, other: str) -> str:
         """Return the best common ancestor of two commits."""

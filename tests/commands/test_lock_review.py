@@ -398,6 +398,45 @@ def test_a_tag_with_the_name_of_the_base_is_not_taken_for_it(pull_request: PullR
     assert "changed decision serving" in answer.out
 
 
+@pytest.mark.parametrize("attribute", ["working-tree-encoding=KSC5636", "filter=decrypt", "ident"])
+@pytest.mark.parametrize("pattern", ["*.lock.json", "*.yaml"])
+def test_a_file_that_git_converts_is_refused(pull_request: PullRequest, pattern: str, attribute: str) -> None:
+    """A pull request could commit one text for its reviewers, and another one for reconcile."""
+    (pull_request.reconcile.folder / ".gitattributes").write_text(f"{pattern} {attribute}\n")
+    pull_request.git.commit()
+
+    for allowed in ((), ("--allow-decisions",)):
+        refused = pull_request.check(*allowed)
+        assert refused.status == 1
+        cause = attribute.partition("=")[0]
+        assert f'changed fact file: none → "{cause}": reviewers see another text of this file' in refused.out
+        assert "; remove the attribute from .gitattributes, or the link" in refused.out
+
+
+def test_a_lockfile_that_is_a_link_is_refused(pull_request: PullRequest) -> None:
+    """It would pass, and every later pull request would be compared with the text of the link."""
+    lockfile = pull_request.reconcile.lock_file
+    (pull_request.reconcile.folder / "x").mkdir()
+    moved = lockfile.rename(pull_request.reconcile.folder / "x" / lockfile.name)
+    lockfile.symlink_to(f"../x/{moved.name}")
+    pull_request.git.commit()
+
+    refused = pull_request.check()
+
+    assert refused.status == 1
+    assert 'specs/reconcile.lock.json:1:1: file: changed fact file: none → "a symbolic link"' in refused.out
+
+
+def test_a_replaced_object_is_not_read(pull_request: PullRequest) -> None:
+    def forge(lock: dict[str, Any]) -> None:
+        lock["adder"]["rejected"] = []
+
+    pull_request.edit(lambda document: forge(document["models"]))
+    git, path = pull_request.git, "specs/reconcile.lock.json"
+    git("replace", git("rev-parse", f"origin/main:{path}").strip(), git("rev-parse", f"HEAD:{path}").strip())
+    assert pull_request.check().status == 1
+
+
 def test_a_shallow_clone_is_an_error_that_names_what_to_fetch(
     upstream: tuple[Cli, Repository], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
