@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.adopted_world import THEIRS, adopt, declared, foreign, job_of, manifest_of
+from support.cases import in_turn
 from support.cli_world import EXAMPLES, Cli
 from support.git_repository import Repository
 from support.render_values import held_to
@@ -19,7 +20,7 @@ from support.vertex_world import World, lock_file, lock_of
 if TYPE_CHECKING:
     from support.vertex_fronts import Json
 
-ON_PORTS = pytest.mark.parametrize("target", ["gl", "vertex"])
+ON_PORTS = in_turn("target", ["gl", "vertex"])
 
 
 def contents(reconcile: Cli) -> dict[Path, bytes]:

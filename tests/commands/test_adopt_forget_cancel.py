@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.adopted_world import MODELS, adopt, foreign
+from support.cases import in_turn
 from support.cli_world import Cli, Result
 from support.render_values import held_to
 from support.vertex_fronts import Front, line_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from support.vertex_fronts import Json
 
-EVERY = pytest.mark.parametrize("target", TARGETS)
+EVERY = in_turn("target", TARGETS)
 MARK = "managed-by=reconcile"
 
 

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse
 from reconciler.emulator.app import create_app
 from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.writer import REPORT_FORMATS
+from support.cases import in_turn
 from support.cli_world import EXAMPLES, Cli
 from support.render_values import held_to
 from support.vertex_fronts import Json, line_of
@@ -30,8 +31,8 @@ from support.vertex_world import BUCKET, JOBS, TARGETS, World, aim, lock_file, l
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-EVERY = pytest.mark.parametrize("target", TARGETS)
-SHARED = pytest.mark.parametrize("target", ["", "gl"])
+EVERY = in_turn("target", TARGETS)
+SHARED = in_turn("target", ["", "gl"])
 MODELS = "/v1beta/tunedModels"
 JOB = {
     "baseModel": "gemini-2.5-flash",
@@ -573,7 +574,7 @@ def contents(folder: Path) -> Iterator[tuple[str, Any]]:
             yield str(path), path.read_bytes()
 
 
-@pytest.mark.parametrize("target", [*TARGETS, "bucket"])
+@pytest.mark.parametrize("target", [*(pytest.param(name, marks=pytest.mark.slow) for name in TARGETS), "bucket"])
 def test_it_only_reads(reconcile: Cli, world: World, target: str, caplog: pytest.LogCaptureFixture) -> None:
     """A bit of everything: in sync, ahead, failed, edited, shared, orphaned, training, another branch's, taken over."""
     name = "vertex" if target == "bucket" else target

@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
+from support.cases import in_turn
 from support.cli_world import EXAMPLES, Cli, Result
 from support.render_values import held_to
 from support.vertex_runs import BASE, chosen, manifest, trainings
@@ -17,7 +16,8 @@ from support.vertex_world import TARGETS, World, lock_file, lock_of
 if TYPE_CHECKING:
     from support.vertex_fronts import Json
 
-EVERY = pytest.mark.parametrize("target", TARGETS)
+EVERY = in_turn("target", TARGETS)
+ON_PORTS = in_turn("target", ["gl", "vertex"])
 
 
 def applied(reconcile: Cli, target: str, *arguments: str) -> Result:
@@ -82,7 +82,7 @@ def test_a_merge_queue_and_a_locked_apply_take_it(reconcile: Cli, world: World, 
     assert summer(reconcile, target)["serving"].startswith("adder-")
 
 
-@pytest.mark.parametrize("target", ["gl", "vertex"])
+@ON_PORTS
 def test_a_training_continues_under_the_new_name(reconcile: Cli, slow: World, target: str) -> None:
     manifest(reconcile)
     applied(reconcile, target, "--no-wait")
@@ -92,7 +92,7 @@ def test_a_training_continues_under_the_new_name(reconcile: Cli, slow: World, ta
     assert trainings(slow, reconcile, target) == 1
 
 
-@pytest.mark.parametrize("target", ["gl", "vertex"])
+@ON_PORTS
 def test_the_lockfile_can_be_lost_at_the_same_time(reconcile: Cli, world: World, target: str) -> None:
     manifest(reconcile)
     applied(reconcile, target)
@@ -104,7 +104,7 @@ def test_the_lockfile_can_be_lost_at_the_same_time(reconcile: Cli, world: World,
     assert trainings(world, reconcile, target) == 1
 
 
-@pytest.mark.parametrize("target", ["gl", "vertex"])
+@ON_PORTS
 def test_without_the_former_name_the_lockfile_alone_is_not_believed(reconcile: Cli, world: World, target: str) -> None:
     """The mark has the former name, and an edited lockfile could name the model of any manifest."""
     manifest(reconcile)

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from support.adopted_world import MODELS, THEIRS, adopt, foreign
+from support.cases import in_turn
 from support.cli_world import Cli, Result
 from support.vertex_runs import BASE, chosen, manifest
 from support.vertex_world import JOBS, World, lock_file, lock_of
 
 Json = dict[str, Any]
+ON_PORTS = in_turn("target", ["gl", "vertex"])
 WRITES = ("POST", "PATCH", "PUT", "DELETE")
 
 
@@ -98,7 +100,7 @@ def test_a_forged_adoption_does_not_serve(reconcile: Cli, world: World) -> None:
     assert world.ask("GET", f"/v1beta/{THEIRS}") == theirs
 
 
-@pytest.mark.parametrize("target", ["gl", "vertex"])
+@ON_PORTS
 def test_the_record_of_another_manifest_does_not_serve(reconcile: Cli, world: World, target: str) -> None:
     applied(reconcile, target)
     manifest(reconcile, "worse", multiplier=2)
@@ -118,7 +120,7 @@ def test_the_record_of_another_manifest_does_not_serve(reconcile: Cli, world: Wo
     ("field", "value"),
     [("spec", f"sha256:{'0' * 64}"), ("attempt", 3), ("key", "adder-aaaaaaaa")],
 )
-@pytest.mark.parametrize("target", ["gl", "vertex"])
+@ON_PORTS
 def test_a_record_that_claims_other_content_does_not_serve(
     reconcile: Cli, world: World, target: str, field: str, value: object
 ) -> None:
@@ -360,7 +362,7 @@ def test_a_document_states_that_the_service_was_not_queried(
 
 
 @pytest.mark.parametrize("answer", ["8", "9"], ids=["passes", "fails"])
-@pytest.mark.parametrize("target", ["gl", "vertex"])
+@ON_PORTS
 def test_a_generation_that_was_not_published_is_checked_before_it_serves(
     reconcile: Cli, world: World, target: str, answer: str
 ) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from support.cases import in_turn, slow_except
 from support.cli_world import Cli, Result
 from support.render_values import held_to
 from support.vertex_runs import BASE, chosen, manifest, trainings
 from support.vertex_world import TARGETS, World, lock_file, lock_of
 
-EVERY = pytest.mark.parametrize("target", TARGETS)
+EVERY = in_turn("target", TARGETS)
 UNSURE = {"serving", "published"}
 
 
@@ -210,7 +211,7 @@ def test_a_lost_lockfile_is_rebuilt_from_live_state(reconcile: Cli, world: World
     assert refreshed(reconcile, "--check", target=target).status == 0
 
 
-@pytest.mark.parametrize("target", ["gl", "vertex"])
+@pytest.mark.parametrize("target", slow_except([("gl",), ("vertex",)], ("vertex",)))
 def test_a_lost_tree_of_models_comes_back(reconcile: Cli, world: World, target: str) -> None:
     assert world
     manifest(reconcile)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.responses import JSONResponse
 
+from support.cases import in_turn
 from support.cli_world import EXAMPLES, Cli
 from support.render_values import held_to
 from support.vertex_fronts import Front, Json, line_of
@@ -18,7 +19,7 @@ from support.vertex_world import TARGETS, World, lock_file, lock_of
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-EVERY = pytest.mark.parametrize("target", TARGETS)
+EVERY = in_turn("target", reversed(TARGETS))
 WHY = ("--reason", "it answers in French")
 MODELS = "/v1beta/tunedModels"
 

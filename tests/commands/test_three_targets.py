@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
+from support.cases import in_turn
 from support.cli_world import EXAMPLES, Cli
 from support.vertex_runs import BASE, chosen, trainings
 from support.vertex_world import (
@@ -15,7 +14,7 @@ from support.vertex_world import (
     lock_of,
 )
 
-EVERY = pytest.mark.parametrize("target", TARGETS)
+EVERY = in_turn("target", TARGETS)
 NAMES = ["adder", "greeter", "speller"]
 VERTEX = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 2, adapterSize: 4}}\n"
 TRAINED_ELSEWHERE = (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.responses import JSONResponse
 
+from support.cases import in_turn
 from support.cli_world import EXAMPLES, Cli
 from support.vertex_runs import BASE, chosen, trainings
 from support.vertex_world import TARGETS, World, lock_file, lock_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from support.vertex_fronts import Front
 
-EVERY = pytest.mark.parametrize("target", TARGETS)
+EVERY = in_turn("target", reversed(TARGETS))
 CHECKS = """\
   vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 2}}
   sampling: {temperature: 0}
