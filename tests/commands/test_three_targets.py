@@ -72,7 +72,8 @@ def test_every_command_agrees_on_one_target(reconcile: Cli, world: World, target
     before = locks(reconcile)
     second = reconcile("apply", "--yes", *on)
     assert second.status == 0
-    assert second.out.startswith("No changes. 3 models match their manifests; 1 request, ")
+    requests = "3 requests" if target == "vertex" else "1 request"  # jobs, and the models and endpoints that they made
+    assert second.out.startswith(f"No changes. 3 models match their manifests; {requests}, ")
     for command in (["plan", "--detailed-exitcode"], ["plan", "--offline", "--detailed-exitcode"]):
         assert reconcile(*command, *on).status == 0, command
     for command in (["validate", "--locked"], ["apply", "--locked", "--yes"], ["wait"], ["status", "--live"]):

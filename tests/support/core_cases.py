@@ -217,6 +217,7 @@ def live(
     started: float | None = None,
     updated: float | None = None,
     phase: str = "",
+    deployed: bool = True,
 ) -> RemoteModel:
     """A model as the service shows it; ``under`` is another id than the generation's key, ``number`` that of a job."""
     chosen = under or made.key
@@ -235,6 +236,7 @@ def live(
         update_time="" if updated is None else at(updated),
         failure=Failure(3, failure) if failure else None,
         phase=phase,
+        deployed=deployed,
     )
 
 
@@ -353,7 +355,9 @@ class Case(Struct, frozen=True, dict=True):
         if self.foreign:
             models += read_page(json.loads(FOREIGN.read_text(encoding="utf-8")))[0]
         gone = frozenset(job(one) if isinstance(one, int) else self.made[one].remote for one in self.gone)
-        return Observation({model.remote: model for model in models}, gone, self.untunable or {}, shared)
+        deleted = {model.remote: model for model in models if model.state is State.DELETED}
+        existing = {model.remote: model for model in models if model.remote not in deleted}
+        return Observation(existing, gone, self.untunable or {}, shared, deleted=deleted)
 
     def _lock(self) -> Lock:
         limits = self.recorded_limits
