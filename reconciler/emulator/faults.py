@@ -281,7 +281,7 @@ def _fail_training(exchange: Exchange, document: Json) -> Json:
 
     def change(found: Json) -> Json:
         state = _FAILURES.get(str(found.get("state")))
-        if state and _is_chosen(exchange, found["name"]):
+        if state and "name" in found and _is_chosen(exchange, found["name"]):  # a part of a response may lack the name
             failed = {name: value for name, value in found.items() if name != "tunedModel"} | {"state": state}
             return failed | {"error": error} if state.startswith("JOB") else failed
         model = (found.get("metadata") or {}).get("tunedModel")

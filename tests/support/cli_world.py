@@ -68,19 +68,14 @@ class Result(Struct, frozen=True):
         return document
 
 
-class Cli:
-    """``reconcile`` in a folder."""
+class Project:
+    """The files of a project, and the environment of its commands."""
 
-    def __init__(
-        self, folder: Path, capsys: pytest.CaptureFixture[str], environ: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.specs = folder / "specs"
-        self.clock = Clock()
         self.environ = dict(environ or {})
-        self._capsys = capsys
-        self.specs.mkdir(exist_ok=True)
-        (self.specs / "reconcile.yaml").write_text(TARGET)
+        self.specs.mkdir(parents=True, exist_ok=True)
 
     @property
     def lock_file(self) -> Path:
@@ -120,6 +115,18 @@ class Cli:
             f"  hyperparameters: {{epochCount: {epochs}, batchSize: 4, learningRate: {rate}}}\n{more}"
         )
         return file
+
+
+class Cli(Project):
+    """``reconcile`` in a folder."""
+
+    def __init__(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], environ: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(folder, environ)
+        self.clock = Clock()
+        self._capsys = capsys
+        (self.specs / "reconcile.yaml").write_text(TARGET)
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Result:
         self._capsys.readouterr()
