@@ -18,7 +18,14 @@ from reconciler.domain.lock import Lock
 from reconciler.domain.model import REMOTE_SCHEME, Manifest
 from reconciler.domain.text import shorten
 from reconciler.manifests.discovery import STDIN, Selection, absolute, target_file_name
-from reconciler.manifests.git import GitError, IncomparableError, file_at_base, open_repository
+from reconciler.manifests.git import (
+    FormerRoot,
+    GitError,
+    IncomparableError,
+    file_at_base,
+    find_former_root,
+    open_repository,
+)
 from reconciler.manifests.yaml_parser import parse
 from reconciler.planning.datasets import with_dataset_versions
 from reconciler.planning.events import Withheld
@@ -127,14 +134,17 @@ def review_project(project: Project, ref: str) -> LockReview:
     """
     session = project.session
     environ = session.environment.environ
-    addresses = tuple(_address_changes(project, ref))
+    names = (target_file_name(project.target.name), session.lockfile.name)
+    former = find_former_root(ref, session.root, names, environ)
+    addresses = tuple(_address_changes(project, ref, former))
     if project.target.lock and not addresses:
         raise IncomparableError("it is in a bucket")
     found = file_at_base(ref, session.lockfile, environ)
     if project.target.lock:
         return LockReview(ref, found.commit, addresses, {}, ())
     try:
-        base = Lock() if found.content is None else loads(found.content, f"{project.lockfile} at {ref}")
+        content = former.contents.get(session.lockfile.name) if former else found.content
+        base = Lock() if content is None else loads(content, f"{project.lockfile} at {ref}")
     except ReconcileError as error:
         raise IncomparableError(error.message) from error
     head = project.lock
@@ -159,14 +169,23 @@ _ADDRESSES: Final = ("lock", "publish")
 """The fields of a target that say where decisions are recorded and published."""
 
 
-def _address_changes(project: Project, ref: str) -> Iterator[PlacedChange]:
-    """Yield the changed addresses of the lockfile and the pointer; those of a new target are not changes."""
+_MOVED: Final = "the target or its lockfile was moved; they are compared with what was there"
+
+
+def _address_changes(project: Project, ref: str, former: FormerRoot | None) -> Iterator[PlacedChange]:
+    """Yield the changed places of the target, the lockfile and the pointer; those of a new target are not changes."""
     session, target = project.session, project.target
     file = session.root / target_file_name(target.name)
+    if former:
+        root = project.root or "."
+        change = LockChange(
+            kind="decision", name="", path=("root",), field="root", before=former.directory, after=root, reason=_MOVED
+        )
+        yield PlacedChange(change, Place(target.file if file.is_file() else project.lockfile))
     if not file.is_file():
         return  # the built-in target
     found = file_at_base(ref, file, session.environment.environ)
-    before = _spec_at(found.content, target.file)
+    before = _spec_at(former.contents.get(file.name) if former else found.content, target.file)
     document = next(iter(parse(file.read_bytes(), target.file).documents), None)
     for field in _ADDRESSES if before is not None else ():
         old, new = (before or {}).get(field), document.value.get("spec", {}).get(field) if document else None

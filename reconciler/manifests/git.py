@@ -270,6 +270,43 @@ def file_at_base(ref: str, file: Path, environ: Mapping[str, str]) -> BaseFile:
         raise missing_files(ref) from None
 
 
+class FormerRoot(Struct, frozen=True):
+    """The directory that files of a root were in at a base commit, and their content there, by name."""
+
+    directory: str
+    contents: Mapping[str, bytes]
+
+
+def find_former_root(ref: str, root: Path, names: Sequence[str], environ: Mapping[str, str]) -> FormerRoot | None:
+    """Return where the files of these names were at the merge base of ``ref`` and HEAD, if they were moved since.
+
+    They were moved if HEAD has one of them in the root, the base has not, and another directory has lost one.
+
+    Raises:
+        UsageError: as :func:`file_at_base`.
+        IncomparableError: as :func:`file_at_base`, and if several directories have lost such files.
+    """
+    git, directory = open_repository(root, environ)
+    commit = resolve_base(git, ref)
+    try:
+        before, after = (set(git.files(revision, ".")) for revision in (commit, "HEAD"))
+        here = {posixpath.normpath(posixpath.join(directory, name)) for name in names}
+        lost = (path for path in before - after - here if posixpath.basename(path) in names)
+        directories = sorted({posixpath.dirname(path) for path in lost}) if here & after - before else []
+        if len(directories) > 1:
+            places = " and ".join(name or "." for name in directories)
+            raise IncomparableError(f"{names[0]} or {names[-1]} was removed from {places}; move one of them at a time")
+        if not directories:
+            return None
+        paths = {posixpath.join(directories[0], name): name for name in names}
+        (found,) = git.blobs((commit,), tuple(paths))
+        if any(blob.size > MAX_LOCKFILE_BYTES for blob in found.values()):
+            raise IncomparableError(f"a file in {directories[0]} is larger than {MAX_LOCKFILE_BYTES} bytes at {ref}")
+        return FormerRoot(directories[0] or ".", {paths[path]: git.content(blob) for path, blob in found.items()})
+    except GitError:
+        raise missing_files(ref) from None
+
+
 def open_repository(root: Path, environ: Mapping[str, str]) -> tuple[Git, str]:
     """Return the repository of a directory, and the path of the directory in it; raises IncomparableError."""
     repository = repository_of(root)

@@ -414,6 +414,48 @@ def test_a_file_that_git_converts_is_refused(pull_request: PullRequest, pattern:
         assert "; remove the attribute from .gitattributes, or the link" in refused.out
 
 
+def _forget_decisions(lockfile: Path) -> None:
+    document = json.loads(lockfile.read_text())
+    for model in document["models"].values():
+        for decision in ("serving", "rejected", "published"):
+            model.pop(decision, None)
+        for record in model["generations"]:
+            for decision in ("rejection", "promoteTime"):
+                record.pop(decision, None)
+    lockfile.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+def _move_to_the_top(folder: Path) -> Path:
+    for name in ("reconcile.yaml", "reconcile.lock.json"):
+        (folder / "specs" / name).rename(folder / name)
+    return folder / "reconcile.lock.json"
+
+
+def _move_behind_a_link(folder: Path) -> Path:
+    (folder / "specs").rename(folder / "other")
+    (folder / "specs").symlink_to("other")
+    return folder / "other" / "reconcile.lock.json"
+
+
+def _leave_the_lockfile(folder: Path) -> Path:
+    lockfile = _move_to_the_top(folder)
+    (folder / "specs" / lockfile.name).write_bytes(lockfile.read_bytes())
+    return lockfile
+
+
+@pytest.mark.parametrize("move", [_move_to_the_top, _move_behind_a_link, _leave_the_lockfile])
+def test_a_moved_root_is_compared_with_what_was_there(pull_request: PullRequest, move: Callable[[Path], Path]) -> None:
+    """Otherwise every decision of the new lockfile would be that of a new target."""
+    _forget_decisions(move(pull_request.reconcile.folder))
+    pull_request.git.commit()
+
+    refused = pull_request.reconcile("validate", "specs", "--locked", "--base", "origin/main")
+
+    assert refused.status == 1
+    assert 'root: changed decision root: "specs" → ' in refused.out
+    assert "changed decision rejected: " in refused.out
+
+
 def test_a_lockfile_that_is_a_link_is_refused(pull_request: PullRequest) -> None:
     """It would pass, and every later pull request would be compared with the text of the link."""
     lockfile = pull_request.reconcile.lock_file
