@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 from msgspec import Struct
@@ -19,14 +21,15 @@ from reconciler.domain.model import REMOTE_SCHEME, Manifest
 from reconciler.domain.text import shorten
 from reconciler.manifests.discovery import STDIN, Selection, absolute, target_file_name
 from reconciler.manifests.git import (
-    FormerRoot,
     GitError,
     IncomparableError,
     file_at_base,
-    find_former_root,
+    missing_files,
     open_repository,
+    resolve_base,
 )
 from reconciler.manifests.yaml_parser import parse
+from reconciler.paths import git_repository_of
 from reconciler.planning.datasets import with_dataset_versions
 from reconciler.planning.events import Withheld
 from reconciler.planning.hidden_examples import redact_lock
@@ -34,7 +37,7 @@ from reconciler.planning.lock_review import LockChange, requested_serving, revie
 from reconciler.reports.documents.plan import DataBase, LockfileChange, PlanReport
 from reconciler.state.json_decoder import find_positions, show_path
 from reconciler.state.lockfile import LockFile, loads
-from reconciler.state.published_pointer import serving_keys
+from reconciler.state.published_pointer import PublishedModel, read_pointer, serving_keys
 
 _SHOWN: Final = 120
 """Characters of a value that a message shows."""
@@ -83,6 +86,8 @@ class LockReview(Struct, frozen=True):
             yield Problem(placed.place, show_path(change.path), change_text(change), self._remedy(change), severity)
 
     def _remedy(self, change: LockChange) -> str:
+        if change.field == _ROOT:
+            return "move it back, or pass --allow-decisions after a review"
         if change.field == "pointer":
             return f"restore the file of {self.ref}"
         if change.field == "file":
@@ -134,19 +139,17 @@ def review_project(project: Project, ref: str) -> LockReview:
     """
     session = project.session
     environ = session.environment.environ
-    names = (target_file_name(project.target.name), session.lockfile.name)
-    former = find_former_root(ref, session.root, names, environ)
-    addresses = tuple(_address_changes(project, ref, former))
+    root = _root_at_base(project, ref)
+    addresses = (*_root_change(project, root), *_address_changes(project, ref, root))
     if project.target.lock and not addresses:
-        raise IncomparableError("it is in a bucket")
-    found = file_at_base(ref, session.lockfile, environ)
+        raise IncomparableError("it is in a bucket", "remove --base")
+    found = file_at_base(ref, session.lockfile, environ, root.path(session.lockfile.name))
     if project.target.lock:
         return LockReview(ref, found.commit, addresses, {}, ())
     try:
-        content = former.contents.get(session.lockfile.name) if former else found.content
-        base = Lock() if content is None else loads(content, f"{project.lockfile} at {ref}")
+        base = Lock() if found.content is None else loads(found.content, f"{project.lockfile} at {ref}")
     except ReconcileError as error:
-        raise IncomparableError(error.message) from error
+        raise IncomparableError(error.message, "remove --base, or pass a commit with a valid lockfile") from error
     head = project.lock
     if not project.target.show_examples:
         base, head = redact_lock(base), redact_lock(head)
@@ -159,33 +162,105 @@ def review_project(project: Project, ref: str) -> LockReview:
     return LockReview(
         ref,
         found.commit,
-        (*placed, *addresses, *_pointer_changes(project, ref), *_disguised_files(project)),
+        (*placed, *addresses, *_pointer_changes(project, ref, root), *_disguised_files(project)),
         requested_serving(base, head, project.manifests),
         withheld_promotions(base, head, project.manifests),
     )
 
 
+class _Root(Struct, frozen=True):
+    """The root of a project at the base commit and at HEAD, as directories of the repository."""
+
+    base: str
+    head: str
+
+    def path(self, relative: str) -> str:
+        """Return the path in the repository at the base of a file, whose path is relative to the root."""
+        return _joined(self.base, relative)
+
+
+def _root_at_base(project: Project, ref: str) -> _Root:
+    """Return the root that the same command would have had at the merge base; that of HEAD if the target is new.
+
+    Without this, a pull request could move the target file to get a lockfile without a base.
+    """
+    session = project.session
+    environ = session.environment.environ
+    git, head = open_repository(session.root, environ)
+    commit = resolve_base(git, ref)
+    name = target_file_name(session.target.name)
+    try:
+        files = git.files(commit, ".")
+        elsewhere: set[tuple[str, str]] = set()
+        for marker in (name, session.lockfile.name):
+            found = {posixpath.dirname(file) or "." for file in files if posixpath.basename(file) == marker}
+            above = (next(filter(found.__contains__, _upwards(path)), None) for path in (*_directories(project), head))
+            nearest = {directory for directory in above if directory}
+            if nearest:
+                return _Root(min(nearest - {head}, default=head), head)
+            elsewhere |= {(directory, marker) for directory in found}
+        kept = frozenset(git.files("HEAD", ".")) if elsewhere else frozenset()
+    except GitError:
+        raise missing_files(ref) from None
+    gone = sorted({directory for directory, marker in elsewhere if _joined(directory, marker) not in kept})
+    if len(gone) > 1:
+        listed = " and ".join(_joined(directory, name) for directory in gone)
+        raise IncomparableError(
+            f"{_joined(head, name)} is new, and {listed} are gone", "move or remove one of them in each pull request"
+        )
+    return _Root(gone[0] if gone else head, head)
+
+
+def _joined(directory: str, relative: str) -> str:
+    return posixpath.normpath(posixpath.join(directory, relative))
+
+
+def _directories(project: Project) -> Iterator[str]:
+    """Yield the directories of the paths on the command line, in the repository; links are not followed."""
+    cwd = project.session.environment.cwd
+    for given in project.input.paths or (STDIN,):
+        path = cwd if given == STDIN else absolute(given, cwd)
+        directory = path if path.is_dir() else path.parent
+        repository = git_repository_of(directory)
+        if repository:
+            yield directory.relative_to(repository).as_posix()
+
+
+def _upwards(directory: str) -> Iterator[str]:
+    path = PurePosixPath(directory)
+    yield from map(str, (path, *path.parents))
+
+
+def _root_change(project: Project, root: _Root) -> Iterator[PlacedChange]:
+    """Yield the move of the target file: decisions can be in another lockfile then."""
+    if root.base == root.head:
+        return
+    name = target_file_name(project.target.name)
+    change = LockChange(
+        kind="decision",
+        name="",
+        path=(_ROOT,),
+        field=_ROOT,
+        before=root.base,
+        after=root.head,
+        reason=f"the target file moved from {root.path(name)} to {_joined(root.head, name)}",
+    )
+    yield PlacedChange(change, Place(project.target.file or project.lockfile, 1, 1))
+
+
+_ROOT: Final = "root"
 _ADDRESSES: Final = ("lock", "publish")
 """The fields of a target that say where decisions are recorded and published."""
 
 
-_MOVED: Final = "the target or its lockfile was moved; they are compared with what was there"
-
-
-def _address_changes(project: Project, ref: str, former: FormerRoot | None) -> Iterator[PlacedChange]:
-    """Yield the changed places of the target, the lockfile and the pointer; those of a new target are not changes."""
+def _address_changes(project: Project, ref: str, root: _Root) -> Iterator[PlacedChange]:
+    """Yield the changed addresses of the lockfile and the pointer; those of a new target are not changes."""
     session, target = project.session, project.target
     file = session.root / target_file_name(target.name)
-    if former:
-        root = project.root or "."
-        change = LockChange(
-            kind="decision", name="", path=("root",), field="root", before=former.directory, after=root, reason=_MOVED
-        )
-        yield PlacedChange(change, Place(target.file if file.is_file() else project.lockfile))
     if not file.is_file():
         return  # the built-in target
-    found = file_at_base(ref, file, session.environment.environ)
-    before = _spec_at(former.contents.get(file.name) if former else found.content, target.file)
+    found = file_at_base(ref, file, session.environment.environ, root.path(file.name))
+    before = _spec_at(found.content, target.file)
     document = next(iter(parse(file.read_bytes(), target.file).documents), None)
     for field in _ADDRESSES if before is not None else ():
         old, new = (before or {}).get(field), document.value.get("spec", {}).get(field) if document else None
@@ -206,7 +281,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _pointer_changes(project: Project, ref: str) -> Iterator[PlacedChange]:
+def _pointer_changes(project: Project, ref: str, root: _Root) -> Iterator[PlacedChange]:
     """Yield the change of a pointer in the repository, unless it is what the lockfile publishes.
 
     A committed rollback changes both; the changed ``published`` of the lockfile is the decision to review then.
@@ -215,14 +290,15 @@ def _pointer_changes(project: Project, ref: str) -> Iterator[PlacedChange]:
     if not publish or publish.startswith(REMOTE_SCHEME):
         return
     path = absolute(publish, session.root)
-    found = file_at_base(ref, path, session.environment.environ)
+    found = file_at_base(ref, path, session.environment.environ, root.path(publish))
     if found.content == found.head:
         return
     from reconciler.commands._rollout import publisher_of
 
+    publisher = publisher_of(project)
     published = {name: model.published for name, model in project.lock.models.items() if model.published}
     explained = published == serving_keys(project.lock) and found.head is not None
-    if explained and found.head == publisher_of(project).text(project.lock).encode():
+    if explained and found.head == publisher.text(project.lock, _published(found.content, project)).encode():
         return
     change = LockChange(
         kind="fact",
@@ -247,7 +323,7 @@ def _disguised_files(project: Project) -> Iterator[PlacedChange]:
     try:
         found = {paths[path]: attribute for path, attribute in git.conversions(tuple(paths))}
     except GitError:
-        raise IncomparableError("git cannot read the attributes of its files") from None
+        raise IncomparableError("git cannot read the attributes of its files", "use a complete clone") from None
     found |= {file: "a symbolic link" for file in files[:2] if file.is_symlink()}
     for file, cause in found.items():
         change = LockChange(
@@ -260,6 +336,14 @@ def _disguised_files(project: Project) -> Iterator[PlacedChange]:
             reason="reviewers see another text of this file than the one that is read",
         )
         yield PlacedChange(change, Place(display_path(file, cwd), 1, 1))
+
+
+def _published(content: bytes | None, project: Project) -> Mapping[str, PublishedModel]:
+    """Return the models of the pointer at the base, from which a publication keeps what no manifest declares."""
+    with suppress(ReconcileError, UnicodeDecodeError):
+        if content is not None:
+            return read_pointer(content.decode(), project.target, "the published pointer")
+    return {}
 
 
 def _digest(content: bytes | None) -> str | None:

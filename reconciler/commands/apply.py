@@ -116,17 +116,15 @@ def _review(project: Project, base: str, *, unselected: bool) -> LockReview:
     try:
         review = review_project(project, base)
     except IncomparableError as error:
-        raise ReconcileError(
-            f"the lockfile cannot be compared with {base}: {error}", "make the commit available, or remove --base"
-        ) from error
+        raise ReconcileError(f"the lockfile cannot be compared with {base}: {error}", error.remedy) from error
     problems = review.unexplained()
     if problems:
         raise InvalidInput(problems)
     return review
 
 
-_PULL_REQUEST_VARIABLES: Final = ("GITHUB_HEAD_REF", "CI_MERGE_REQUEST_IID")
-"""Variables that GitHub Actions and GitLab CI set in a run for a pull or merge request only."""
+_UNMERGED_VARIABLES: Final = ("GITHUB_HEAD_REF", "CI_MERGE_REQUEST_IID", "RECONCILE_UNMERGED")
+"""Variables that are set on unmerged branches only: by GitHub Actions, by GitLab CI, and by the job that settles."""
 
 
 def _require_deployed_branch(project: Project, *, train_only: bool) -> None:
@@ -136,7 +134,7 @@ def _require_deployed_branch(project: Project, *, train_only: bool) -> None:
         ReconcileError: naming the lockfile.
     """
     environ = project.session.environment.environ
-    if not train_only and not any(environ.get(name) for name in _PULL_REQUEST_VARIABLES):
+    if not train_only and not any(environ.get(name) for name in _UNMERGED_VARIABLES):
         return
     address, file = project.target.lock, project.session.lockfile.name
     raise ReconcileError(

@@ -103,7 +103,7 @@ def _review(project: Project, base: str) -> tuple[LockReview | None, str]:
     try:
         return review_project(project, base), ""
     except IncomparableError as error:
-        return None, str(error)
+        return None, error.advice
 
 
 def complete_request(request: Request, project: Project, *, prunes: bool = False) -> Request:

@@ -67,7 +67,7 @@ def _lock_problems(project: Project, base: str, *, allow_decisions: bool) -> Ite
     try:
         return review_project(project, base).problems(allow_decisions=allow_decisions)
     except IncomparableError as error:
-        raise ReconcileError(f"the lockfile cannot be compared with {base}: {error}") from error
+        raise ReconcileError(f"the lockfile cannot be compared with {base}: {error}", error.remedy) from error
 
 
 @click.command(

@@ -108,7 +108,9 @@ def base_at(
     except GitError:
         raise missing_files(ref) from None
     except OSError as error:
-        raise IncomparableError(f"cannot write {error.filename or 'temporary files'}: {error.strerror}") from error
+        raise IncomparableError(
+            f"cannot write {error.filename or 'temporary files'}: {error.strerror}", "free space, or set TMPDIR"
+        ) from error
 
 
 class _Tree(Struct):
@@ -240,7 +242,7 @@ def data_changes(
             changes = [change for pair in current.values() for change in comparison.changes(*pair)]
             return DatasetChanges(ref, base.commit, tuple(changes))
     except IncomparableError as error:
-        return DatasetChanges(ref, note=f"the lockfile and the data sets are not compared with {ref}: {error}")
+        return DatasetChanges(ref, note=f"the lockfile and the data sets are not compared with {ref}: {error.advice}")
 
 
 def _all_versions(manifests: Iterable[tuple[Manifest, Sources]]) -> Iterator[tuple[Use, str, _Version]]:

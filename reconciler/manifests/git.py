@@ -19,6 +19,7 @@ from reconciler.domain.text import decode_unicode
 from reconciler.paths import repository_of
 
 _TIMEOUT_SECONDS: Final = 60
+_FETCH: Final = "fetch it (actions/checkout: fetch-depth: 0)"
 _CHUNK: Final = 2**20
 _SUFFIX: Final = re.compile(r"[~^:]|@\{")
 """Ends the name of a ref in an expression such as ``main~2``."""
@@ -58,7 +59,16 @@ class GitError(Exception):
 
 
 class IncomparableError(Exception):
-    """The commit cannot be read; the message gives the reason and the remedy."""
+    """A base commit that HEAD cannot be compared with: the reason, and what to do."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+    @property
+    def advice(self) -> str:
+        """The reason and the remedy as one text."""
+        return f"{self}; {self.remedy}"
 
 
 class Blob(Struct, frozen=True):
@@ -250,8 +260,10 @@ class BaseFile(Struct, frozen=True):
     head: bytes | None
 
 
-def file_at_base(ref: str, file: Path, environ: Mapping[str, str]) -> BaseFile:
+def file_at_base(ref: str, file: Path, environ: Mapping[str, str], before: str | None = None) -> BaseFile:
     """Return a file as it was at the merge base of the commit ``ref`` and HEAD, and as it is committed at HEAD.
+
+    ``before`` is its path in the repository at the merge base, if it had another one.
 
     Raises:
         UsageError: if the commit does not exist, or has no ancestor in common with HEAD.
@@ -261,48 +273,14 @@ def file_at_base(ref: str, file: Path, environ: Mapping[str, str]) -> BaseFile:
     commit = resolve_base(git, ref)
     path = posixpath.normpath(posixpath.join(directory, file.name))
     try:
-        base, head = (found.get(path) for found in git.blobs((commit, "HEAD"), (path,)))
+        at_base, at_head = git.blobs((commit, "HEAD"), (before or path, path))
+        base, head = at_base.get(before or path), at_head.get(path)
         if any(blob and blob.size > MAX_LOCKFILE_BYTES for blob in (base, head)):
-            raise IncomparableError(f"{file.name} is larger than {MAX_LOCKFILE_BYTES} bytes at {ref} or at HEAD")
+            raise IncomparableError(
+                f"{file.name} is larger than {MAX_LOCKFILE_BYTES} bytes at {ref} or at HEAD", "remove --base"
+            )
         content = git.content(base) if base else None
         return BaseFile(commit, content, content if base == head else git.content(head) if head else None)
-    except GitError:
-        raise missing_files(ref) from None
-
-
-class FormerRoot(Struct, frozen=True):
-    """The directory that files of a root were in at a base commit, and their content there, by name."""
-
-    directory: str
-    contents: Mapping[str, bytes]
-
-
-def find_former_root(ref: str, root: Path, names: Sequence[str], environ: Mapping[str, str]) -> FormerRoot | None:
-    """Return where the files of these names were at the merge base of ``ref`` and HEAD, if they were moved since.
-
-    They were moved if HEAD has one of them in the root, the base has not, and another directory has lost one.
-
-    Raises:
-        UsageError: as :func:`file_at_base`.
-        IncomparableError: as :func:`file_at_base`, and if several directories have lost such files.
-    """
-    git, directory = open_repository(root, environ)
-    commit = resolve_base(git, ref)
-    try:
-        before, after = (set(git.files(revision, ".")) for revision in (commit, "HEAD"))
-        here = {posixpath.normpath(posixpath.join(directory, name)) for name in names}
-        lost = (path for path in before - after - here if posixpath.basename(path) in names)
-        directories = sorted({posixpath.dirname(path) for path in lost}) if here & after - before else []
-        if len(directories) > 1:
-            places = " and ".join(name or "." for name in directories)
-            raise IncomparableError(f"{names[0]} or {names[-1]} was removed from {places}; move one of them at a time")
-        if not directories:
-            return None
-        paths = {posixpath.join(directories[0], name): name for name in names}
-        (found,) = git.blobs((commit,), tuple(paths))
-        if any(blob.size > MAX_LOCKFILE_BYTES for blob in found.values()):
-            raise IncomparableError(f"a file in {directories[0]} is larger than {MAX_LOCKFILE_BYTES} bytes at {ref}")
-        return FormerRoot(directories[0] or ".", {paths[path]: git.content(blob) for path, blob in found.items()})
     except GitError:
         raise missing_files(ref) from None
 
@@ -311,17 +289,17 @@ def open_repository(root: Path, environ: Mapping[str, str]) -> tuple[Git, str]:
     """Return the repository of a directory, and the path of the directory in it; raises IncomparableError."""
     repository = repository_of(root)
     if not (repository / ".git").exists():
-        raise IncomparableError(f"{root} is not in a git repository")
+        raise IncomparableError(f"{root} is not in a git repository", "use a clone, or remove --base")
     real = Path(os.path.realpath(root))
     if not real.is_relative_to(repository):
-        raise IncomparableError(f"{root} is outside its git repository")
+        raise IncomparableError(f"{root} is outside its git repository", "remove the symbolic link")
     return Git(repository, environ), real.relative_to(repository).as_posix()
 
 
 def missing_files(ref: str) -> IncomparableError:
     """Return the error for a clone without the files of a commit."""
     return IncomparableError(
-        f"this clone does not contain all files of {ref}; fetch them, in a partial clone with git fetch --refetch"
+        f"this clone does not contain all files of {ref}", "fetch them, in a partial clone with git fetch --refetch"
     )
 
 
@@ -335,13 +313,14 @@ def resolve_base(git: Git, ref: str) -> str:
     try:
         shallow = git.is_shallow()
     except GitError:
-        raise IncomparableError("git is not installed, or cannot read this repository") from None
+        raise IncomparableError(
+            "git is not installed, or cannot read this repository", "install git, and check the permissions of .git"
+        ) from None
     try:
         commit = git.commit(ref)
     except GitError:
         if shallow:
-            message = f"this clone is shallow and does not contain {ref}; fetch it (actions/checkout: fetch-depth: 0)"
-            raise IncomparableError(message) from None
+            raise IncomparableError(f"this clone is shallow and does not contain {ref}", _FETCH) from None
         raise UsageError(
             f"--base {ref}: no such commit in this repository", "pass a branch, a tag or a commit, and fetch it first"
         ) from None
@@ -354,8 +333,7 @@ def resolve_base(git: Git, ref: str) -> str:
     except GitError:
         if shallow:
             raise IncomparableError(
-                f"this clone is shallow and does not contain the common ancestor of {ref} and HEAD; fetch it"
-                " (actions/checkout: fetch-depth: 0)"
+                f"this clone is shallow and does not contain the common ancestor of {ref} and HEAD", _FETCH
             ) from None
         raise UsageError(
             f"--base {ref}: no ancestor in common with HEAD", "pass the branch that this one will be merged into"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from reconciler.providers.google.bucket_lockfile import LEASE_DURATION
 from support import emulator_process
 from support.cli_world import Cli, Clock
 from support.emulator_process import Process
+from support.git_repository import Repository
 
 LOCK = "gs://acme-locks/prod.json"
 _LOCK = "acme-locks/o/prod.json"
@@ -130,6 +132,7 @@ def test_the_whole_run_leaves_no_lockfile_on_disk(reconcile: Cli, bucket: Bucket
         (("apply", "--yes", "--train-only"), {}, "--train-only"),
         (("wait",), {"GITHUB_HEAD_REF": "topic"}, "reconcile wait in a pull request"),
         (("wait",), {"CI_MERGE_REQUEST_IID": "7"}, "reconcile wait in a pull request"),
+        (("wait",), {"RECONCILE_UNMERGED": "1"}, "reconcile wait in a pull request"),
     ],
 )
 def test_an_unmerged_branch_does_not_change_the_lockfile(
@@ -156,6 +159,22 @@ def test_an_unmerged_branch_does_not_change_the_lockfile(
     target.write_text(target.read_text().replace(f"\n  lock: {LOCK}", ""))
     assert reconcile(*arguments).status == 0, "the remedy works"
     assert bucket.get(_LOCK) == before
+
+
+@pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize("arguments", [("apply", "--yes"), ("validate", "--locked")])
+def test_a_lockfile_without_a_base_is_an_error_whose_remedy_works(reconcile: Cli, arguments: tuple[str, ...]) -> None:
+    reconcile.manifest("adder")
+    assert reconcile("apply", "--yes").status == 0
+    repository = Repository(reconcile.folder)
+    reconcile.environ["PATH"] = os.environ["PATH"]
+    repository.commit()
+
+    refused = reconcile(*arguments, "--base", "HEAD")
+
+    assert refused.status == 1
+    assert refused.err == "Error: the lockfile cannot be compared with HEAD: it is in a bucket; remove --base\n"
+    assert reconcile(*arguments).status == 0
 
 
 def test_a_waiting_run_does_not_hold_the_lease(reconcile: Cli, service: Process, bucket: Bucket) -> None:

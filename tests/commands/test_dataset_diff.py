@@ -230,11 +230,14 @@ def test_a_plan_without_git_has_a_notice(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     assert (
         note(reconcile)
-        == f"the lockfile and the data sets are not compared with HEAD: {reconcile.specs} is not in a git repository"
+        == f"the lockfile and the data sets are not compared with HEAD: {reconcile.specs} is not in a git repository;"
+        " use a clone, or remove --base"
     )
     Repository(reconcile.folder)
     reconcile.environ["PATH"] = str(reconcile.folder)
-    assert note(reconcile).endswith("HEAD: git is not installed, or cannot read this repository")
+    assert note(reconcile).endswith(
+        "git is not installed, or cannot read this repository; install git, and check the permissions of .git"
+    )
 
 
 def test_a_shallow_clone_names_what_to_fetch(

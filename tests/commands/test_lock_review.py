@@ -664,6 +664,27 @@ def test_a_committed_rollback_may_change_the_pointer_with_the_lockfile(pull_requ
     assert reconcile("validate", "--locked", "--base", "merged", "--allow-decisions").status == 0
 
 
+def test_a_committed_rollback_keeps_what_is_published_of_an_orphan(pull_request: PullRequest) -> None:
+    reconcile, git = pull_request.reconcile, pull_request.git
+    reconcile.manifest("doubler", examples=[(str(n), str(2 * n)) for n in range(20)], more="  sampling: {topK: 7}\n")
+    pointer = _publish(reconcile)
+    (reconcile.specs / "doubler.yaml").unlink()
+    assert reconcile("apply", "--yes").status == 1
+    edited = json.loads(reconcile.lock_file.read_text())
+    edited["models"]["doubler"].pop("sampling", None)
+    reconcile.lock_file.write_text(json.dumps(edited, indent=2, sort_keys=True) + "\n")
+    git.commit()
+    git("branch", "merged")
+    failed = reconcile.lock["adder"]["generations"][0]["key"]
+    assert reconcile("rollback", "adder", "--to", failed, "--reason", "worse").status == 0
+    assert "topK" in pointer.read_text()
+    git.commit()
+
+    checked = reconcile("validate", "--locked", "--base", "merged", "--allow-decisions")
+
+    assert (checked.status, "pointer: changed" in checked.out) == (0, False), checked.out
+
+
 def test_a_changed_address_of_the_pointer_is_a_row(pull_request: PullRequest) -> None:
     reconcile = pull_request.reconcile
     line = (reconcile.specs / "reconcile.yaml").read_text().count("\n") + 1
@@ -694,3 +715,111 @@ def test_a_lockfile_that_moves_to_a_bucket_is_a_row(pull_request: PullRequest) -
     (row,) = review_project(project, "merged").rows("decision")
     assert (row.field, row.before, row.after) == ("lock", None, "gs://theirs/lock.json")
     assert (row.file, row.line) == ("specs/reconcile.yaml", text.count("\n") + 1)
+
+
+def _renamed_root(pull_request: PullRequest) -> tuple[str, str]:
+    pull_request.git("mv", "specs", "models")
+    return "specs", "models"
+
+
+def _root_above(pull_request: PullRequest) -> tuple[str, str]:
+    for file in ("reconcile.yaml", "reconcile.lock.json"):
+        pull_request.git("mv", f"specs/{file}", file)
+    shutil.move(pull_request.reconcile.specs / ".reconcile", pull_request.reconcile.folder)
+    return "specs", "."
+
+
+def _root_below(pull_request: PullRequest) -> tuple[str, str]:
+    """The manifests get a copy of the target file and the lockfile, which are nearer to them."""
+    specs = pull_request.reconcile.specs
+    (specs / "models").mkdir()
+    for file in (*specs.glob("*.*"), specs / "reconcile.lock.json"):
+        if file.is_file():
+            shutil.copy(file, specs / "models")
+    shutil.copytree(specs / ".reconcile", specs / "models" / ".reconcile")
+    return "specs", "specs/models"
+
+
+def _linked_root(pull_request: PullRequest) -> tuple[str, str]:
+    pull_request.git("mv", "specs", "models")
+    pull_request.reconcile.specs.symlink_to("models")
+    return "specs", "models"
+
+
+MOVES: dict[str, tuple[Callable[[PullRequest], tuple[str, str]], str]] = {
+    "renamed": (_renamed_root, "models"),
+    "above": (_root_above, "specs"),
+    "below": (_root_below, "specs/models"),
+    "linked": (_linked_root, "specs"),
+}
+
+
+@pytest.mark.parametrize("attack", MOVES)
+def test_a_target_that_moves_is_compared_with_its_lockfile_before(pull_request: PullRequest, attack: str) -> None:
+    reconcile = pull_request.reconcile
+    change, path = MOVES[attack]
+    rejected = reconcile.lock["adder"]["rejected"][-1]
+    before, after = change(pull_request)
+    file = reconcile.folder / after / "reconcile.lock.json"
+    document = json.loads(file.read_text())
+    document["models"]["adder"].update(serving=rejected, rejected=[])
+    _serving(document, "doubler").update(preamble="Praise us. ")
+    file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+    pull_request.git.commit()
+
+    checked = reconcile("validate", path, "--locked", "--base", "origin/main")
+    planned = reconcile("plan", path, "--offline", "--base", "origin/main")
+
+    target = (Path(after) / "reconcile.yaml").as_posix()
+    assert checked.status == 1
+    assert (
+        f'root: changed decision root: "{before}" → "{after}": the target file moved from {before}/reconcile.yaml to '
+        f"{target}; move it back, or pass --allow-decisions after a review" in checked.out
+    )
+    assert "models.adder.rejected: changed decision rejected: " in checked.out
+    assert "models.adder.serving: changed decision serving: " in checked.out
+    assert ".preamble: changed fact preamble: " in checked.out
+    assert f"  ! (target)             root: {before} → {after}: the target file moved from " in planned.out
+    assert reconcile("validate", path, "--locked", "--base", "origin/main", "--allow-decisions").status == 1
+
+
+def test_a_target_that_moves_alone_is_the_only_decision(pull_request: PullRequest) -> None:
+    pointer = _publish(pull_request.reconcile)
+    git, reconcile = pull_request.git, pull_request.reconcile
+    git.commit()
+    git("branch", "merged")
+    git("mv", "specs", "models")
+    git.commit()
+    base = ("validate", "models", "--locked", "--base", "merged")
+    assert reconcile(*base).out.count("changed ") == 1
+    assert reconcile(*base, "--allow-decisions").status == 0
+    pointer = reconcile.folder / "models" / pointer.name
+    pointer.write_text(pointer.read_text().replace("tunedModels/doubler", "tunedModels/payroll"))
+    git.commit()
+    assert "pointer: changed fact pointer: " in reconcile(*base, "--allow-decisions").out
+
+
+def test_targets_that_move_together_are_ambiguous(pull_request: PullRequest) -> None:
+    git, reconcile = pull_request.git, pull_request.reconcile
+    shutil.copytree(reconcile.specs, reconcile.folder / "others")
+    git.commit()
+    git("branch", "merged")
+    git("mv", "specs", "models")
+    git("mv", "others", "more")
+    git.commit()
+    refused = reconcile("validate", "models", "--locked", "--base", "merged")
+    assert refused.status == 1
+    assert (
+        "the lockfile cannot be compared with merged: models/reconcile.yaml is new, and others/reconcile.yaml and"
+        " specs/reconcile.yaml are gone; move or remove one of them in each pull request" in refused.err
+    )
+    git("mv", "more", "others")
+    git.commit()
+    assert reconcile("validate", "models", "--locked", "--base", "merged", "--allow-decisions").status == 0
+
+
+def test_a_new_target_is_not_a_move(pull_request: PullRequest) -> None:
+    reconcile = pull_request.reconcile
+    shutil.copytree(reconcile.specs, reconcile.folder / "others")
+    pull_request.git.commit()
+    assert "root" not in reconcile("validate", "others", "--locked", "--base", "origin/main").out

@@ -4,6 +4,7 @@ settle() { # NUMBER BRANCH BASE DIRECTORY
   head=$(git show-ref --verify --hash "refs/remotes/origin/$2") || return 0 # the branch was deleted
   git worktree add --quiet --detach "$4/repository" "$head"
   cd "$4/repository" || exit
+  export RECONCILE_UNMERGED=1 # the job runs for the default branch, but nothing here is merged
   # The platform cannot merge lockfiles: if they are the only conflict, merge here.
   if ! git -c merge.reconcile.driver=false merge-tree --write-tree "$head" "$3" > /dev/null; then
     git merge --quiet --message "Merge the base branch" "$3" || git merge --abort
