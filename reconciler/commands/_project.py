@@ -15,7 +15,7 @@ from reconciler.domain.document import Document
 from reconciler.domain.errors import ExitStatus, InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.lock import Lock, check_owner
-from reconciler.domain.model import Capabilities, Manifest, Target
+from reconciler.domain.model import Capabilities, Manifest, State, Target
 from reconciler.domain.ports import LockStore, Objects
 from reconciler.domain.text import join_names, suggest
 from reconciler.environment import Environment
@@ -498,6 +498,12 @@ async def prove_record(project: Project, service: Provider, name: str, recorded:
             f"{recorded.key} is not deployed: no endpoint has its model", "run reconcile apply, which deploys it again"
         )
     return correction_of(name, recorded, found.live, project.manifest(name)) if found.live else None
+
+
+def unready_cause(proved: Corrected) -> str:
+    """Return why a generation whose record is proved cannot serve; empty if its live model is ready."""
+    state = proved.model.state
+    return "" if state is State.ACTIVE else f"the service reports it as {state}"
 
 
 def generation_path(lock: Lock, name: str, key: str, field: str) -> tuple[str | int, ...]:

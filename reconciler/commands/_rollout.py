@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import reduce
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, prove_record
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, prove_record, unready_cause
 from reconciler.commands._session import EventLoop, display_path
 from reconciler.commands.resolve import resolved
 from reconciler.domain.access import access_changes
@@ -27,7 +28,7 @@ from reconciler.domain.errors import (
     UsageError,
 )
 from reconciler.domain.lock import Lock, LockedGeneration, format_time
-from reconciler.domain.model import REMOTE_SCHEME, Manifest, Sampling, State
+from reconciler.domain.model import REMOTE_SCHEME, Manifest, Sampling
 from reconciler.domain.plan import Action, Reason
 from reconciler.engine.check import CheckedGeneration, Checker
 from reconciler.manifests.discovery import absolute
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from reconciler.planning.events import Published
 
 
+_LOG = logging.getLogger(__name__)
 _NO_MODELS: Mapping[str, PublishedModel] = {}
 _MAX_CONFLICTS = 5
 """Writes lost to other runs before an error; each of those runs completed a write."""
@@ -104,17 +106,15 @@ class Publisher:
             self._text(lock, self._store, None)
 
     def keys(self) -> dict[str, str] | None:
-        """Return the published keys by name; ``None`` if there is no pointer, or not one of this target.
+        """Return the published keys by name; ``None`` if there is no pointer.
 
         Raises:
-            ReconcileError: when the pointer cannot be read.
+            ReconcileError: when the pointer cannot be read, is invalid, or is another target's.
         """
         text = self._store.read() if self._store else None
         if text is None:
             return None
-        with suppress(ReconcileError):  # publishing raises it
-            return {name: model.key for name, model in read_pointer(text, self._target, self.shown).items()}
-        return None
+        return {name: model.key for name, model in read_pointer(text, self._target, self.shown).items()}
 
     def exists(self) -> bool:
         """Whether there is a pointer, or the target has none."""
@@ -211,10 +211,18 @@ def promotion_requests(
 
     Without both the lockfile is trusted: nothing else has the serving generations. ``offline`` reads no pointer.
 
+    An invalid pointer counts as none, because publishing raises its error.
+
     Raises:
-        ReconcileError: when the pointer cannot be read.
+        AccessError, ServiceError: when the pointer cannot be read.
     """
-    pointer = None if offline else publisher_of(project).keys()
+    pointer = None
+    try:
+        pointer = None if offline else publisher_of(project).keys()
+    except (AccessError, ServiceError):
+        raise
+    except ReconcileError as error:
+        _LOG.debug("publishing will fail: %s", error)
     requests = PromotionRequests(review.serving, review.withheld) if review else PromotionRequests()
     if pointer is None:
         return requests
@@ -389,14 +397,13 @@ async def _prepare(
         raise
     except ReconcileError as error:
         raise unusable_error(recorder.lock.models[name], chosen.key, error.message) from error
-    if found and found.model.state is State.ACTIVE:
-        return found
     if found is None:
         recorder.emit(Disappeared(name, chosen.key))
         recorder.flush()
-    gone = "the service no longer has it, which is now recorded"
-    cause = f"the service reports it as {found.model.state}" if found else gone
-    raise unusable_error(recorder.lock.models[name], chosen.key, cause)
+    cause = unready_cause(found) if found else "the service no longer has it, which is now recorded"
+    if found is None or cause:
+        raise unusable_error(recorder.lock.models[name], chosen.key, cause)
+    return found
 
 
 async def _run_checks(

@@ -19,7 +19,8 @@ from reconciler.commands._project import (
     locate,
     open_project,
     open_recorded,
-    prove_generation,
+    prove_record,
+    unready_cause,
 )
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import LockedGeneration, LockedModel
@@ -63,15 +64,18 @@ def resolve(
 
 
 def _prove(project: Project, recorded: dict[str, LockedGeneration]) -> dict[str, LockedGeneration]:
-    """Return the generations as their live models show them."""
+    """Return the generations as their live models, which must be ready, show them."""
     from reconciler.engine.observe import run_bounded
 
     async def prove(service: ConnectedProvider) -> Iterable[LockedGeneration]:
         async def one(name: str) -> LockedGeneration:
-            proved = await prove_generation(project, service, name, recorded[name])
+            proved = await prove_record(project, service, name, recorded[name])
             if proved is None:
                 raise _record_error(project, name, recorded[name], "remote", "the service has no model of this name")
-            return proved
+            cause = unready_cause(proved)
+            if cause:
+                raise _record_error(project, name, recorded[name], "state", cause)
+            return proved.correct(recorded[name])
 
         return await run_bounded(one, recorded, project.target.limits.concurrency)
 

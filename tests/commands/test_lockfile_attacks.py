@@ -339,6 +339,27 @@ def test_resolve_live_fails_at_the_line_that_is_not_proved(
         assert f"models.adder.generations[0].{field}: " in done.err
 
 
+def test_resolve_live_fails_for_a_model_that_is_not_ready(reconcile: Cli, world: World) -> None:
+    assert world
+    manifest(reconcile)
+    assert reconcile("apply", "--yes", "--no-wait", *chosen("gl")).status == 0
+
+    def claim(models: Json) -> None:
+        generation = models["adder"]["generations"][0]
+        generation["state"] = "ACTIVE"
+        models["adder"]["serving"] = generation["key"]
+
+    edit(reconcile, "gl", claim)
+    for arguments in (("resolve", "adder", "--live"), ("resolve", "--live")):
+        done = reconcile(*arguments, "--target", "gl")
+        assert (done.status, done.out) == (1, "")
+        assert "models.adder.generations[0].state: the service reports it as CREATING; run reconcile plan" in done.err
+    promoted = reconcile("promote", "adder", "--target", "gl")
+    assert promoted.status == 1
+    assert "cannot be promoted: " in promoted.err
+    assert "the service reports it as CREATING" in promoted.err
+
+
 def test_resolve_live_fails_for_a_model_that_is_gone(reconcile: Cli, world: World) -> None:
     record = applied(reconcile, "gl")
     world.ask("DELETE", f"/v1beta/{record['remote']}")

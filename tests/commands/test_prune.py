@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -133,6 +134,33 @@ def test_the_pointer_is_published_before_a_serving_orphan_is_deleted(reconcile: 
     assert reconcile("prune", "adder", "--yes").status == 0
     assert json.loads(pointer.read_text())["models"] == []
     assert reconcile.lock == {}
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        (lambda text: text[:-9], "serving.json:"),
+        (lambda text: text.replace('"version": 1', '"version": 9'), "unsupported version 9"),
+        (lambda text: text.replace('"scope": "', '"scope": "other-'), "serving.json: belongs to another target"),
+    ],
+)
+def test_nothing_is_deleted_while_the_pointer_cannot_be_read(
+    reconcile: Cli, damage: Callable[[str], str], cause: str
+) -> None:
+    reconcile.target("  publish: serving.json\n")
+    trained(reconcile, 1)
+    trained(reconcile, 2)
+    pointer = reconcile.specs / "serving.json"
+    text = pointer.read_text()
+    assert damage(text) != text
+    pointer.write_text(damage(text))
+    before = keys(reconcile, "adder", "ACTIVE")
+
+    for arguments in (("prune", "--dry-run"), ("prune", "--yes"), ("apply", "--prune", "--yes")):
+        done = reconcile(*arguments)
+        assert (done.status, done.out) == (1, "")
+        assert cause in done.err
+    assert keys(reconcile, "adder", "ACTIVE") == before
 
 
 def test_protection_outlives_the_manifest_until_it_is_lifted(reconcile: Cli) -> None:
