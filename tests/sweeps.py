@@ -730,7 +730,7 @@ def finds(bug: str, folder: Path) -> Tally:
                 break
         return tally
     (case,) = (case for case in CASES if case.name == part)
-    kill(tally, folder, case, "Vertex AI", [signal.SIGKILL], 10**6 if part == "prune" else 1, plant, stop=True)
+    kill(tally, folder, case, "Vertex AI", [signal.SIGKILL], 10**6, plant, stop=True)
     return tally
 
 

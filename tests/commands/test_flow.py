@@ -329,7 +329,7 @@ def _hostile(desk: Cli) -> None:
     hook.parent.mkdir()
     hook.write_text(f"#!/bin/sh\n[ -z \"$RECONCILE_ACCESS_TOKEN\" ] || touch '{desk.folder / 'pwned'}'\n")
     hook.chmod(0o755)
-    (desk.folder / ".gitattributes").write_text("*.json filter=lfs merge=union\n")
+    (desk.folder / ".gitattributes").write_text("*.csv filter=lfs\n*.json merge=union\n")
     (desk.folder / ".gitignore").write_text("*\n")
     (desk.folder / "plan.md").symlink_to(desk.folder / "pwned")
     for platform in ("github", "gitlab"):

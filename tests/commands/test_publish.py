@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 from pathlib import Path
+from threading import Lock as Turn
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,7 +30,7 @@ from support.provider_storage import storage_of
 from support.render_values import held_to
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from reconciler.domain.ports import LockStore
 
@@ -310,7 +311,13 @@ class Cloud:
     def __init__(self) -> None:
         self.time = Time()
         seeded = random.Random(1)  # noqa: S311 - made-up ids, no secret
-        self.app: ASGIApp = create_app(store=None, clock=self.time.clock, random=seeded)
+        self._service: ASGIApp = create_app(store=None, clock=self.time.clock, random=seeded)
+        self._turn = Turn()
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request after another, as a service does in its event loop; each run has a thread here."""
+        with self._turn:
+            await self._service(scope, receive, send)
 
     def store(self, app: ASGIApp | None = None) -> BucketLockfile:
         return BucketLockfile(

@@ -22,7 +22,7 @@ import pytest
 from starlette.responses import Response
 
 from reconciler.commands._session import EventLoop
-from reconciler.domain.errors import AccessError, LockConflict, ReconcileError, ServiceError, UsageError
+from reconciler.domain.errors import AccessError, LeaseHeld, LockConflict, ReconcileError, ServiceError, UsageError
 from reconciler.domain.ports import LockStore, Sleeper
 from reconciler.emulator.app import create_app
 from reconciler.providers.google.bucket_lockfile import CANCEL_GRACE, LEASE_DURATION, BucketLockfile, process_identity
@@ -445,7 +445,7 @@ def test_a_lease_of_another_run_is_reported_with_holder_end_and_remedy(cloud: Cl
     with cloud.lock("process 7\x1b[31m on build-7").lease():
         caught = failure(lambda: enter_lease(cloud.lock("process 8 on build-7")))
         assert cloud.lease["holder"] == "process 7\x1b[31m on build-7"
-    assert type(caught) is ReconcileError
+    assert type(caught) is LeaseHeld
     assert str(caught) == (
         f"another run is in progress and has the lease {LEASE}, held by process 7 [31m on build-7 until 2026-01-01"
         " 00:05:00 UTC; wait until it has ended; if it has crashed, wait until the lease expires, or delete it:"
