@@ -471,6 +471,13 @@ def test_a_hostile_pull_request_does_not_block_the_others(team: Team, platform: 
         slow,
     ]
     team.hub.environ["HUB_SLOW"] = str(slow.number)
+    refused = team.change("refused", _first)  # and with it, by some servers, the push of all branches
+    assert team.train(refused).passed
+    hook = team.hub.origin / "hooks" / "pre-receive"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\nwhile read _ _ ref; do [ $ref != refs/heads/refused ] || exit 1; done\n")
+    hook.chmod(0o755)
+    hostile.append(refused)
     before = {pull.branch: team.hub.git(team.hub.origin, "rev-parse", pull.branch, strict=False) for pull in hostile}
     team.later()
 

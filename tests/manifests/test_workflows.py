@@ -204,7 +204,9 @@ def test_refs_are_full_names_or_hashes(project: Path, name: str) -> None:
     assert "ref_name" not in text
     assert "FETCH_HEAD" not in text
     for script in scripts(project / name):
-        assert len(re.findall(r"\bpush -", script)) == script.count("'refs/reconcile/*:refs/heads/*'")
+        pushed = re.findall(r"\S+:refs/heads/\S+", script)
+        assert set(pushed) <= {"'refs/reconcile/*:refs/heads/*'", '"$ref:refs/heads/${ref#refs/reconcile/}"'}
+        assert ("push -" in script) == bool(pushed)
 
 
 @pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
