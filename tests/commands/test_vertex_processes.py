@@ -104,12 +104,7 @@ def _goes_on(reconcile: Cli, world: World, target: str) -> None:
     assert reconcile("apply", "--yes", *chosen(target)).out.startswith("No changes. 1 model matches its manifest; ")
 
 
-@pytest.mark.parametrize(
-    ("target", "line", "apart"),
-    slow_except(
-        [("gl", GL_CREATE, True), ("vertex", CREATE, False), ("vertex", CREATE, True)], ("vertex", CREATE, True)
-    ),
-)
+@pytest.mark.parametrize(("target", "line"), slow_except([("gl", GL_CREATE), ("vertex", CREATE)], ("vertex", CREATE)))
 def test_of_two_processes_that_create_at_once_one_training_is_left(
     reconcile: Cli,
     world: World,
@@ -117,11 +112,10 @@ def test_of_two_processes_that_create_at_once_one_training_is_left(
     capsys: pytest.CaptureFixture[str],
     target: str,
     line: str,
-    *,
-    apart: bool,
 ) -> None:
+    """They have checkouts of their own: in one checkout they take turns."""
     manifest(reconcile)
-    other = _another_checkout(reconcile, world, capsys) if apart else reconcile
+    other = _another_checkout(reconcile, world, capsys)
     world.front = Meeting(line, 2)
 
     processes = [started(one, "apply", "--yes", "--no-wait", *chosen(target)) for one in (reconcile, other)]
