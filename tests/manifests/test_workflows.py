@@ -163,7 +163,7 @@ def test_zizmor_has_nothing_to_say(project: Path) -> None:
     done = subprocess.run(  # noqa: S603 - a tool of the tests, on files of the test
         [
             str(Path(sys.executable).with_name("zizmor")),
-            *("--offline", "--no-config", "--no-progress", "--persona", "pedantic", *GITHUB),
+            *("--offline", "--no-config", "--no-progress", "--color=never", "--persona", "pedantic", *GITHUB),
         ],
         cwd=project,
         check=False,
