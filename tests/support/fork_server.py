@@ -29,7 +29,6 @@ from typing import Any, NoReturn
 
 CLIENT = Path(__file__).with_name("fork_client.py")
 IMPORTED = (
-    "google.auth.transport.requests",
     "google_crc32c",
     "google.oauth2.credentials",
     "google.oauth2.service_account",
