@@ -23,6 +23,7 @@ _FETCH: Final = "fetch it (actions/checkout: fetch-depth: 0)"
 _CHUNK: Final = 2**20
 _SUFFIX: Final = re.compile(r"[~^:]|@\{")
 """Ends the name of a ref in an expression such as ``main~2``."""
+_ABBREVIATION: Final = re.compile(r"[0-9a-f]{4,39}", re.IGNORECASE)
 _BLOB: Final = re.compile(rb"(?P<name>[0-9a-f]{40,64}) blob (?P<size>\d{1,18})")
 _SUBMODULE: Final = b"160000 "
 _INHERITED: Final = (
@@ -132,14 +133,20 @@ class Git:
         return self._run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode().strip()
 
     def names(self, ref: str) -> tuple[str, ...]:
-        """Return the full names that a short name can mean, as in gitrevisions(7); git takes the first of them."""
+        """Return the full names that a short name can mean, as in gitrevisions(7); git takes the first of them.
+
+        An abbreviated hash that is a name, too, also means the objects with this hash.
+        """
         name = _SUFFIX.split(ref, maxsplit=1)[0]
         if name.startswith("refs/"):
             return (name,)
         places = ("", "tags/", "heads/", "remotes/")
         names = [*(f"refs/{place}{name}" for place in places), f"refs/remotes/{name}/HEAD"]
         existing = self._run("for-each-ref", "--format=%(refname)", *names).decode().splitlines()
-        return tuple(full_name for full_name in names if full_name in existing)
+        found = [full_name for full_name in names if full_name in existing]
+        if found and _ABBREVIATION.fullmatch(name):
+            found += self._run("rev-parse", f"--disambiguate={name}").decode().split()
+        return tuple(found)
 
     def conversions(self, paths: Sequence[str]) -> tuple[tuple[str, str], ...]:
         """Return the paths that git converts when it checks them out, each with the attribute that asks for it.
@@ -326,7 +333,7 @@ def resolve_base(git: Git, ref: str) -> str:
         ) from None
     if len(names := git.names(ref)) > 1:
         raise UsageError(
-            f"--base {ref}: ambiguous: {' and '.join(names)} exist", f"pass a full name, such as {names[-1]}"
+            f"--base {ref}: ambiguous: {' and '.join(names)} exist", f"pass a full name or hash, such as {names[-1]}"
         )
     try:
         return git.merge_base(commit, git.commit("HEAD"))

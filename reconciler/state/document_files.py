@@ -85,7 +85,7 @@ def read_saved_plan(path: Path, shown: str, kind: type[_DocumentT]) -> _Document
         ReconcileError: it cannot be read, is truncated, or is another document or a newer version.
     """
     source, document = _read_json(path, shown, _PLAN_AGAIN)
-    if document.get("kind") == "Plan":
+    if _kind_of(source, document) == "Plan":
         raise UsageError(f"{shown}: a report of a plan cannot be applied", _PLAN_AGAIN)
     source.require_version(document, VERSION)
     return source.convert(document, kind)

@@ -534,6 +534,12 @@ def test_a_changed_decision_needs_an_approval_and_a_pull_request_of_its_own(team
     assert decided.passed, decided.log
     assert not team.hub.on_gitlab("reconcile-decisions", mixed).passed
     assert not team.hub.on_gitlab("reconcile-locked", alone).passed
+    # In a merge train with fast-forward merges, the commits of a merge request follow one by one.
+    longer = team.change("two-commits", _rollback)
+    team.push("two-commits", "two-commits", lambda desk: (desk.folder / "README.md").write_text("more\n"))
+    train = team.hub.on_gitlab("reconcile-locked", longer, CI_MERGE_REQUEST_EVENT_TYPE="merge_train")
+    assert not train.passed
+    assert "changed decision" in train.log
 
     merged = team.merge(alone)
     assert merged.passed, merged.log

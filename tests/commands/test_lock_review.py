@@ -393,10 +393,21 @@ def test_a_tag_with_the_name_of_the_base_is_not_taken_for_it(pull_request: PullR
 
     for options in (["validate", "--locked"], ["plan"], ["apply", "--yes"]):
         answer = pull_request.reconcile(*options, "--base", "origin/main")
-        error = f"--base origin/main: ambiguous: {names} exist; pass a full name, such as refs/remotes/origin/main"
-        assert (answer.status, answer.err) == (64, f"Error: {error}\n")
+        error = f"ambiguous: {names} exist; pass a full name or hash, such as refs/remotes/origin/main"
+        assert (answer.status, answer.err) == (64, f"Error: --base origin/main: {error}\n")
     answer = pull_request.reconcile("validate", "--locked", "--base", "refs/remotes/origin/main")
     assert "changed decision serving" in answer.out
+
+
+def test_a_tag_with_the_name_of_an_abbreviated_hash_is_not_taken_for_it(pull_request: PullRequest) -> None:
+    pull_request.edit(lambda document: document["models"]["adder"].pop("serving"))
+    base = pull_request.git("rev-parse", "refs/remotes/origin/main").strip()
+    pull_request.git("tag", base[:10])
+
+    answer = pull_request.reconcile("validate", "--locked", "--base", base[:10])
+    assert answer.status == 64
+    assert f"ambiguous: refs/tags/{base[:10]} and {base} exist; pass a full name or hash, such as {base}" in answer.err
+    assert "changed decision serving" in pull_request.reconcile("validate", "--locked", "--base", base).out
 
 
 @pytest.mark.parametrize("attribute", ["working-tree-encoding=KSC5636", "filter=decrypt", "ident"])

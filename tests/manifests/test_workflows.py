@@ -267,17 +267,20 @@ def test_what_gh_is_asked_to_pick(project: Path, name: str, number: int, found: 
     script = "\n".join(scripts(project / f".github/workflows/{name}.yml"))
     picked = re.findall(r"--jq \\\n\s*'(.*)'", script)[number]
     marker = "<!-- reconcile:plan:default -->"
+    head, base = {"repo": {"full_name": "mallory/models"}}, {"repo": {"full_name": "acme/models"}}
+    fork = {"head": head, "base": base}
     bot, other = {"login": "github-actions[bot]"}, {"login": "mallory"}
     things = [
-        {"id": 5, "number": 15, "user": other, "body": f"{marker}\nmine", "isCrossRepository": True},
-        {"id": 6, "number": 16, "user": bot, "body": None, "pull_request": None, "isCrossRepository": True},
-        {"id": 7, "number": 17, "user": bot, "body": f"{marker}\nours", "isCrossRepository": True},
-        {"id": 8, "number": 18, "user": bot, "body": marker.replace("default", "p"), "isCrossRepository": True},
+        {"id": 5, "number": 15, "user": other, "body": f"{marker}\nmine", **fork},
+        {"id": 6, "number": 16, "user": bot, "body": None, "pull_request": None, **fork},
+        {"id": 7, "number": 17, "user": bot, "body": f"{marker}\nours", **fork},
+        {"id": 8, "number": 18, "user": bot, "body": marker.replace("default", "p"), **fork},
     ]
     if name == "reconcile-pull-request":
         things = [one for one in things if one["body"] is not None]  # a comment has one
     if name == "reconcile-settle":
-        things.append({"number": 1, "headRefName": "my branch", "isCrossRepository": False})
+        things.append({"number": 1, "head": {**base, "ref": "my branch"}, "base": base})
+        things.append({"number": 2, "head": {"repo": None, "ref": "deleted fork"}, "base": base})
     if name == "reconcile-drift":
         things = [one for one in things if one["user"] is bot]  # as the query asks
     done = subprocess.run(  # noqa: S603 - a tool of the tests, on a filter of ours

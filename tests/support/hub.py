@@ -587,12 +587,6 @@ while rest:
         options[word] = rest.pop(0)
     else:
         words.append(word)
-if command == "pr":
-    assert words == ["list"] and options["--base"] == "main" and options["--state"] == "open", sys.argv
-    for number, branch, fork in state["pulls"]:
-        if not fork:
-            print(number, branch, sep="\\t")
-    sys.exit()
 assert command == "api", sys.argv
 (path,) = words
 if path == "meta":
@@ -600,6 +594,13 @@ if path == "meta":
     sys.exit()
 kind, _, rest = path.removeprefix("repos/" + os.environ["GITHUB_REPOSITORY"] + "/").partition("/")
 method = options.get("--method", "GET")
+if (method, kind) == ("GET", "pulls"):
+    assert "--paginate" in flags and fields == {"state": "open", "base": "main", "per_page": "100"}, sys.argv
+    assert "select(.head.repo.full_name == .base.repo.full_name)" in options["--jq"]
+    for number, branch, fork in state["pulls"]:
+        if not fork:
+            print(number, branch, sep="\\t")
+    sys.exit()
 own = lambda one: one["user"]["login"] == "github-actions[bot]" and one["body"].startswith(os.environ["MARKER"])
 body = fields.get("body", "")
 assert len(body) < 65536
