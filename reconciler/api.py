@@ -151,7 +151,7 @@ def plan(project: Project, *, retry: Iterable[str] = (), replace: Iterable[str] 
 
 @_redacted_errors()
 def apply(plan: ProjectPlan, *, wait: bool = True, timeout: timedelta | None = None) -> Result:
-    """Carry out exactly this plan, and wait for its trainings, at most for ``timeout``.
+    """Carry out exactly this plan, and wait for its trainings, for at most ``timeout`` in total.
 
     Failed trainings and held actions do not raise: see :attr:`Result.exit_status`.
 
@@ -164,9 +164,9 @@ def apply(plan: ProjectPlan, *, wait: bool = True, timeout: timedelta | None = N
         raise TypeError(f"timeout must be a datetime.timedelta or None, not {type(timeout).__name__}")
     _require_no_event_loop()
     result = apply_command.apply(
-        plan.project.session.environment,
+        plan.project.session.environment.limited(timeout),
         plan.project.input,
-        ApplyOptions(wait=wait, timeout=timeout),
+        ApplyOptions(wait=wait),
         locked=False,
         approve=lambda _report, _warnings: True,
         progress=lambda _report: _no_progress(),

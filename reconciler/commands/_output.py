@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
@@ -20,6 +20,7 @@ from reconciler.domain.text import encodable, terminal_safe
 from reconciler.environment import Environment
 from reconciler.files import check_writable, write_errors, write_file
 from reconciler.redaction import redact
+from reconciler.reports.documents.envelope import without_notices
 from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encode_report, render_text, report_renderer
 
@@ -56,14 +57,18 @@ class Output(Struct, frozen=True):
             return False
         return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
-    def result(self, document: Document, text: Draw | None = None) -> None:
-        """Print a document as text, which ``text`` may draw, or as JSON, and write the reports."""
+    def result(self, document: Document, text: Draw | None = None, shown: Collection[str] = ()) -> None:
+        """Print a document as text, which ``text`` may draw, or as JSON, and write the reports.
+
+        The text omits the notices ``shown``, which were printed before.
+        """
         if self.form == "json":
             ascii_only = not sys.stdout.encoding.lower().startswith("utf")
             click.echo(json_text(document, ascii_only=ascii_only))
         else:
+            unseen = without_notices(document, shown)
             draw = text or (
-                lambda style, width: render_text(document, width=width, verbose=self.verbose > 0, style=style)
+                lambda style, width: render_text(unseen, width=width, verbose=self.verbose > 0, style=style)
             )
             _print(draw(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
         for report in self.reports:
@@ -78,7 +83,7 @@ class Output(Struct, frozen=True):
     def finish(self, result: CommandResult[Document], text: Draw | None = None) -> ExitStatus:
         """Print the warnings and the document of a command, and return its exit status."""
         self.warn(result.warnings)
-        self.result(result.document, text)
+        self.result(result.document, text, result.shown)
         return result.exit_status
 
     def say(self, text: Draw) -> None:

@@ -73,11 +73,12 @@ class CommandInput(Struct, frozen=True):
 
 
 class CommandResult(Struct, Generic[Report_co], frozen=True):
-    """A versioned document, the exit status, and the warnings about the input."""
+    """A versioned document, the exit status, the warnings about the input, and the notices that are printed already."""
 
     document: Report_co
     exit_status: ExitStatus = ExitStatus.OK
     warnings: tuple[Problem, ...] = ()
+    shown: tuple[str, ...] = ()
 
 
 class RecordedProject(Struct, frozen=True, kw_only=True):
@@ -233,6 +234,7 @@ class Project(RecordedProject, frozen=True, kw_only=True):
             clock=self.session.environment.clock,
             sleeper=self.session.environment.sleeper,
             publish=publish,
+            deadline=self.session.environment.deadline,
         )
 
     def world(self, observation: Observation | None = None, request: Request | None = None) -> World:

@@ -50,7 +50,6 @@ from reconciler.reports.documents.change import (
     rejected_generations,
 )
 from reconciler.reports.documents.envelope import target_summary
-from reconciler.state.lockfile import LockFile
 from reconciler.state.published_pointer import (
     PublishedModel,
     newly_published,
@@ -249,7 +248,7 @@ def _pointer_store(project: Project) -> tuple[LockStore | None, str]:
         return project.session.object_store(address, "the published pointer"), address
     find_writable(address, root, repository_of(root))
     path = absolute(address, root)
-    return LockFile(path), display_path(path, project.session.environment.cwd)
+    return project.session.file_store(path), display_path(path, project.session.environment.cwd)
 
 
 Choose = Callable[[Lock, str, Manifest | None], tuple[LockedGeneration, tuple[Event, ...]]]

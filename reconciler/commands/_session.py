@@ -129,8 +129,12 @@ class Session(Struct, frozen=True):
     def lock_store(self) -> LockStore:
         """Return the store of the target's lockfile: beside the target file, or in a bucket."""
         address = self.target.lock
-        store = self.object_store(address, "the lockfile") if address else LockFile(self.lockfile)
+        store = self.object_store(address, "the lockfile") if address else self.file_store(self.lockfile)
         return store if self.target.show_examples else RedactedLockStore(store)
+
+    def file_store(self, path: Path) -> LockFile:
+        """Return a store for the text of a file."""
+        return LockFile(path, self.environment.deadline)
 
     def object_store(self, address: str, label: str) -> LockStore:
         """Return a store for the text at a ``gs://`` address; ``label`` is its name in messages."""
@@ -143,6 +147,7 @@ class Session(Struct, frozen=True):
             sleep=self.environment.sleeper,
             holder=self._lease_holder(),
             process=process_identity(os.getpid()),
+            deadline=self.environment.deadline,
             label=label,
         )
 

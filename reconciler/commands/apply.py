@@ -193,8 +193,8 @@ class _ApplyRun(Run):
     def run(self, approve: Approve, progress: Progress) -> CommandResult[ResultReport]:
         with EventLoop() as loop:
             try:
-                pinned = pin_datasets(self._project, self._provider)
-                self._project = loop.run(run_within(self._options.limit(), pinned))
+                deadline = self._project.session.environment.deadline
+                self._project = loop.run(run_within(deadline, pin_datasets(self._project, self._provider)))
                 context = self._project.run_context(self._provider, self._recorder, self._publisher.publish)
                 applier = Applier(context, self._options)
                 planned = loop.run(applier.plan())
@@ -203,7 +203,9 @@ class _ApplyRun(Run):
                     report = self._review.described(report)
                 if self._saved:
                     self._saved.check(self._project, report)
-                if not approve(report, self._project.workspace.problems):
+                with deadline.paused():
+                    approved = approve(report, self._project.workspace.problems)
+                if not approved:
                     raise Declined
                 self._project.store.check_writable()
                 self._redact_lockfile()
@@ -216,7 +218,7 @@ class _ApplyRun(Run):
         if self._options.curves:
             scope = self._project.target.scope
             result = replace(result, model_details=details_of(self._recorder.lock, scope, applier.observation))
-        return CommandResult(result, outcome.exit_status)
+        return CommandResult(result, outcome.exit_status, shown=report.notices)
 
     def _redact_lockfile(self) -> None:
         """Remove examples that an earlier policy allowed in the lockfile, even if nothing else changes."""
@@ -302,6 +304,7 @@ def command(
     PATHS may be one FILE that plan --out saved. Then exactly that plan is carried out, without a prompt, or nothing if
     the manifests, the lockfile or the live state have changed since. --train-only carries out its trainings only.
     """
+    environment = environment.limited(timeout)
     output = output_of(values)
     request = request_of(values)
     retrains = request != Request()
@@ -311,7 +314,7 @@ def command(
         (prune and train_only, "--train-only", "--prune"),
         (no_wait and timeout is not None, "--no-wait", "--timeout"),
     )
-    options = ApplyOptions(request=request, writes=not train_only, wait=not no_wait, foreseen=yes, timeout=timeout)
+    options = ApplyOptions(request=request, writes=not train_only, wait=not no_wait, foreseen=yes)
     with event_log(environment, output, values.pop("events"), "apply") as log:
         command_input = input_of(values, model_details=bool(output.reports))
         saved = plan_file(environment, command_input.paths)

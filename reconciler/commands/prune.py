@@ -27,6 +27,7 @@ from reconciler.engine.prune import Pruner
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.planning.prune import approved_only
+from reconciler.reports.documents.envelope import without_notices
 from reconciler.reports.documents.plan import PlanReport, plan_report
 from reconciler.reports.documents.result import ResultReport
 from reconciler.reports.text.format import Layout
@@ -118,7 +119,7 @@ class _PruneRun(Run):
                 loop.run(self._provider.aclose())
         plan = replace(outcome.plan, notices=(*self._notices, *outcome.plan.notices))
         document = self._result_report(outcome, plan=plan, outcomes=self._outcomes.all())
-        return CommandResult(document, outcome.exit_status)
+        return CommandResult(document, outcome.exit_status, shown=report.notices)
 
     def _carry_out(
         self, loop: EventLoop, pruner: Pruner, planned: Plan, progress: AbstractContextManager[EventSink]
@@ -255,4 +256,5 @@ def command(
         log.ended(result)
     if isinstance(document, PlanReport):
         return output.finish(result)
-    return output.finish(result, lambda style, width: prune_text(document, Layout(width, style)))
+    unseen = without_notices(document, result.shown)
+    return output.finish(result, lambda style, width: prune_text(unseen, Layout(width, style)))

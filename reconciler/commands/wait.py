@@ -25,6 +25,7 @@ from reconciler.reports.documents.plan import PlanReport
 @_options.environment
 def command(environment: Environment, /, *, timeout: timedelta | None, **values: Any) -> int:
     """Wait for trainings that earlier runs started. Changes nothing at the service."""
+    environment = environment.limited(timeout)
     output = output_of(values)
     with event_log(environment, output, values.pop("events"), "wait") as log:
 
@@ -35,7 +36,7 @@ def command(environment: Environment, /, *, timeout: timedelta | None, **values:
         result = apply(
             environment,
             input_of(values, model_details=bool(output.reports)),
-            ApplyOptions(creates=False, writes=False, timeout=timeout),
+            ApplyOptions(creates=False, writes=False),
             locked=False,
             approve=approve,
             progress=lambda report: logged(show_progress(environment, output, report), log),

@@ -30,7 +30,7 @@ class ExitStatus(IntEnum):
     ERROR = 1, "an error, or an action is held until you resolve it"
     CHANGES = 2, "`plan --detailed-exitcode` or `refresh --check` found changes, or `drift` found drift"
     ACCESS = 3, "not authenticated, or not allowed"
-    STILL_TRAINING = 4, "the timeout was reached, and trainings continue; run again to resume"
+    STILL_TRAINING = 4, "the timeout was reached; trainings that were started continue; run again to resume"
     USAGE = 64, "usage error"
     INTERRUPTED = 130, "interrupted; the lockfile is valid, and the next run resumes"
 

@@ -22,6 +22,7 @@ from reconciler.domain.plan import EFFECTS, Action, Kind, Observation, Plan, Rea
 from reconciler.engine.execute import Executor, RunContext, publish_nothing
 from reconciler.engine.observe import TRANSIENT_CODES, add_permissions, observe, plan_live_state
 from reconciler.engine.prune import Pruner
+from reconciler.environment import Deadline
 from reconciler.planning.events import (
     Cancelled,
     Failed,
@@ -39,8 +40,6 @@ from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, without_deletions
 from reconciler.planning.training_time import poll_delay, seconds_left
 
-GRACE = timedelta(seconds=5)
-"""How long the last observation of a run may take."""
 T = TypeVar("T")
 MAX_OUTAGE = timedelta(minutes=15)
 """How long a run waits while every observation fails; the provider has retried each of them."""
@@ -50,10 +49,15 @@ _LEASE_POLL = 10.0  # seconds
 _LOG = logging.getLogger(__name__)
 
 
-async def run_within(limit: timedelta | None, part: Coroutine[Any, Any, T]) -> T:
-    """Return the result of a part of a run, which is canceled after this real time; raises TimeoutReached then."""
+async def run_within(deadline: Deadline, part: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a part of a run, which is canceled at the deadline and its grace.
+
+    Raises:
+        TimeoutReached: the part was canceled.
+    """
+    left = deadline.left()
     try:
-        async with asyncio.timeout(None if limit is None else limit.total_seconds()):
+        async with asyncio.timeout(None if left is None else (left + deadline.grace).total_seconds()):
             return await part
     except TimeoutError:
         raise TimeoutReached(
@@ -67,11 +71,10 @@ class ApplyOptions(Struct, frozen=True):
 
     ``creates`` allows trainings, and canceling duplicate ones. ``writes`` allows promotions, and all other changes
     at the service and of the published pointer. Without both only facts in the lockfile change. ``wait`` waits for
-    trainings, at most ``timeout``; the run ends at the latest ``grace`` after it, even if the service does not respond.
-    A timeout of zero observes once. ``foreseen`` approves writes that become necessary during the run; without it
-    only manifests that the approved plan trains or writes are written. ``exact`` allows only the approved actions,
-    by generation, and what follows from their trainings. ``withheld`` are the promotions of a changed lockfile that
-    this run makes itself, after the checks. ``curves`` also observes the loss curves of completed trainings.
+    trainings. ``foreseen`` approves writes that become necessary during the run; without it only manifests that the
+    approved plan trains or writes are written. ``exact`` allows only the approved actions, by generation, and what
+    follows from their trainings. ``withheld`` are the promotions of a changed lockfile that this run makes itself,
+    after the checks. ``curves`` also observes the loss curves of completed trainings.
     """
 
     request: Request = field(default_factory=Request)
@@ -81,13 +84,7 @@ class ApplyOptions(Struct, frozen=True):
     foreseen: bool = True
     exact: bool = False
     withheld: tuple[Withheld, ...] = ()
-    timeout: timedelta | None = None
-    grace: timedelta = GRACE
     curves: bool = False
-
-    def limit(self, spent: timedelta = timedelta()) -> timedelta | None:
-        """Return the longest time for the rest of a run; ``None`` if it has no timeout, or only checks once."""
-        return max(self.timeout - spent, timedelta()) + self.grace if self.timeout else None
 
 
 class ApplyOutcome(Struct, frozen=True):
@@ -127,7 +124,7 @@ class Applier:
         self._clock = context.clock
         self._manifests = {manifest.name: manifest for manifest in context.manifests}
         self._options = options
-        self._spent = timedelta()
+        self._deadline = context.deadline
         self._request = replace(options.request, promotes=options.writes)
         self._observation = Observation()
         self._executor = Executor(self._context)
@@ -145,11 +142,7 @@ class Applier:
 
     async def plan(self) -> Plan:
         """Observe live state, and return the plan; nothing is changed. Raises TimeoutReached."""
-        started = self._clock()
-        try:
-            return await run_within(self._options.limit(), self._observe_and_plan())
-        finally:
-            self._spent = self._clock() - started
+        return await run_within(self._deadline, self._observe_and_plan())
 
     async def _observe_and_plan(self) -> Plan:
         lock = self._recorder.lock
@@ -184,13 +177,14 @@ class Applier:
         self._writable = {action.name for action in writes if not action.prunes}
         self._approved = approved_effects(approved)
         self._narrow_request({action.name for action in creates} | held)
+        run = self._converge({action.key for action in creates}, approved)
         try:
-            run = self._converge({action.key for action in creates}, approved)
-            outcome = await run_within(self._options.limit(self._spent), run)
+            try:
+                outcome = await run_within(self._deadline, run)
+            finally:
+                self._recorder.flush()
         except TimeoutReached as reached:
             return self._cut_off(reached)
-        finally:
-            self._recorder.flush()
         return replace(outcome, unpublished=self._publish_serving())
 
     def _publish_serving(self) -> ReconcileError | None:
@@ -206,30 +200,32 @@ class Applier:
 
     async def _converge(self, creatable: set[str], approved: Plan) -> ApplyOutcome:
         self._observed_at = self._clock()
-        started = self._observed_at - self._spent
+        started = self._observed_at
         with self._recorder.lease() if approved.changes else nullcontext() as changed:
             if changed:
                 await self._observe_again()
             self._record_manifests()
             self._record_observation()
             current = await self._carry_out(creatable)
-        held = False
+        held: LeaseHeld | None = None
         while True:
             waiting = current.of_kind(Kind.WAIT)
-            left = self._time_left(started)
-            if not (waiting or held) or not self._options.wait or (left is not None and left <= 0):
+            if held and self._deadline.has_passed:
+                raise TimeoutReached(f"--timeout has passed: {held.message}", held.remedy)
+            if not (waiting or held) or not self._options.wait or self._deadline.has_passed:
                 current = await self._prune(approved, current)
                 return self._outcome(current, timed_out=bool(waiting or held) and self._options.wait)
             self._save()
             delay = self._delay(waiting, started) if waiting else _LEASE_POLL
-            await self._context.sleeper(delay if left is None else min(delay, left))
+            left = self._deadline.left()
+            await self._context.sleeper(delay if left is None else min(delay, left.total_seconds()))
             await self._observe_again()
             self._record_observation()
             try:
-                current, held = await self._carry_out(creatable), False
+                current, held = await self._carry_out(creatable), None
             except LeaseHeld as error:  # it has waited for hours, and the other run ends, or its lease expires
                 _LOG.warning("waiting: %s", error.message)
-                current, held = self._plan(), True
+                current, held = self._plan(), error
 
     def _cut_off(self, reached: TimeoutReached) -> ApplyOutcome:
         """Return the outcome of a run that ended before everything that it may do was done."""
@@ -393,10 +389,6 @@ class Applier:
         return satisfies(
             resolve_recorded(recorded, owners_of(self._world()).owner(event.name), self._observation), manifest
         )
-
-    def _time_left(self, started: datetime) -> float | None:
-        timeout = self._options.timeout
-        return None if timeout is None else (timeout - (self._clock() - started)).total_seconds()
 
     def _delay(self, waiting: Sequence[Action], started: datetime) -> float:
         now, waited = self._clock(), (self._clock() - started).total_seconds()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from reconciler.domain.access import Permission, apply_access_changes
@@ -19,6 +19,7 @@ from reconciler.domain.ports import Clock, Created, Examples, Exists, Provider, 
 from reconciler.engine.check import CheckedGeneration, Checker
 from reconciler.engine.observe import run_bounded
 from reconciler.engine.recorder import Recorder
+from reconciler.environment import Deadline
 from reconciler.planning import events
 from reconciler.planning.adopt import adopted_generation, requested_generation
 from reconciler.planning.diff import update_of
@@ -39,7 +40,8 @@ def publish_nothing(_lock: Lock, _only: frozenset[str] | None = None) -> Iterabl
 class RunContext(Struct, frozen=True):
     """What a run that changes models works with.
 
-    ``manifests`` are the selected ones. ``examples`` reads a data set again when it is sent.
+    ``manifests`` are the selected ones. ``examples`` reads a data set again when it is sent. At the ``deadline`` the
+    run ends.
     """
 
     provider: Provider
@@ -50,6 +52,7 @@ class RunContext(Struct, frozen=True):
     clock: Clock
     sleeper: Sleeper
     publish: Publish = publish_nothing
+    deadline: Deadline = field(default_factory=Deadline)
 
     @property
     def concurrency(self) -> int:

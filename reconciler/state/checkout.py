@@ -14,12 +14,13 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from reconciler.domain.errors import ReconcileError
+from reconciler.domain.errors import InterruptedRun, ReconcileError, TimeoutReached
 from reconciler.domain.text import sanitize
-from reconciler.environment import is_canceled
+from reconciler.environment import GRACE, Deadline, is_canceled
 from reconciler.files import acquire_lock
 from reconciler.paths import git_repository_of
 
@@ -38,6 +39,9 @@ _REFTABLE: Final = f"{_BRANCH}.invalid"
 
 
 _PAUSE: Final = 0.1  # seconds
+_MOMENT: Final = timedelta(seconds=1)
+"""How long a run waits that must not wait: another one may be saving."""
+_RESUME: Final = "run the command again, which finds the trainings that were started"
 _QUIET_ATTEMPTS: Final = 5
 """How often the lock is tried before the user is reported: saving takes a moment only."""
 
@@ -51,12 +55,14 @@ class Checkout:
 
     Args:
         file: The file that runs read and write.
-        wait: Lets a moment pass between two attempts to get the lock; raises an exception to stop.
+        deadline: How long the run waits for other runs, and for git.
+        pause: Lets a moment pass between two attempts.
     """
 
-    def __init__(self, file: Path, wait: Callable[[], None]) -> None:
+    def __init__(self, file: Path, deadline: Deadline, pause: Callable[[], None]) -> None:
         self._file = file
-        self._wait = wait
+        self._deadline = deadline
+        self._pause = pause
         self._repository = git_repository_of(file.parent)
         self._git = _git_directory(self._repository) if self._repository else None
         self._head = self._read_head()
@@ -64,19 +70,24 @@ class Checkout:
         self._held = False
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, saves: bool = False) -> Iterator[None]:
         """Hold the lock of the file's runs; inside of another call it is held already.
+
+        A canceled run stops to wait at once, but one that ``saves`` waits a moment longer.
 
         Raises:
             SwitchedBranch: another branch is checked out than at the start of the run.
+            TimeoutReached: another run still has the lock at the deadline, or git has not ended its operation.
+            InterruptedRun: the same, in a canceled run that saves.
             OSError: the lock cannot be created.
         """
-        self._await_git()
+        wait = self._waiter(saves=saves)
+        self._await_git(wait)
         if self._held:
             self._require_same_branch()
             yield
             return
-        descriptor = self._acquire()
+        descriptor = self._acquire(wait)
         self._held = True
         try:
             self._require_same_branch()
@@ -86,7 +97,29 @@ class Checkout:
             if descriptor is not None:
                 os.close(descriptor)
 
-    def _acquire(self) -> int | None:
+    def _waiter(self, *, saves: bool) -> Callable[[str, str], None]:
+        """Return a function that lets a moment pass; it takes what the run waits for, and a remedy for its errors."""
+        has_passed = self._deadline.countdown(GRACE if saves else _MOMENT)
+        is_last: Callable[[], bool] | None = None
+
+        def wait(cause: str, remedy: str) -> None:
+            nonlocal is_last
+            self._pause()
+            if has_passed():
+                raise TimeoutReached(f"--timeout has passed: {cause}", remedy)
+            if not is_canceled():
+                return
+            if not saves:
+                from asyncio import CancelledError
+
+                raise CancelledError
+            is_last = is_last or Deadline(timedelta()).countdown(GRACE)
+            if is_last():
+                raise InterruptedRun(f"interrupted, and {self._file.name} is not saved: {cause}", remedy)
+
+        return wait
+
+    def _acquire(self, wait: Callable[[str, str], None]) -> int | None:
         """Return the descriptor that holds the lock, ``None`` where the system has no such locks."""
         import socket
 
@@ -96,9 +129,10 @@ class Checkout:
         def wait_for(other: str) -> None:
             nonlocal attempts
             attempts += 1
+            other = sanitize(other)
             if attempts == _QUIET_ATTEMPTS:
-                _LOG.warning("waiting for another run with %s: %s", self._file.name, sanitize(other))
-            self._wait()
+                _LOG.warning("waiting for another run with %s: %s", self._file.name, other)
+            wait(f"another run has the lock of {self._file.name}: {other}", f"wait until that run has ended; {_RESUME}")
 
         return acquire_lock(self._lock_path(), holder, wait_for)
 
@@ -111,14 +145,14 @@ class Checkout:
             return folder / f"{digest.hexdigest()[:16]}.lock"
         return self._file.with_name(f".{self._file.name}.lock")
 
-    def _await_git(self) -> None:
+    def _await_git(self, wait: Callable[[str, str], None]) -> None:
         """Wait until git has ended a rebase, merge or similar operation that began after the run."""
         reported = False
         while (operation := self._find_operation()) and not self._operation:
             if not reported:
                 _LOG.warning("waiting until git has ended its %s: %s is saved afterwards", operation, self._file.name)
             reported = True
-            self._wait()
+            wait(f"git has not ended its {operation}", f"end it, or abort it with git {operation} --abort; {_RESUME}")
 
     def _find_operation(self) -> str:
         return next((name for file, name in _OPERATIONS.items() if self._git and (self._git / file).exists()), "")
@@ -161,12 +195,8 @@ class Checkout:
 
 
 def pause() -> None:
-    """Let a moment pass, or raise CancelledError when the calling task was canceled."""
+    """Let a moment pass."""
     time.sleep(_PAUSE)
-    if is_canceled():
-        from asyncio import CancelledError
-
-        raise CancelledError
 
 
 def _ask_git(repository: Path) -> str:

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +24,7 @@ from reconciler.domain.lock import (
 )
 from reconciler.domain.model import REMOTE_SCHEME, State
 from reconciler.domain.text import decode_utf8
+from reconciler.environment import Deadline
 from reconciler.files import check_writable, remove_leftovers, require_safe, write_errors, write_file
 from reconciler.paths import require_no_escape
 from reconciler.redaction import redact_free_texts
@@ -166,12 +167,13 @@ class LockFile:
 
     Args:
         path: The file.
-        wait: Lets a moment pass while another run of this checkout has the lock; raises an exception to stop.
+        deadline: How long to wait while another run of this checkout has the lock.
+        pause: Lets a moment pass meanwhile.
     """
 
-    def __init__(self, path: Path, wait: Callable[[], None] = pause) -> None:
+    def __init__(self, path: Path, deadline: Deadline | None = None, pause: Callable[[], None] = pause) -> None:
         self.path = path
-        self._checkout = Checkout(path, wait)
+        self._checkout = Checkout(path, deadline or Deadline(), pause)
         self._found: bytes | None = None
 
     def read(self) -> str | None:
@@ -207,11 +209,12 @@ class LockFile:
         Raises:
             LockConflict: another run, or git, has changed the text since; nothing is written.
             SwitchedBranch: another branch is checked out than at the start of the run.
+            TimeoutReached, InterruptedRun: another run has the lock.
             ReconcileError: the text is too large, or writing fails.
         """
         data = text.encode()
         require_size(data, str(self.path))
-        with self.lease(), write_errors(self.path):
+        with self._locked(saves=True), write_errors(self.path):
             require_safe(self.path)
             current = self._read()
             if current == data:
@@ -229,17 +232,21 @@ class LockFile:
             _require_regular(self.path)
             check_writable(self.path)
 
-    @contextmanager
-    def lease(self) -> Iterator[None]:
+    def lease(self) -> AbstractContextManager[None]:
         """Exclude other runs of this checkout until the end; waits for a run that has the lock.
 
         Raises:
             SwitchedBranch: another branch is checked out than at the start of the run.
+            TimeoutReached: another run still has the lock at the deadline.
             ReconcileError: the lock cannot be created.
         """
+        return self._locked(saves=False)
+
+    @contextmanager
+    def _locked(self, *, saves: bool) -> Iterator[None]:
         with ExitStack() as stack:
             with write_errors(self.path):
-                stack.enter_context(self._checkout.locked())
+                stack.enter_context(self._checkout.locked(saves=saves))
             yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.domain.errors import LockConflict
+from reconciler.environment import Deadline
 from reconciler.state.checkout import SwitchedBranch
 from reconciler.state.lockfile import LockFile
 from support.git_repository import Repository
@@ -33,8 +35,12 @@ def repository(tmp_path: Path) -> Repository:
     return repository
 
 
-def lockfile(repository: Repository, wait: Callable[[], None] = lambda: pytest.fail("it waits")) -> LockFile:
-    lock = LockFile(repository.folder / "specs/reconcile.lock.json", wait)
+def lockfile(
+    repository: Repository,
+    wait: Callable[[], None] = lambda: pytest.fail("it waits"),
+    deadline: Deadline | None = None,
+) -> LockFile:
+    lock = LockFile(repository.folder / "specs/reconcile.lock.json", deadline, wait)
     assert lock.read() is not None
     return lock
 
@@ -149,3 +155,24 @@ def test_saving_waits_for_the_end_of_a_rebase(
 def test_a_run_that_begins_in_a_merge_does_not_wait_for_its_end(repository: Repository) -> None:
     (repository.folder / ".git/MERGE_HEAD").touch()
     assert lockfile(repository).write("b")
+
+
+def test_a_canceled_run_saves_if_the_other_run_ends_within_a_moment(repository: Repository) -> None:
+    first, waits = lockfile(repository).lease(), 0
+
+    def wait() -> None:
+        nonlocal waits
+        waits += 1
+        if waits == 3:
+            first.__exit__(None, None, None)
+
+    async def save() -> None:
+        task = asyncio.current_task()
+        assert task
+        task.cancel()
+        lockfile(repository, wait).write("b")
+
+    first.__enter__()
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(save())
+    assert lockfile(repository).read() == "b"

@@ -54,6 +54,14 @@ class Clock(Struct, dict=True):
         await asyncio.sleep(0)
 
 
+class TickingClock(Clock):
+    """A clock that each look moves by a second, also while the event loop is blocked."""
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
 class Result(Struct, frozen=True):
     """The exit status and both output streams of a command."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from reconciler.domain.ports import Created, Exists, Provider
 from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
 from reconciler.engine.execute import RunContext
 from reconciler.engine.recorder import Recorder
+from reconciler.environment import Deadline
 from reconciler.planning.events import Event
 from reconciler.state.lockfile import LockFile
 from support import engine_world
@@ -141,6 +143,7 @@ class World(Struct, dict=True):
         checkout: Checkout | None = None,
         provider: Provider | None = None,
         events: list[Event] | None = None,
+        timeout: timedelta | None = None,
     ) -> Applier:
         """A run of its own; ``events`` takes what happens."""
         into = checkout or self.checkout
@@ -153,6 +156,7 @@ class World(Struct, dict=True):
             examples=SameExamples(),
             clock=self.time.clock,
             sleeper=self.time.sleep,
+            deadline=Deadline(timeout, self.time.clock),
         )
         return Applier(context, options)
 
@@ -161,11 +165,19 @@ class World(Struct, dict=True):
         *manifests: Manifest,
         checkout: Checkout | None = None,
         provider: Provider | None = None,
+        timeout: timedelta | None = None,
         **options: Any,
     ) -> Ran:
         """Look, and run the plan; ``provider`` is one with troubles of its own."""
         events: list[Event] = []
-        applier = self.applier(manifests, ApplyOptions(**options), checkout=checkout, provider=provider, events=events)
+        applier = self.applier(
+            manifests,
+            ApplyOptions(**options),
+            checkout=checkout,
+            provider=provider,
+            events=events,
+            timeout=timeout,
+        )
 
         async def act() -> tuple[Plan, ApplyOutcome]:
             approved = await applier.plan()

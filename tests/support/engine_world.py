@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,7 @@ from reconciler.emulator.training import TrainingPace
 from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
 from reconciler.engine.execute import Publish, RunContext, publish_nothing
 from reconciler.engine.recorder import Recorder
+from reconciler.environment import Deadline
 from reconciler.planning.events import Event
 from reconciler.state.lockfile import LockFile, loads
 from support.provider_service import Relay, Time, provider_of
@@ -140,7 +142,14 @@ class World(Struct, dict=True):
     def recorder(self, checkout: Checkout, events: list[Event]) -> Recorder:
         return Recorder(checkout.lock, LockFile(checkout.path), self.time.clock, [events.append])
 
-    def context(self, provider: Provider, manifests: tuple[Manifest, ...], recorder: Recorder) -> RunContext:
+    def context(
+        self,
+        provider: Provider,
+        manifests: tuple[Manifest, ...],
+        recorder: Recorder,
+        timeout: timedelta | None = None,
+        grace: timedelta | None = None,
+    ) -> RunContext:
         return RunContext(
             provider=provider,
             manifests=manifests,
@@ -150,6 +159,7 @@ class World(Struct, dict=True):
             clock=self.time.clock,
             sleeper=self.time.sleep,
             publish=self.publish,
+            deadline=Deadline(timeout, self.time.clock, grace),
         )
 
     def with_provider(self, act: Callable[[Provider], Awaitable[T]]) -> T:
@@ -164,6 +174,8 @@ class World(Struct, dict=True):
         *manifests: Manifest,
         checkout: Checkout | None = None,
         approve: Callable[[Plan], Plan] = lambda plan: plan,
+        timeout: timedelta | None = None,
+        grace: timedelta | None = None,
         **options: Any,
     ) -> Ran:
         """Plan, and apply what ``approve`` returns for the plan."""
@@ -172,7 +184,8 @@ class World(Struct, dict=True):
 
         async def act(provider: Provider) -> tuple[Plan, ApplyOutcome]:
             recorder = self.recorder(checkout or self.checkout, events)
-            applier = Applier(self.context(provider, manifests, recorder), ApplyOptions(**options))
+            context = self.context(provider, manifests, recorder, timeout, grace)
+            applier = Applier(context, ApplyOptions(**options))
             approved = approve(await applier.plan())
             return approved, await applier.apply(approved)
 

@@ -25,11 +25,12 @@ from reconciler.domain.errors import (
     PreconditionError,
     ReconcileError,
     ServiceError,
+    TimeoutReached,
 )
 from reconciler.domain.lock import require_size
 from reconciler.domain.ports import Clock, Sleeper
 from reconciler.domain.text import decode_utf8, sanitize
-from reconciler.environment import is_canceled
+from reconciler.environment import Deadline, is_canceled
 from reconciler.providers.google.storage import Storage
 
 LEASE_DURATION = timedelta(minutes=5)
@@ -213,6 +214,7 @@ class BucketLockfile:
         address: The address of the text, ``gs://bucket/object``; its lease is ``gs://bucket/object.lease``.
         connect: Returns the client; it is called in that thread, inside its loop.
         clock, sleep, holder, process: See :class:`~reconciler.providers.google.bucket_lockfile.Lease`.
+        deadline: How long requests may take; a request may continue for the deadline's grace after it.
         grace: How long a request may continue after the caller's task was canceled, in seconds.
         label: The name of the text in messages.
     """
@@ -226,6 +228,7 @@ class BucketLockfile:
         sleep: Sleeper,
         holder: str,
         process: str = "",
+        deadline: Deadline | None = None,
         grace: float = CANCEL_GRACE,
         label: str = "the lockfile",
     ) -> None:
@@ -236,6 +239,7 @@ class BucketLockfile:
         self._sleep = sleep
         self._holder = holder
         self._process = process
+        self._deadline = deadline or Deadline()
         self._grace = grace
         self._thread: _StorageThread | None = None
         self._generation = ABSENT
@@ -307,7 +311,7 @@ class BucketLockfile:
 
     def _run(self, action: Callable[[Storage], Coroutine[Any, Any, _T]]) -> _T:
         if self._thread is None:
-            self._thread = _StorageThread(self._connect, self._grace)
+            self._thread = _StorageThread(self._connect, self._deadline, self._grace)
             weakref.finalize(self, self._thread.close)
         return self._thread.run(action)
 
@@ -323,12 +327,15 @@ def _add_context(failure: str) -> Iterator[None]:
         raise ServiceError(f"{failure}: {error.message}", error.remedy, code=error.code) from error
     except AccessError as error:
         raise AccessError(f"{failure}: {error.message}", error.remedy) from error
+    except TimeoutReached as error:
+        raise TimeoutReached(f"{failure}: {error.message}", error.remedy) from error
 
 
 class _StorageThread:
     """A client of Cloud Storage in an event loop of a daemon thread, which the program's exit does not wait for."""
 
-    def __init__(self, connect: Callable[[], Storage], grace: float) -> None:
+    def __init__(self, connect: Callable[[], Storage], deadline: Deadline, grace: float) -> None:
+        self._deadline = deadline
         self._grace = grace
         opened: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, Storage]] = Future()
         serving = _serve(connect, opened)
@@ -340,6 +347,7 @@ class _StorageThread:
         """Return the result of a coroutine; an interrupted caller cancels it.
 
         Raises:
+            TimeoutReached: The deadline has passed, and its grace.
             ServiceError: The caller's task was canceled, and the service does not respond within the grace period;
                 the caller does not wait for all retries.
         """
@@ -352,7 +360,10 @@ class _StorageThread:
             raise
 
     def _wait(self, outcome: Future[_T]) -> None:
+        has_passed = self._deadline.countdown(self._deadline.grace)
         while not wait([outcome], timeout=_POLL).done:
+            if has_passed():
+                raise TimeoutReached("Cloud Storage did not respond within --timeout", "run the command again")
             if not is_canceled():
                 continue
             if wait([outcome], timeout=self._grace).done:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Literal, TypeVar
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from reconciler.domain.document import Document, NonEmpty, Record
 from reconciler.domain.errors import Place
 from reconciler.domain.model import Capabilities, Target
+
+_Document = TypeVar("_Document", bound=Document)
 
 Places = Mapping[str, Place]
 """The place of each manifest, by its name."""
@@ -96,3 +99,10 @@ def display_path(file: str, root: str) -> str:
     if file == "-":
         return "standard input"
     return file if root in {"", "."} else f"{root.rstrip('/')}/{file}"
+
+
+def without_notices(document: _Document, shown: Collection[str]) -> _Document:
+    """Return a document without the notices ``shown``."""
+    if not shown or not notices_of(document):
+        return document
+    return replace(document, notices=tuple(notice for notice in notices_of(document) if notice not in shown))

@@ -31,7 +31,7 @@ _TRAINS: Final = frozenset({Outcome.READY, Outcome.TRAINING, Outcome.FAILED})
 
 
 def result_text(report: ResultReport, layout: Layout) -> str:
-    """Return a result: a line for each model that changed, and the totals of the run."""
+    """Return a result: a line for each model that changed, the totals of the run, and the notices."""
     shown = [model for model in report.models if model.state not in SETTLED]
     column = max((len(model.name) for model in shown), default=0)
     explained: dict[str, str] = {}
@@ -42,13 +42,14 @@ def result_text(report: ResultReport, layout: Layout) -> str:
         lines.append(layout.style("good", result_summary(report)))
     if report.unpublished:
         lines += layout.lines("Not published: ", report.unpublished, "error")
-    return "\n".join(lines)
+    return "\n".join(filter(None, [*lines, notices_text(report.notices, layout)]))
 
 
 def prune_text(report: ResultReport, layout: Layout) -> str:
-    """Return the result of prune: deleted models, and the notices."""
-    lines = result_text(report, layout) if report.models else "Nothing was deleted."
-    return "\n".join(filter(None, [lines, notices_text(report.notices, layout)]))
+    """Return the result of prune: as :func:`result_text`, also without models."""
+    if report.models:
+        return result_text(report, layout)
+    return "\n".join(filter(None, ["Nothing was deleted.", notices_text(report.notices, layout)]))
 
 
 def _model_lines(model: ModelOutcome, explained: dict[str, str], column: int, layout: Layout) -> Iterator[str]:

@@ -22,9 +22,18 @@ import pytest
 from starlette.responses import Response
 
 from reconciler.commands._session import EventLoop
-from reconciler.domain.errors import AccessError, LeaseHeld, LockConflict, ReconcileError, ServiceError, UsageError
+from reconciler.domain.errors import (
+    AccessError,
+    LeaseHeld,
+    LockConflict,
+    ReconcileError,
+    ServiceError,
+    TimeoutReached,
+    UsageError,
+)
 from reconciler.domain.ports import LockStore, Sleeper
 from reconciler.emulator.app import create_app
+from reconciler.environment import Deadline
 from reconciler.providers.google.bucket_lockfile import CANCEL_GRACE, LEASE_DURATION, BucketLockfile, process_identity
 from reconciler.providers.google.storage import Storage, connect
 from reconciler.state.lockfile import loads
@@ -360,6 +369,27 @@ def test_a_client_that_cannot_be_made_is_reported() -> None:
     caught = failure(lock.read)
     assert isinstance(caught, UsageError)
     assert caught.message == "invalid endpoint: Invalid port: 99999"
+
+
+def test_a_deadline_ends_a_request_that_gets_no_response() -> None:
+    async def hanging(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        await asyncio.Event().wait()
+
+    time = Time()
+
+    def tick() -> datetime:
+        time.now += timedelta(seconds=2)
+        return time.now
+
+    deadline = Deadline(timedelta(seconds=9), tick)
+    lock = BucketLockfile(
+        PATH, lambda: storage_of(hanging, time), clock=time.clock, sleep=time.sleep, holder="me", deadline=deadline
+    )
+    caught = failure(lock.read)
+    assert isinstance(caught, TimeoutReached)
+    assert str(caught) == (
+        f"cannot read the lockfile {PATH}: Cloud Storage did not respond within --timeout; run the command again"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
