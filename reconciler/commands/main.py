@@ -173,7 +173,10 @@ def _exit_status(arguments: Sequence[str] | None, environment: Environment | Non
 
 
 def _prepare_streams() -> None:
-    """Replace closed streams by the null device, and characters that a terminal lacks by a substitute."""
+    """Replace closed streams by the null device, and characters that a terminal lacks by a substitute.
+
+    Files and pipes get UTF-8 in every locale: a result without its characters would be wrong.
+    """
     if sys.stdin is None:
         sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - open until the process ends
     for name in ("stdout", "stderr"):
@@ -181,7 +184,7 @@ def _prepare_streams() -> None:
         if stream is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until the process ends
         elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,6 +74,23 @@ def test_reading_from_a_terminal_is_announced(adder: Cli, capsys: pytest.Capture
     said = capsys.readouterr()
     assert said.out == "8\n"
     assert said.err.startswith("Type the prompt, and end it with Ctrl-D (on Windows Ctrl-Z, Enter).\n")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "cp932"])
+@pytest.mark.parametrize("arguments", [(), ("--format", "json")])
+def test_a_result_in_a_file_is_utf8_on_any_code_page(
+    reconcile: Cli, monkeypatch: pytest.MonkeyPatch, encoding: str, arguments: tuple[str, ...]
+) -> None:
+    reconcile.manifest("adder", examples=[(str(number), "日本 é") for number in range(20)])
+    assert reconcile("apply", "--yes").status == 0
+    streams = TextIOWrapper(BytesIO(), encoding=encoding), TextIOWrapper(BytesIO(), encoding=encoding)
+    for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+        monkeypatch.setattr(sys, name, stream)
+    environment = Environment(cwd=reconcile.folder, environ={}, clock=reconcile.clock, sleeper=reconcile.clock.sleep)
+    assert main([*ADDER, "7", "--temperature", "0", *arguments], environment) == 0
+    out, err = (stream.detach().getvalue().decode("utf-8") for stream in streams)
+    assert "日本 é" in (json.loads(out)["candidates"][0]["text"] if arguments else out)
+    assert "simulated" in err
 
 
 def test_the_document_holds_it_all(adder: Cli) -> None:

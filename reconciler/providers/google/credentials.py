@@ -36,7 +36,7 @@ from reconciler.providers.google.errors import (
     parse_error_object,
     parse_error_response,
 )
-from reconciler.providers.google.network import METADATA_HOST, client_options
+from reconciler.providers.google.network import METADATA_HOST, client_options, explain_failure
 from reconciler.providers.google.retry import FEW_ATTEMPTS, RETRIED_STATUSES, TransientError, requested_delay
 from reconciler.redaction import is_existing, remember, remember_members
 
@@ -210,7 +210,7 @@ class MetadataCredentials(Credentials):
         """Return the account's email address, empty where the metadata server does not respond."""
         try:
             response = self._get(request, "email")
-        except TransientError:
+        except (TransientError, ServiceError):
             return ""
         return sanitize(response.data.decode("utf-8", "replace")) if response.status == httpx.codes.OK else ""
 
@@ -265,12 +265,12 @@ class GoogleAuthRequest(transport.Request):
         timeout: float | None = None,
         **_options: object,
     ) -> GoogleAuthResponse:
-        """Send one request; raises TransientError where no response arrives, and for a status that is retried.
+        """Send one request; raises TransientError or ServiceError without a response, and for a status that is retried.
 
         google-auth does not see these failures: it retries some of them itself, and refuses others at once.
         """
         self.address, self.connected, self.succeeded = sanitize(url.partition("?")[0]), True, False
-        failure: TransientError | exceptions.TransportError
+        failure: TransientError | ServiceError | exceptions.TransportError
         try:
             address = httpx.URL(url)
             direct = address.scheme == "http" or is_loopback(address.host)
@@ -281,8 +281,11 @@ class GoogleAuthRequest(transport.Request):
             failure = exceptions.TransportError(f"{self.address} does not respond: {failure_cause(error)}")
         except httpx.HTTPError as error:
             self.connected = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-            message = f"{_FAILED}: {self.address} does not respond: {failure_cause(error)}"
-            failure = TransientError(ServiceError(message, _NETWORK, code="UNREACHABLE"))
+            explained = explain_failure(error, "the addresses in the credentials")
+            message = f"{_FAILED}: {self.address} does not respond: {explained.cause}"
+            remedy = explained.remedy if explained.permanent else _NETWORK
+            unreachable = ServiceError(message, remedy, code="UNREACHABLE")
+            failure = unreachable if explained.permanent else TransientError(unreachable)
         else:
             remember_members(response.text)
             if response.status_code not in RETRIED_STATUSES:

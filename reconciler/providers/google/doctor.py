@@ -17,7 +17,7 @@ from google.oauth2 import service_account
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.errors import AccessError
+from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.model import REMOTE_SCHEME, Target
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.auth import TOKEN_VARIABLE, AccessToken
@@ -227,6 +227,6 @@ def _add_token_info(identity: CallerIdentity, token: str, request: GoogleAuthReq
         info = json.loads(response.data) if response.status == httpx.codes.OK else {}
         scopes = frozenset(str(info.get("scope", "")).split())
         account = identity.account or sanitize(str(info.get("email", "")))
-    except (exceptions.TransportError, TransientError, AttributeError, ValueError):
+    except (exceptions.TransportError, ServiceError, TransientError, AttributeError, ValueError):
         return identity
     return replace(identity, account=account, scopes=identity.scopes or scopes)

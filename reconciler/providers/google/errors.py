@@ -234,12 +234,6 @@ def failure_cause(error: httpx.HTTPError | httpx.InvalidURL) -> str:
     return sanitize(str(error)) or type(error).__name__
 
 
-def connection_error(request: str, host: str, cause: str, service: ServiceDescription) -> ServiceError:
-    """Return the error for a request to which ``host`` sent no response."""
-    message = f"{request} got no response from {sanitize(host)}: {sanitize(cause)}"
-    return ServiceError(message, service.find_remedy("UNREACHABLE"), code="UNREACHABLE")
-
-
 def unexpected_response(request: str, problem: str, service: ServiceDescription) -> ServiceError:
     """Return the error for a response that this API does not send."""
     remedy = f"check {service.fields} of the target: another kind of service responded"

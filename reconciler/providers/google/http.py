@@ -23,13 +23,11 @@ from reconciler.domain.ports import Clock, Random, Sleeper
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import (
     ServiceDescription,
-    connection_error,
-    failure_cause,
     parse_error_response,
     response_error,
     unexpected_response,
 )
-from reconciler.providers.google.network import client_options, parse_endpoint
+from reconciler.providers.google.network import client_options, explain_failure, parse_endpoint
 from reconciler.providers.google.retry import (
     FEW_ATTEMPTS,
     MAX_RETRY_AFTER,
@@ -333,13 +331,15 @@ class Client(AsyncClosing):
     def _seconds(self, request: HttpRequest) -> float:
         return (request.deadline or self._deadline).total_seconds()
 
-    def _no_response(self, request: HttpRequest, cause: str) -> ServiceError:
-        return connection_error(str(request), self._http.base_url.netloc.decode(), cause, self._service)
+    def _no_response(self, request: HttpRequest, cause: str, remedy: str = "") -> ServiceError:
+        host = sanitize(self._http.base_url.netloc.decode())
+        message = f"{request} got no response from {host}: {sanitize(cause)}"
+        return ServiceError(message, remedy or self._service.find_remedy("UNREACHABLE"), code="UNREACHABLE")
 
     def _connection_failure(self, request: HttpRequest, error: httpx.TransportError) -> ReconcileError | TransientError:
-        failure = self._no_response(request, failure_cause(error))
-        permanent = isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
-        return failure if permanent else TransientError(failure)
+        failure = explain_failure(error, f"{self._service.fields} of the target")
+        reported = self._no_response(request, failure.cause, failure.remedy)
+        return reported if failure.permanent else TransientError(reported)
 
     def _status_failure(
         self, request: HttpRequest, response: httpx.Response, body: bytes

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator
 from functools import cache
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from shlex import quote
 from typing import TypedDict
 from urllib.request import getproxies, proxy_bypass
 
@@ -46,9 +50,16 @@ def parse_endpoint(address: str, service: ServiceDescription) -> httpx.URL:
 
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 _CERTIFICATES = "fix or unset SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE"
-_PROXIES = (
-    "set HTTP_PROXY, HTTPS_PROXY and ALL_PROXY to an http:// or https:// proxy and NO_PROXY to hosts, or unset them"
+_OTHER_PROGRAMS = (
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "PIP_CERT",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+    "AWS_CA_BUNDLE",
 )
+"""Variables with certificates for other programs, such as Python's requests."""
 
 
 class NetworkOptions(TypedDict):
@@ -56,10 +67,13 @@ class NetworkOptions(TypedDict):
 
     trust_env: bool
     verify: ssl.SSLContext | bool
+    proxy: httpx.Proxy | None
 
 
 def client_options(url: httpx.URL, *, direct: bool, in_process: bool) -> NetworkOptions:
     """Return the options of a client of ``url`` that follows the environment's proxy settings and certificates.
+
+    The proxy is chosen here, because httpx does not support networks in NO_PROXY.
 
     Args:
         url: The address of the requests. A direct client of ``http://`` loads no certificates and trusts none.
@@ -70,13 +84,11 @@ def client_options(url: httpx.URL, *, direct: bool, in_process: bool) -> Network
         UsageError: The environment's settings are invalid.
     """
     if in_process:
-        return {"trust_env": False, "verify": True}
+        return {"trust_env": False, "verify": True, "proxy": None}
     if direct and url.scheme == "http":
-        return {"trust_env": False, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
+        return {"trust_env": False, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "proxy": None}
     context = _load_certificates(tuple(map(os.environ.get, _CERTIFICATE_VARIABLES)))
-    if not direct:
-        _check_proxies(context)
-    return {"trust_env": not direct, "verify": context}
+    return {"trust_env": False, "verify": context, "proxy": None if direct else _find_proxy(url, context)}
 
 
 @cache  # loading the certificates takes about 60 ms of CPU
@@ -89,37 +101,163 @@ def _load_certificates(_environment: tuple[str | None, ...]) -> ssl.SSLContext:
         raise UsageError(f"cannot use the certificates in SSL_CERT_FILE: {cause}", _CERTIFICATES) from error
 
 
-def _check_proxies(context: ssl.SSLContext) -> None:
-    """Raise UsageError for settings that httpx rejects; they are not quoted, because they may contain a password."""
+def _find_proxy(url: httpx.URL, context: ssl.SSLContext) -> httpx.Proxy | None:
+    """Return the environment's proxy for a URL; raises UsageError for invalid settings, also of another scheme."""
+    configured = getproxies()
+    proxies = {scheme: _parse_proxy(scheme, configured[scheme], context) for scheme in _SCHEMES & configured.keys()}
+    hosts = configured.get("no")
+    bypassed = proxy_bypass(url.host) if hosts is None else is_bypassed(url, hosts)
+    return None if bypassed else proxies.get(url.scheme) or proxies.get("all")
+
+
+_SCHEMES = frozenset({"http", "https", "all"})
+
+
+def _parse_proxy(scheme: str, address: str, context: ssl.SSLContext) -> httpx.Proxy:
+    """Return a proxy; raises UsageError, which does not quote the address, because it may contain a password."""
     try:
-        for scheme, address in getproxies().items():
-            if scheme in {"http", "https", "all"}:
-                parse_address(address if "://" in address else f"http://{address}")
-        httpx.Client(verify=context).close()
+        proxy = httpx.Proxy(parse_address(address if "://" in address else f"http://{address}"))
+        httpx.HTTPTransport(verify=context, proxy=proxy).close()
     except ImportError:
         cause = "a SOCKS proxy needs the Python package socksio"
     except (httpx.InvalidURL, ValueError):
-        cause = "expected the address of a proxy or a host"
+        cause = "expected the address of a proxy"
     else:
-        return
-    raise UsageError(f"cannot use the proxy settings of the environment: {cause}", _PROXIES)
+        return proxy
+    names = (f"{scheme.upper()}_PROXY", f"{scheme}_proxy")
+    name = next((name for name in names if name in os.environ), "the system's proxy settings")
+    raise UsageError(f"cannot use {name}: {cause}", f"set {name} to an http:// or https:// proxy, or unset it")
+
+
+def is_bypassed(url: httpx.URL, hosts: str) -> bool:
+    """Return whether the value of NO_PROXY contains the host of a URL.
+
+    It lists domains, addresses and networks, each with an optional port, in the notations of curl, Go and Python; other
+    entries match nothing.
+    """
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+    listed = (text.rpartition("://")[2] for text in re.split(r"[\s,]+", hosts.lower()) if text)
+    return any(_is_within(url.host, port, pattern) for pattern in listed)
+
+
+_LISTED_HOST = re.compile(
+    r"\[(?P<address>[^]]*)\](?::(?P<port>\d+))?|(?P<name>[^:]*)(?::(?P<its_port>\d+))?|(?P<network>.*)"
+)
+
+
+def _is_within(host: str, port: int | None, pattern: str) -> bool:
+    match = _LISTED_HOST.fullmatch(pattern)
+    if pattern == "*" or match is None:
+        return pattern == "*"
+    required = match["port"] or match["its_port"]
+    if required and int(required) != port:
+        return False
+    name = match["address"] or match["name"] or match["network"] or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        domain = name.lstrip("*").lstrip(".")
+        return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+    try:
+        return address in ip_network(name, strict=False)
+    except ValueError:
+        return False
 
 
 _TIMEOUT = 10.0
 _NEEDS_PROXY = "set HTTPS_PROXY if this network requires a proxy"
-_CAUSES: tuple[tuple[type[BaseException], str, str], ...] = (
-    (httpx.ProxyError, "the proxy refused the connection", "check HTTPS_PROXY and NO_PROXY"),
-    (
-        ssl.SSLCertVerificationError,
-        "its certificate cannot be verified",
-        "if a proxy or firewall inspects TLS connections, set SSL_CERT_FILE to its certificate",
+
+
+class ConnectionFailure(Struct, frozen=True):
+    """Why a service cannot be reached, and what to do; ``permanent`` where a repeated request would fail as well."""
+
+    cause: str
+    remedy: str
+    permanent: bool = False
+
+
+class _Cause(Struct, frozen=True):
+    """An exception at the root of a failure; braces in the remedy is where the address is set."""
+
+    kind: type[BaseException]
+    description: str
+    remedy: str
+    permanent: bool = False
+    pattern: str = ""
+
+
+_CAUSES = (
+    _Cause(
+        httpx.ProxyError,
+        "the proxy requires a password",
+        "set HTTPS_PROXY to http://USER:PASSWORD@HOST:PORT",
+        permanent=True,
+        pattern="^407",
     ),
-    (ssl.SSLError, "it does not support TLS", "check {fields} of the target"),
-    (socket.gaierror, "its name cannot be resolved", f"check {{fields}} of the target and DNS; {_NEEDS_PROXY}"),
-    (ConnectionRefusedError, "connection refused", "check {fields} of the target, and the proxy settings"),
-    (httpx.TimeoutException, "timed out", f"check for a firewall; {_NEEDS_PROXY}"),
+    _Cause(
+        httpx.ProxyError,
+        "the proxy does not allow the connection",
+        "ask the administrator of the proxy to allow the host, or add it to NO_PROXY if it can be reached directly",
+        permanent=True,
+        pattern="^403",
+    ),
+    _Cause(httpx.ProxyError, "the proxy refused the connection", "check HTTPS_PROXY and NO_PROXY"),
+    _Cause(
+        ssl.SSLCertVerificationError,
+        "its certificate is not valid at the time of this machine",
+        "set the clock of this machine, or renew the certificate of the server",
+        permanent=True,
+        pattern="has expired|not yet valid",
+    ),
+    _Cause(
+        ssl.SSLCertVerificationError,
+        "its certificate is for another host",
+        "check {place}, and the proxy settings",
+        permanent=True,
+        pattern="ostname mismatch|IP address mismatch",
+    ),
+    _Cause(ssl.SSLCertVerificationError, "its certificate cannot be verified", "{certificates}", permanent=True),
+    _Cause(ssl.SSLError, "it does not support TLS", "check {place}"),
+    _Cause(socket.gaierror, "its name cannot be resolved", f"check {{place}} and DNS; {_NEEDS_PROXY}"),
+    _Cause(ConnectionRefusedError, "connection refused", "check {place}, and the proxy settings"),
+    _Cause(httpx.ConnectTimeout, "timed out", f"check for a firewall; {_NEEDS_PROXY}"),
 )
-"""Exceptions at the root of a failure, their descriptions and remedies; the first match counts."""
+"""Causes of failures; the first match counts."""
+
+
+def explain_failure(error: httpx.HTTPError, place: str) -> ConnectionFailure:
+    """Return the cause and the remedy of a request without a response.
+
+    Args:
+        error: The failure.
+        place: Where the address is set, such as ``spec.endpoint of the target``.
+    """
+    chain = tuple(_exception_chain(error))
+    for cause in _CAUSES:
+        if any(isinstance(root, cause.kind) and re.search(cause.pattern, str(root)) for root in chain):
+            remedy = cause.remedy.format(place=place, certificates=_trust_remedy())
+            return ConnectionFailure(f"{cause.description} ({failure_cause(error)})", remedy, cause.permanent)
+    permanent = isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
+    return ConnectionFailure(failure_cause(error), f"check {place}, the network and the proxy settings", permanent)
+
+
+def _trust_remedy() -> str:
+    """Return how to trust another certificate authority, by the variables that are set."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if os.environ.get(name):
+            return f"add the certificate authority of the server, or of a proxy that inspects TLS, to {name}"
+    for name in _OTHER_PROGRAMS:
+        if path := os.environ.get(name):
+            variable = "SSL_CERT_DIR" if Path(path).is_dir() else "SSL_CERT_FILE"
+            command = f"export {variable}={quote(sanitize(path))}"
+            return f"set {variable} as well: `{command}`; only other programs use {name}"
+    return "if a proxy or firewall inspects TLS connections, set SSL_CERT_FILE to its certificate"
+
+
+def _exception_chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class ConnectionResult(Struct, frozen=True):
@@ -145,7 +283,7 @@ def check_connection(
     """
     url = parse_endpoint(address, service)
     options = client_options(url, direct=is_loopback(url.host), in_process=transport is not None)
-    proxy = _find_proxy(url) if options["trust_env"] else ""
+    proxy = _describe_proxy(options["proxy"])
     try:
         with (
             httpx.Client(transport=transport, timeout=_TIMEOUT, **options) as client,
@@ -153,40 +291,14 @@ def check_connection(
         ):
             return ConnectionResult(response.status_code, proxy)
     except httpx.HTTPError as error:
-        cause, remedy = _explain(error)
+        failure = explain_failure(error, f"{service.fields} of the target")
         via = f" through the proxy {sanitize(proxy)}" if proxy else ""
-        message = f"cannot reach {sanitize(url.netloc.decode())}{via}: {cause}"
-        raise ServiceError(message, remedy.format(fields=service.fields), code="UNREACHABLE") from error
+        message = f"cannot reach {sanitize(url.netloc.decode())}{via}: {failure.cause}"
+        raise ServiceError(message, failure.remedy, code="UNREACHABLE") from error
 
 
-_UNNAMED_PROXY = "of the environment"
-
-
-def _find_proxy(url: httpx.URL) -> str:
-    """Return the environment's proxy for a URL, without its password; empty where none is used.
-
-    A value without a port is not quoted: it may be anything, such as a token.
-    """
-    if proxy_bypass(url.host):
+def _describe_proxy(proxy: httpx.Proxy | None) -> str:
+    """Return a proxy's host and port, empty for none; without a port, the value may be anything, such as a token."""
+    if proxy is None:
         return ""
-    proxies = getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all") or ""
-    if not proxy:
-        return ""
-    address = parse_address(proxy if "://" in proxy else f"http://{proxy}")
-    return address.netloc.decode() if address.port else _UNNAMED_PROXY
-
-
-def _explain(error: httpx.HTTPError) -> tuple[str, str]:
-    """Return the cause and the remedy of a failure; braces in the remedy are the service's fields."""
-    chain = tuple(_exception_chain(error))
-    for kind, description, remedy in _CAUSES:
-        if any(isinstance(cause, kind) for cause in chain):
-            return f"{description} ({failure_cause(error)})", remedy
-    return failure_cause(error), "check {fields} of the target, the network and the proxy settings"
-
-
-def _exception_chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    return proxy.url.netloc.decode() if proxy.url.port else "of the environment"

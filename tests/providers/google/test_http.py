@@ -331,7 +331,7 @@ def test_no_server_is_reported() -> None:
 
     with pytest.raises(
         ServiceError,
-        match=r"^GET /v1beta3/tunedModels got no response from 127.0.0.1:\d+: All connection attempts failed; check",
+        match=r"^GET /v1beta3/tunedModels got no response from 127.0.0.1:\d+: connection refused \(All conn",
     ):
         asyncio.run(run())
 

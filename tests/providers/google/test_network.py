@@ -6,17 +6,20 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
 import pytest
 
 from reconciler.domain.endpoints import is_loopback
+from reconciler.providers.google.network import is_bypassed
 from support.provider_google import Google, KeyPair, authorized_user, google_on_loopback, key_pair, service_account
 from support.provider_process import Proxy, ask_alone, proxy_on_loopback, start_asking
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 TOKEN = {"RECONCILE_ACCESS_TOKEN": "ya29.SECRET"}
-PROXY_REMEDY = (
-    "set HTTP_PROXY, HTTPS_PROXY and ALL_PROXY to an http:// or https:// proxy and NO_PROXY to hosts, or unset them"
-)
+
+
+def proxy_remedy(name: str) -> str:
+    return f"set {name} to an http:// or https:// proxy, or unset it"
 
 
 @pytest.fixture(scope="module")
@@ -92,30 +95,77 @@ def test_googles_token_endpoint_is_asked_through_the_proxy(google: Google, proxy
     assert set(proxy.lines) == {"CONNECT oauth2.googleapis.com:443 HTTP/1.1"}
 
 
-ODD_PROXY = f"cannot use the proxy settings of the environment: expected the address of a proxy or a host;\
- {PROXY_REMEDY}"
+def odd_proxy(name: str) -> str:
+    return f"UsageError: cannot use {name}: expected the address of a proxy; {proxy_remedy(name)}"
 
 
 @pytest.mark.parametrize(
     "environ",
     [
         {"HTTPS_PROXY": "foo:bar://x"},
-        {"HTTPS_PROXY": "ftp://127.0.0.1"},
+        {"https_proxy": "ftp://127.0.0.1"},
         {"ALL_PROXY": "http://127.0.0.1:99999"},
         {"HTTP_PROXY": "me:SECRET:word@h:port"},
-        {"NO_PROXY": "example.com:port"},
     ],
 )
 def test_proxy_settings_that_are_none_are_usage_errors(environ: Mapping[str, str]) -> None:
-    assert ask_alone(GOOGLE, {**TOKEN, **environ}) == f"UsageError: {ODD_PROXY}"
+    (name,) = environ
+    assert ask_alone(GOOGLE, {**TOKEN, **environ}) == odd_proxy(name)
 
 
 @pytest.mark.skipif(find_spec("socksio") is not None, reason="with socksio, httpx speaks SOCKS")
 def test_a_socks_proxy_says_what_it_needs() -> None:
     assert ask_alone(GOOGLE, {**TOKEN, "ALL_PROXY": "socks5://127.0.0.1:1"}) == (
-        "UsageError: cannot use the proxy settings of the environment: a SOCKS proxy needs the Python package"
-        f" socksio; {PROXY_REMEDY}"
+        "UsageError: cannot use ALL_PROXY: a SOCKS proxy needs the Python package socksio; " + proxy_remedy("ALL_PROXY")
     )
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    ["localhost,127.0.0.1,[::1]", "localhost,127.0.0.1,::1,10.0.0.0/8,fd00::/8", "example.com:port", "[", "a b:c:d,,;"],
+)
+def test_no_value_of_no_proxy_stops_a_run(proxy: Proxy, hosts: str) -> None:
+    said = ask_alone(GOOGLE, {**TOKEN, **through(proxy), "NO_PROXY": hosts})
+    assert said.startswith("ServiceError: GET /v1beta3/tunedModels got no response from generativelanguage.googleapis")
+    assert set(proxy.lines) == {"CONNECT generativelanguage.googleapis.com:443 HTTP/1.1"}
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts"),
+    [
+        ("[fd00::5]", "fd00::/8"),
+        ("[fd00::5]", "[fd00::]/8, [fd00::5]"),
+        ("[2001:db8::1]:8443", "10.0.0.0/8 [2001:db8::1]:8443"),
+        ("[2001:DB8::1]", "2001:db8:0:0::1"),
+        ("10.1.2.3", "192.168.0.0/16,10.0.0.0/8"),
+        ("10.1.2.3:8080", "10.1.2.3:8080"),
+        ("a.example.com", "example.com"),
+        ("a.example.com", ".Example.com"),
+        ("a.example.com", "*.example.com"),
+        ("example.com", "https://example.com:443"),
+        ("example.com", "*"),
+    ],
+)
+def test_hosts_that_no_proxy_contains(host: str, hosts: str) -> None:
+    assert is_bypassed(httpx.URL(f"https://{host}"), hosts)
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts"),
+    [
+        ("[fe80::5]", "fd00::/8"),
+        ("[2001:db8::1]:8443", "[2001:db8::1]:443"),
+        ("11.1.2.3", "10.0.0.0/8"),
+        ("10.1.2.3", "fd00::/8,::1"),
+        ("badexample.com", "example.com"),
+        ("example.com:8443", "example.com:443"),
+        ("example.com", ""),
+        ("example.com", ", ,.,*."),
+        ("example.com", "10.0.0.0/8,fd00::/8,[::1]"),
+    ],
+)
+def test_hosts_that_no_proxy_does_not_contain(host: str, hosts: str) -> None:
+    assert not is_bypassed(httpx.URL(f"https://{host}"), hosts)
 
 
 def test_proxy_settings_do_not_concern_a_service_on_loopback(google: Google) -> None:
@@ -124,7 +174,7 @@ def test_proxy_settings_do_not_concern_a_service_on_loopback(google: Google) -> 
 
 def test_proxy_settings_concern_the_token_for_a_service_on_loopback(google: Google, tmp_path: Path) -> None:
     environ = {"GOOGLE_APPLICATION_CREDENTIALS": str(authorized_user(tmp_path)), "HTTPS_PROXY": "foo:bar://x"}
-    assert ask_alone(google.url, environ) == f"UsageError: {ODD_PROXY}"
+    assert ask_alone(google.url, environ) == odd_proxy("HTTPS_PROXY")
 
 
 @pytest.mark.parametrize(("content", "cause"), [(None, "No such file or directory"), ("text", "no certificate or crl")])
