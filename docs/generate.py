@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from json_schemas import schema_file, schemas
+from json_schemas import document_schema, schema_file, schemas
 
 from reconciler.commands.main import cli
+from reconciler.domain.base_models import BaseModel
 from reconciler.domain.drift import DriftClass
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import FIELDS, MUTABLE_FIELDS
@@ -157,6 +158,12 @@ def _drift_classes() -> str:
     return "\n".join(["| class | exit status | meaning | remedy |", "|---|---|---|---|", *rows, ""])
 
 
+def _base_model_fields() -> str:
+    schema = document_schema(BaseModel)
+    rows = [f"| `{name}` | {_cell(field['description'])} |" for name, field in schema["properties"].items()]
+    return "\n".join(["| field | meaning |", "|---|---|", *rows, ""])
+
+
 def _changes() -> str:
     rows = [f"| `{row.path}` | {row.role} | {row.effect or row.role.effect} |" for row in FIELDS]
     return "\n".join(["| field | role | effect of a change |", "|---|---|---|", *rows, ""])
@@ -202,6 +209,7 @@ _PARTS: Mapping[str, Callable[[], str]] = {
     "drift classes": _drift_classes,
     "fields of TunedModel": lambda: _fields("TunedModel"),
     "fields of Target": lambda: _fields("Target"),
+    "fields of base models": _base_model_fields,
     "changes of TunedModel": _changes,
     "action kinds": _action_kinds,
     "reasons": _reasons,

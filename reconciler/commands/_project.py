@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from reconciler.commands._session import Session, display_root
+from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.document import Document
 from reconciler.domain.errors import ExitStatus, InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
@@ -34,7 +35,7 @@ from reconciler.manifests.target import read_root
 from reconciler.manifests.yaml_parser import parse
 from reconciler.paths import repository_of
 from reconciler.planning.hidden_examples import redact_problems
-from reconciler.providers.registry import capabilities_of, recorded_spec
+from reconciler.providers.registry import capabilities_of, catalog_of, recorded_spec
 from reconciler.reports.documents.envelope import TargetSummary, target_summary
 from reconciler.reports.text.format import counted
 from reconciler.state.json_decoder import find_positions, show_path
@@ -107,6 +108,11 @@ class RecordedProject(Struct, frozen=True, kw_only=True):
     def capabilities(self) -> Capabilities:
         """What the target's service supports."""
         return capabilities_of(self.target)
+
+    @property
+    def catalog(self) -> ModelCatalog:
+        """What is known about base models of the target's service."""
+        return catalog_of(self.target, self.session.root)
 
     @property
     def root(self) -> str:
@@ -249,6 +255,7 @@ class Project(RecordedProject, frozen=True, kw_only=True):
             now=self.session.environment.clock(),
             observation=observation or Observation(),
             request=request or Request(complete=self.complete),
+            catalog=self.catalog,
         )
 
     def unread(self, *, prunes: bool = False) -> Unread:

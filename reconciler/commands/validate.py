@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,8 +11,13 @@ from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, Project, load_project, read_workspace
 from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError, UsageError
+from reconciler.domain.model import Manifest
 from reconciler.environment import Environment
+from reconciler.providers.registry import capabilities_of, catalog_of
 from reconciler.reports.documents.doctor import ValidationReport, validation_report
+
+if TYPE_CHECKING:
+    from reconciler.manifests.workspace import Workspace
 
 
 def validate(
@@ -56,8 +61,26 @@ def validate(
         from reconciler.manifests.unread import find_unread
 
         unread = find_unread(workspace, {}, environment.environ).files
-    document = validation_report([*workspace.problems, *unready], workspace.files, len(selected), unread)
+    warnings = _catalog_warnings(environment, workspace, selected)
+    document = validation_report([*workspace.problems, *warnings, *unready], workspace.files, len(selected), unread)
     return CommandResult(document, ExitStatus.OK if document.valid else ExitStatus.ERROR)
+
+
+def _catalog_warnings(
+    environment: Environment, workspace: Workspace, manifests: Iterable[Manifest]
+) -> Iterator[Problem]:
+    """Yield the warnings about the base models of the manifests."""
+    from reconciler.planning.model_catalog import CatalogContext, catalog_warnings
+
+    target = workspace.target
+    context = CatalogContext(
+        catalog=catalog_of(target, workspace.root),
+        today=environment.clock().date(),
+        location=target.location,
+        encrypted=capabilities_of(target).encrypted,
+    )
+    for manifest in manifests:
+        yield from catalog_warnings(manifest, context)
 
 
 def _lock_problems(project: Project, base: str, *, allow_decisions: bool) -> Iterator[Problem]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from reconciler.domain.document import Key, NonEmpty, Position, Record, TableEnum
+from reconciler.domain.document import Count, Key, NonEmpty, Position, Record, TableEnum
 
 Severity = Literal["drift", "note"]
 """Whether a finding makes ``reconcile drift`` exit with 2, or with 0."""
@@ -117,12 +118,22 @@ class DriftClass(TableEnum):
         ),
         "the finding names `apply`, `check` or `refresh`",
     )
+    BASE_MODEL_RETIRING = (
+        "BaseModelRetiring",
+        "note",
+        (
+            "The retirement date of the base model of the serving generation, or of the manifest, is within 90 days, "
+            "according to the model catalog. After it, no model can be trained from this base model."
+        ),
+        "use the successor that the finding names, see `reconcile models`",
+    )
     BASE_MODEL_RETIRED = (
         "BaseModelRetired",
         "note",
         (
-            "The base model of the serving generation, or of the manifest, can no longer be tuned. If a model "
-            "must be trained from it, it is drift and exits with 2."
+            "The base model of the serving generation, or of the manifest, can no longer be tuned, according to the "
+            "service or to its retirement date in the model catalog. If the service refuses it and a model must be "
+            "trained from it, it is drift and exits with 2."
         ),
         "use another base model in the manifest",
     )
@@ -141,6 +152,19 @@ class DriftClass(TableEnum):
         "Everything is as declared.",
         "none",
     )
+
+
+class Retirement(Record, frozen=True):
+    """When a base model is retired, according to the model catalog."""
+
+    base_model: NonEmpty
+    """The base model."""
+    date: date
+    """The day of its retirement; the service may have announced it as the earliest one."""
+    days_left: Count
+    """The number of days until then; 0 if the day has come."""
+    successor: str = ""
+    """The base model to use instead."""
 
 
 class Finding(Record, frozen=True, kw_only=True):
@@ -170,6 +194,8 @@ class Finding(Record, frozen=True, kw_only=True):
     """The live value; omitted if there is none."""
     since: Annotated[str, Meta(examples=["2026-01-01T12:00:00Z"])] = ""
     """When it began, if known; RFC 3339."""
+    retirement: Retirement | None = None
+    """When the base model is retired; only for `BaseModelRetiring` and `BaseModelRetired`, if known."""
     message: NonEmpty
     """A sentence for the reader."""
     remedy: Annotated[str, Meta(examples=["reconcile apply"])] = ""

@@ -139,6 +139,13 @@ class Lifecycle(Struct, frozen=True):
     on_failed_checks: Literal["hold", "serve"] = "hold"
 
 
+class FieldPlace(Struct, frozen=True):
+    """Where a field of a manifest is declared: its place, and its dotted path."""
+
+    place: Place
+    path: str
+
+
 class Manifest(Struct, frozen=True):
     """One valid TunedModel document. ``None`` means undeclared: the service chooses.
 
@@ -148,7 +155,9 @@ class Manifest(Struct, frozen=True):
     the model that it adopts. The provider's own block has already
     replaced the common fields. ``validation`` and ``last_checkpoint_only`` (keep only the last checkpoint) apply to the
     next training and are not part of a generation's content. ``dataset_error`` and ``validation_error`` are the reasons
-    why data sets in Cloud Storage have no current version.
+    why data sets in Cloud Storage have no current version. ``training_bytes`` and ``validation_bytes`` are the sizes of
+    the examples of local data sets. ``field_places`` has the places of the effective ``baseModel``, ``adapterSize``,
+    ``epochCount``, ``dataset`` and ``validationDataset``, if they are declared.
     """
 
     name: str
@@ -172,6 +181,9 @@ class Manifest(Struct, frozen=True):
     adopted: str = ""
     dataset_error: str = ""
     validation_error: str = ""
+    training_bytes: int = 0
+    validation_bytes: int = 0
+    field_places: Mapping[str, FieldPlace] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -273,6 +285,7 @@ class Target(Struct, frozen=True):
     ``gs://bucket/prefix``; ``lock`` is the ``gs://`` address of a lockfile in a bucket. ``service_account`` (an email
     address) runs the trainings of Vertex AI, and ``kms_key`` (the resource name of a Cloud KMS key) encrypts their
     results. ``publish`` is where the published pointer is written: a file's path from the root, or a ``gs://`` address.
+    ``models`` is the path of a file that is added to the provider's catalog of base models.
     ``public_access`` allows models that are shared with everyone; without ``show_examples``, examples, prompts and
     answers are kept out of documents, texts and the lockfile. ``step_seconds`` (seconds of one simulated training step)
     and ``world`` (a file of existing models) are for the embedded service only.
@@ -290,6 +303,7 @@ class Target(Struct, frozen=True):
     bucket: str = ""
     lock: str = ""
     publish: str = ""
+    models: str = ""
     public_access: bool = True
     show_examples: bool = True
     limits: Limits = Limits()
@@ -464,8 +478,9 @@ class Capabilities(Struct, frozen=True):
     with an example for messages. ``max_candidates`` is the limit of answers per request. ``block`` is the manifest's
     block that overrides common fields. ``mutable`` are the groups of fields that can be patched.
     ``base_model_prefix`` begins the full names of base models, and ``base_model_example`` is one.
-    ``endpoint_pattern`` matches the names of endpoints, where a model answers only at its endpoint. ``remedies`` has,
-    by field, the remedies for unsupported parts of a manifest (``access``) that are better than "delete it". Without
+    ``endpoint_pattern`` matches the names of endpoints, where a model answers only at its endpoint. ``encrypted`` is
+    whether models get a customer-managed key. ``remedies`` has, by field, the remedies for unsupported parts of a
+    manifest (``access``) that are better than "delete it". Without
     ``caller_chosen_ids`` only labels show whether a generation was created before. Lengths are in characters, sizes in
     bytes.
     """
@@ -493,6 +508,7 @@ class Capabilities(Struct, frozen=True):
     base_model_prefix: str = ""
     base_model_example: str = "text-bison-001"
     endpoint_pattern: str = ""
+    encrypted: bool = False
     remedies: Mapping[str, str] = {}
 
     @property

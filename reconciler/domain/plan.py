@@ -10,6 +10,7 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
+from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Record, Remote, Scalar, TableEnum, Time
 from reconciler.domain.lock import MAX_MODELS, Lock, limits_by_name
 from reconciler.domain.model import (
@@ -422,10 +423,10 @@ class Observation(Struct, frozen=True):
     """The live state: every listed model by remote name, and the remote names that are confirmed to be gone.
 
     ``untunable`` has, by base model, the reason why it cannot be tuned; only base models that a plan needs are looked
-    up. ``deleted`` are the listed trainings whose model was deleted: they only show that their attempt was made.
-    ``permissions`` are those of the models that :func:`~reconciler.planning.generations.shared_remotes` returns, by
-    remote name; ``unreadable`` has the reason where they cannot be read. ``time`` is that of the service, if it reports
-    one.
+    up. ``tunable`` are those of them that the service lists as tunable. ``deleted`` are the listed trainings whose
+    model was deleted: they only show that their attempt was made. ``permissions`` are those of the models that
+    :func:`~reconciler.planning.generations.shared_remotes` returns, by remote name; ``unreadable`` has the reason where
+    they cannot be read. ``time`` is that of the service, if it reports one.
     """
 
     models: Mapping[str, RemoteModel] = {}
@@ -435,12 +436,14 @@ class Observation(Struct, frozen=True):
     unreadable: Mapping[str, str] = {}
     time: datetime | None = None
     deleted: Mapping[str, RemoteModel] = {}
+    tunable: frozenset[str] = frozenset()
 
 
 class World(Struct, frozen=True):
     """Everything that a plan depends on; ``now`` is aware and in UTC.
 
     ``checked`` are the keys of the generations whose checks ran in this run: recorded results promote nothing.
+    ``catalog`` has the base models that are known; without it there are no warnings about them.
     """
 
     manifests: tuple[Manifest, ...]
@@ -451,6 +454,7 @@ class World(Struct, frozen=True):
     observation: Observation = field(default_factory=Observation)
     request: Request = field(default_factory=Request)
     checked: frozenset[str] = frozenset()
+    catalog: ModelCatalog = field(default_factory=ModelCatalog)
 
     @property
     def scope(self) -> str:

@@ -221,6 +221,15 @@ class UnmanagedModels(Protocol):
 
 
 @runtime_checkable
+class BaseModelList(Protocol):
+    """A service that lists the base models that can be tuned; :meth:`Provider.preflight` has requested the list."""
+
+    async def tunable(self) -> tuple[str, ...] | None:
+        """Return the sorted names of the base models that can be tuned; ``None`` if the service does not list them."""
+        ...
+
+
+@runtime_checkable
 class ServiceClock(Protocol):
     """A service that reports its time, because the local clock can be wrong."""
 

@@ -114,7 +114,7 @@ def encodable(text: str, encoding: str) -> str:
     return text
 
 
-_MAX_NAMES = 12
+_MAX_NAMES = 16
 _CUTOFF = 0.65
 """How similar (difflib's ratio) a known field must be to be suggested: batchSize does not suggest adapterSize."""
 _KINDS: Mapping[type, str] = {

@@ -14,7 +14,7 @@ from reconciler.domain.errors import AccessError
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, Resources, Source, State
 from reconciler.domain.plan import Kind, Observation, Plan, World
-from reconciler.domain.ports import Clock, Objects, Provider, ServiceClock, UnmanagedModels
+from reconciler.domain.ports import BaseModelList, Clock, Objects, Provider, ServiceClock, UnmanagedModels
 from reconciler.planning.datasets import remote_paths
 from reconciler.planning.generations import EXPECTED_STATES, find_live_model, shared_remotes
 from reconciler.planning.live_proof import Owner
@@ -139,7 +139,7 @@ async def plan_live_state(
         current = plan(replace(world, observation=observation, now=clock()))
     sources = (action.source for action in current.of_kind(Kind.CREATE) if action.source)
     observation = await _add_untunable(provider, observation, sources)
-    if observation.untunable:
+    if observation.untunable or observation.tunable:
         current = plan(replace(world, observation=observation, now=clock()))
     return observation, current
 
@@ -182,9 +182,13 @@ async def _observe_world(provider: Provider, world: World, *, progress: bool, un
 
 
 async def _add_untunable(provider: Provider, observation: Observation, sources: Iterable[Source]) -> Observation:
-    """Return the observation with the base models of these sources that cannot be tuned."""
+    """Return the observation with the base models of these sources that cannot, and those that can be tuned."""
     base_models = frozenset(source.base_model for source in sources if source.base_model)
-    return replace(observation, untunable=await provider.preflight(base_models) if base_models else {})
+    if not base_models:
+        return replace(observation, untunable={}, tunable=frozenset())
+    untunable = await provider.preflight(base_models)
+    listed = await provider.tunable() if isinstance(provider, BaseModelList) else None
+    return replace(observation, untunable=untunable, tunable=base_models.intersection(listed or ()))
 
 
 async def add_permissions(provider: Provider, world: World) -> Observation:

@@ -19,6 +19,7 @@ from reconciler.domain.model import (
     MUTABLE_FIELDS,
     Capabilities,
     Dataset,
+    FieldPlace,
     Lifecycle,
     Manifest,
     Source,
@@ -208,6 +209,9 @@ class ManifestReader(Struct):
             manifest = replace(
                 _manifest(document, origin, tuned_from, training.dataset, context.capabilities),
                 validation=validation.dataset,
+                training_bytes=training.size,
+                validation_bytes=validation.size,
+                field_places=_field_places(document, self.context.capabilities),
                 checks=checks.checks,
                 access=access,
             )
@@ -287,6 +291,25 @@ def _manifest(
             value = int(value) if mutable_field.is_integer else value
             manifest = with_value(manifest, mutable_field.attribute, value)
     return manifest
+
+
+def _field_places(document: YamlDocument, capabilities: Capabilities | None) -> dict[str, FieldPlace]:
+    """Return the places of the effective fields that a catalog of base models restricts."""
+    spec = document.value["spec"]
+    block, path = block_of(spec, capabilities), hyperparameters(spec, capabilities)[0]
+    own: FieldPath = ("spec", capabilities.block) if capabilities else ("spec",)
+    paths: dict[str, FieldPath] = {
+        "baseModel": (*own, "baseModel") if "baseModel" in block else ("spec", "baseModel"),
+        "adapterSize": (*path, "adapterSize"),
+        "epochCount": (*path, "epochCount"),
+        "dataset": TRAINING,
+        VALIDATION: (*own, VALIDATION),
+    }
+    return {
+        name: FieldPlace(document.place(path, key=True), dotted(path))
+        for name, path in paths.items()
+        if path[-1] in reduce(lambda node, step: mapping(node.get(step)), path[:-1], document.value)
+    }
 
 
 def _lifecycle(declared: dict[str, Any]) -> Lifecycle:

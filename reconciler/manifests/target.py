@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
+from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.endpoints import is_host, is_loopback
-from reconciler.domain.errors import Place, Problem, ReconcileError, UsageError
+from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.lock import OWNER_FIELDS
 from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
 from reconciler.domain.text import invalid, shorten
@@ -140,6 +141,7 @@ _TEXTS = {
     "endpoint": "endpoint",
     "bucket": "bucket",
     "lock": "lock",
+    "models": "models",
 }
 
 
@@ -234,7 +236,8 @@ def read_target(root: Root, shown: str, environ: Mapping[str, str], *, installed
     violations = explain(document, TARGET, schema)
     if unknown:  # the settings of a provider that is not installed are not read
         violations = [problem for problem in violations if problem.path != f"spec.{_spec(document)['provider']}"]
-    for found in (unset, unknown, violations, _rule_problems(document, root.file, provider)):
+    rules = [*_rule_problems(document, root.file, provider), *_catalog_problems(document, root.file)]
+    for found in (unset, unknown, violations, rules):
         reported = {problem.path for problem in problems}
         problems += [problem for problem in found if problem.path not in reported]
     if provider is None or problems:
@@ -262,6 +265,22 @@ def _rule_problems(document: YamlDocument, file: Path, provider: ProviderSpec | 
     if provider:
         found += _provider_findings(_spec(document), file, provider)
     return [Problem(document.place(path), dotted(path), message, remedy) for path, message, remedy in found]
+
+
+def _catalog_problems(document: YamlDocument, file: Path) -> Iterator[Problem]:
+    """Yield the errors in the catalog of base models that a target names, which is a file of the repository."""
+    declared = _spec(document).get("models")
+    if not isinstance(declared, str) or not declared:
+        return
+    from reconciler.providers.catalog import extended
+
+    try:
+        extended(ModelCatalog(), declared, file.parent, document.file)
+    except InvalidInput as error:
+        yield from error.problems
+    except ReconcileError as error:
+        path = ["spec", "models"]
+        yield Problem(document.place(path), dotted(path), error.message, error.remedy)
 
 
 def _provider_findings(spec: Mapping[str, Any], file: Path, provider: ProviderSpec) -> Iterator[Finding]:

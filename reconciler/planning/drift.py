@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.drift import DriftClass, Finding
+from reconciler.domain.drift import DriftClass, Finding, Retirement
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import RemoteModel, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Reason, World
@@ -23,13 +23,16 @@ from reconciler.planning.generations import (
     replaced_fields,
     satisfies,
 )
+from reconciler.planning.model_catalog import CatalogContext, describe_retirement, replacement
 from reconciler.planning.observed_events import Correction, apply_moved, declared_names, find_corrections
 from reconciler.planning.planner import list_unmanaged, orphan_actions, resolve_manifests
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
 
 _GENERATION: Final = "generation"
 """The field of findings whose values are keys."""
-_BESIDE_SYNC: Final = frozenset({DriftClass.CANDIDATE, DriftClass.BASE_MODEL_RETIRED, DriftClass.REPLACED})
+_BESIDE_SYNC: Final = frozenset(
+    {DriftClass.CANDIDATE, DriftClass.BASE_MODEL_RETIRING, DriftClass.BASE_MODEL_RETIRED, DriftClass.REPLACED}
+)
 """Classes of notes that a manifest in sync may have."""
 
 
@@ -457,8 +460,10 @@ def _base_model_retired(case: _Case) -> Iterator[Finding]:
     served = serving.source.base_model if serving and serving.source else ""
     wanted = any(action.reason is Reason.BASE_MODEL_UNAVAILABLE for action in case.actions)
     for base_model in dict.fromkeys(filter(None, (declared, served))):
+        retirement = _retirement_of(base_model, case)
         reason = case.world.observation.untunable.get(base_model)
         if reason is None:
+            yield from _by_catalog(case, retirement, declared, served)
             continue
         needed = wanted and base_model == declared
         yield case.finding(
@@ -469,8 +474,44 @@ def _base_model_retired(case: _Case) -> Iterator[Finding]:
             declared=declared or None,
             live=served or None,
             severity="drift" if needed else "note",
+            retirement=retirement,
             remedy="use another base model in the manifest" if needed else "plan a change of the base model",
         )
+
+
+def _retirement_of(base_model: str, case: _Case) -> Retirement | None:
+    known = case.world.catalog.models.get(base_model)
+    if known is None or known.retirement is None:
+        return None
+    days = (known.retirement - case.world.now.date()).days
+    return Retirement(base_model, known.retirement, max(days, 0), known.successor)
+
+
+def _by_catalog(case: _Case, retirement: Retirement | None, declared: str, served: str) -> Iterator[Finding]:
+    """Find base models that the catalog has a retirement date of; the service may know better."""
+    world, today = case.world, case.world.now.date()
+    if retirement is None:
+        return
+    base_model, known = retirement.base_model, world.catalog.models[retirement.base_model]
+    is_retired = known.is_retired(today)
+    message = describe_retirement(base_model, known, today)
+    if not message or (is_retired and base_model in world.observation.tunable):
+        return
+    place = case.context.manifest.field_places.get("baseModel")
+    remedy = replacement(place.path if place else "spec.baseModel", known, CatalogContext.of(world))
+    if declared and base_model != declared:
+        remedy = f"{case.apply()}, which trains from {declared}"
+    effect = "; existing generations keep working, but no new one can be trained" if is_retired else ""
+    yield case.finding(
+        DriftClass.BASE_MODEL_RETIRED if is_retired else DriftClass.BASE_MODEL_RETIRING,
+        f"{message}, according to {world.catalog.named}{effect}",
+        case.serving,
+        field="baseModel",
+        declared=declared or None,
+        live=served or None,
+        retirement=retirement,
+        remedy=remedy,
+    )
 
 
 def _orphaned(world: World, command: _Command) -> Iterator[Finding]:

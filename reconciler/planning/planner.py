@@ -40,6 +40,7 @@ from reconciler.planning.generations import (
     resolve_recorded,
 )
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, resolve_parent, with_source
+from reconciler.planning.model_catalog import CatalogContext, catalog_warnings, retirement_warnings
 from reconciler.planning.observed_events import (
     apply_corrections,
     apply_moved,
@@ -148,6 +149,7 @@ def plan(world: World) -> Plan:
             *(action.message for action in decided if action.reason is Reason.IN_SYNC and action.message),
             *(notice for manifest in resolved for notice in _requested_notices(manifest)),
             *_public_notices(manifests),
+            *_catalog_notices(world, decided),
             *_idle_request_notices(world.request, decided),
             *(deletions.notices if world.request.pruning else _orphan_notices(world, actions)),
         ),
@@ -189,6 +191,15 @@ def _public_notices(manifests: Iterable[Manifest]) -> Iterator[str]:
     for manifest in manifests:
         if any(grant.grantee == EVERYONE for grant in manifest.access or ()):
             yield f"{manifest.name} is shared with everyone, as spec.access declares"
+
+
+def _catalog_notices(world: World, actions: Iterable[Action]) -> Iterator[str]:
+    """Yield the warnings about base models: about retirement always, about other limits if something is trained."""
+    context = CatalogContext.of(world)
+    trained = {action.name for action in actions if action.kind is Kind.CREATE}
+    for manifest in world.manifests:
+        found = catalog_warnings if manifest.name in trained else retirement_warnings
+        yield from map(str, found(manifest, context))
 
 
 def _orphan_notices(world: World, actions: Iterable[Action]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import REMOTE_SCHEME, Capabilities, Target
 from reconciler.emulator.training import TrainingPace
@@ -151,6 +152,25 @@ async def _check_base_models(doctor: DoctorContext) -> Diagnosis:
     return await check_base_models(doctor)
 
 
+def _catalog() -> ModelCatalog:
+    """Return the Gemini models of Vertex AI under their names at this service, which has no locations."""
+    from reconciler.providers.vertex.spec import SPEC as VERTEX_SPEC
+
+    catalog, prefix = VERTEX_SPEC.catalog(), next(iter(VERSIONS.values())).base_model_prefix
+    models = {
+        f"{prefix}{name}": replace(
+            model,
+            methods=("SFT",) if model.methods else (),
+            locations=(),
+            serving_locations=(),
+            successor=model.successor and f"{prefix}{model.successor}",
+        )
+        for name, model in catalog.models.items()
+        if name.startswith("gemini-")
+    }
+    return ModelCatalog(catalog.as_of, models, closed=False)
+
+
 DOCTOR_CHECKS = (
     DoctorCheck("service", _check_store),
     DoctorCheck("list", _check_list, ("service",)),
@@ -224,5 +244,6 @@ SPEC = ProviderSpec(
         }
     ),
     check_target=_check_target,
+    catalog=_catalog,
     doctor_checks=lambda: DOCTOR_CHECKS,
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.model import Capabilities, Resources, Target
 from reconciler.domain.text import join_names, suggest
@@ -117,6 +118,21 @@ def recorded_spec(name: str) -> ProviderSpec:
 def capabilities_of(target: Target) -> Capabilities:
     """Return what the target's service can do; nothing if its provider is not installed."""
     return recorded_spec(target.provider).capabilities(target)
+
+
+def catalog_of(target: Target, root: Path) -> ModelCatalog:
+    """Return the base models of the target's service, with those of the target's file; ``root`` has the target.
+
+    Raises:
+        ReconcileError: if the file that the target names cannot be read.
+        InvalidInput: if it is not a catalog.
+    """
+    catalog = recorded_spec(target.provider).catalog()
+    if not target.models:
+        return catalog
+    from reconciler.providers.catalog import extended
+
+    return extended(catalog, target.models, root, target.file)
 
 
 def endpoint_of(target: Target) -> str:

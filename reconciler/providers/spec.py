@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
+from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.model import Capabilities, RemoteModel, Target
 from reconciler.domain.ports import Provider
 from reconciler.environment import Environment
@@ -118,6 +119,7 @@ class ProviderSpec(Struct, frozen=True, eq=False):
         unused_fields: The fields of ``spec`` that have no meaning with this provider, each with the reason.
         check_target: Returns errors that a schema cannot express. It gets ``spec``, which may violate its schema, and
             the directory of the target file.
+        catalog: Returns what is known about base models of the service; it is called by the commands that need it.
         endpoint: Returns the address of the service of a target; empty if it has none.
         url: Returns the address that takes prompts for a remote model or its endpoint; empty if there is none.
         token_hosts: Hosts that may get an access token over TLS; ``*.`` at the beginning matches any subdomain.
@@ -133,6 +135,7 @@ class ProviderSpec(Struct, frozen=True, eq=False):
     required_fields: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     unused_fields: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     check_target: Callable[[Mapping[str, Any], Path], Iterable[FieldFinding]] = lambda _spec, _directory: ()
+    catalog: Callable[[], ModelCatalog] = ModelCatalog
     endpoint: Callable[[Target], str] = lambda _target: ""
     url: Callable[[Target, str], str] = lambda _target, _remote: ""
     token_hosts: tuple[str, ...] = ()

@@ -45,7 +45,7 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
             TARGET + "  scop: demo\n",
             (
                 '8:3: spec.scop: unknown field "scop"; use one of project, location, bucket, lock, publish,'
-                " policy, apiVersion, endpoint, storageEndpoint, limits, vertex, embedded"
+                " models, policy, apiVersion, endpoint, storageEndpoint, limits, vertex, embedded"
             ),
         ),
         (

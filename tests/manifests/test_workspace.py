@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from reconciler.domain.checks import Check, Expectation
 from reconciler.domain.errors import InvalidInput, Place, ReconcileError, UsageError
 from reconciler.domain.identity import dataset_digest
-from reconciler.domain.model import Dataset, Example, Lifecycle, Limits, Manifest, Sampling, Source, Target
+from reconciler.domain.model import Dataset, Example, FieldPlace, Lifecycle, Limits, Manifest, Sampling, Source, Target
 from reconciler.manifests.workspace import Workspace, load
 from support.files_samples import CAPABILITIES, DATA, MANIFEST, TARGET, close, load_in, messages, sample, write
 
@@ -40,7 +40,12 @@ def test_a_manifest_with_everything_in_it(tmp_path: Path) -> None:
         "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 3, adapterSize: 4}}\n"
     )
     (found,) = load_in(sample(tmp_path, manifest=manifest)).manifests
-    assert found == Manifest(
+    assert found.field_places == {
+        "baseModel": FieldPlace(Place("m.yaml", 8, 3), "spec.baseModel"),
+        "epochCount": FieldPlace(Place("m.yaml", 14, 21), "spec.hyperparameters.epochCount"),
+        "dataset": FieldPlace(Place("m.yaml", 9, 3), "spec.dataset"),
+    }
+    assert replace(found, field_places={}) == Manifest(
         name="x",
         file="m.yaml",
         place=Place("m.yaml", 4, 9),
@@ -61,6 +66,7 @@ def test_a_manifest_with_everything_in_it(tmp_path: Path) -> None:
             on_failed_checks="serve",
         ),
         ignore_drift=frozenset({"description", "sampling.topK"}),
+        training_bytes=12,
     )
     assert [type(value) for value in found.hyperparameters.values()] == [int, int, float]
     assert type(found.sampling.top_k) is int

@@ -21,16 +21,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
-from msgspec import Struct
+from msgspec import Struct, convert
 from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Grant, Grantee, GranteeKind, Permission, Role
+from reconciler.domain.base_models import BaseModel, ModelCatalog
 from reconciler.domain.checks import Check, Expectation, RecordedChecks, RecordedMiss
 from reconciler.domain.errors import Place
 from reconciler.domain.identity import UNKNOWN_DATA, Content, dataset_digest, key_of, object_digest
@@ -306,6 +307,8 @@ class Case(Struct, frozen=True, dict=True):
     ids: bool = True
     checked: tuple[str, ...] = ()
     untunable: Mapping[str, str] | None = None
+    tunable: tuple[str, ...] = ()
+    catalog: Mapping[str, Mapping[str, Any]] | None = None
 
     @cached_property
     def made(self) -> dict[str, Made]:
@@ -330,6 +333,7 @@ class Case(Struct, frozen=True, dict=True):
             observation=self._observation(),
             request=Request(complete=self._complete()),
             checked=frozenset(self.made[alias].key for alias in self.checked),
+            catalog=ModelCatalog(date(2025, 12, 1), convert(self.catalog or {}, dict[str, BaseModel])),
         )
 
     def _complete(self) -> bool:
@@ -357,7 +361,9 @@ class Case(Struct, frozen=True, dict=True):
         gone = frozenset(job(one) if isinstance(one, int) else self.made[one].remote for one in self.gone)
         deleted = {model.remote: model for model in models if model.state is State.DELETED}
         existing = {model.remote: model for model in models if model.remote not in deleted}
-        return Observation(existing, gone, self.untunable or {}, shared, deleted=deleted)
+        return Observation(
+            existing, gone, self.untunable or {}, shared, deleted=deleted, tunable=frozenset(self.tunable)
+        )
 
     def _lock(self) -> Lock:
         limits = self.recorded_limits

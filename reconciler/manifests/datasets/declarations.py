@@ -10,6 +10,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.model import REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, Dataset
@@ -26,8 +27,6 @@ VALIDATION = "validationDataset"
 """The field of a provider's block that declares the validation data set."""
 CLOUD_STORAGE = "cloudStorage"
 """The feature of a service that reads data sets in Cloud Storage."""
-_RECOMMENDED_VALIDATION = 256
-"""The limit of some base models of Vertex AI."""
 
 # Bucket names: https://cloud.google.com/storage/docs/buckets#naming; object names without characters of patterns.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
@@ -55,11 +54,12 @@ class LoadContext(Struct, frozen=True):
 
 
 class Reading(Struct, frozen=True):
-    """A declared data set, the source of its examples unless it is in Cloud Storage, and its problems."""
+    """A declared data set, the source of its examples unless it is in Cloud Storage, its problems, and its bytes."""
 
     dataset: Dataset | None = None
     source: DatasetSource | None = None
     problems: tuple[Problem, ...] = ()
+    size: int = 0
 
 
 def read_training(document: YamlDocument, origin: Origin, context: LoadContext) -> Reading:
@@ -68,27 +68,17 @@ def read_training(document: YamlDocument, origin: Origin, context: LoadContext) 
     recommended = context.capabilities.recommended_examples if context.capabilities else 0
     if not reading.dataset or reading.dataset.examples >= recommended:
         return reading
+    if reading.source is None:  # in Cloud Storage, where the examples are not counted
+        return reading
     message = f"{counted(reading.dataset.examples, 'example')}, at least {recommended} are recommended"
-    return _with_warning(reading, message, "add examples if the model learns too little")
+    remedy = "add examples if the model learns too little"
+    warning = Problem(*reading.source.declared_at, message, remedy, "warning")
+    return replace(reading, problems=(*reading.problems, warning))
 
 
 def read_validation(document: YamlDocument, block: str, origin: Origin, context: LoadContext) -> Reading:
     """Read the validation data set in a provider's block; its part of the document must fit the schema."""
-    reading = _read(document, ("spec", block, VALIDATION), origin, context)
-    if not reading.dataset or reading.dataset.examples <= _RECOMMENDED_VALIDATION:
-        return reading
-    message = (
-        f"{counted(reading.dataset.examples, 'example')}, some base models accept at most {_RECOMMENDED_VALIDATION}"
-        " for validation"
-    )
-    return _with_warning(reading, message, "use fewer if the service refuses them")
-
-
-def _with_warning(reading: Reading, message: str, remedy: str) -> Reading:
-    if reading.source is None:  # in Cloud Storage, where the examples are not counted
-        return reading
-    warning = Problem(*reading.source.declared_at, message, remedy, "warning")
-    return Reading(reading.dataset, reading.source, (*reading.problems, warning))
+    return _read(document, ("spec", block, VALIDATION), origin, context)
 
 
 def _read(document: YamlDocument, declared_at: FieldPath, origin: Origin, context: LoadContext) -> Reading:
@@ -110,7 +100,7 @@ def _read(document: YamlDocument, declared_at: FieldPath, origin: Origin, contex
         field = [*TRAINING, "preamble"]
         message = f"does not apply to {source.declared_at[1]}, whose examples are in Vertex AI's format"
         problems += (Problem(document.place(field), dotted(field), message, _MOVE_PREAMBLE),)
-    return Reading(validated.dataset, source, problems)
+    return Reading(validated.dataset, source, problems, validated.size)
 
 
 def _unread(

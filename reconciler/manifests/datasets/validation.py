@@ -63,12 +63,13 @@ class DatasetSource(Struct, frozen=True):
 class ValidatedDataset(Struct, frozen=True):
     """A data set and its problems; the data set is ``None`` if there are errors.
 
-    ``conversations`` says whether the examples are in Vertex AI's format.
+    ``conversations`` says whether the examples are in Vertex AI's format, and ``size`` is that of their texts in bytes.
     """
 
     dataset: Dataset | None
     problems: tuple[Problem, ...]
     conversations: bool = False
+    size: int = 0
 
 
 def file_source(
@@ -186,7 +187,7 @@ class _Validation:
         path = self._source.declared_at[1]
         dataset = None if self._errors.shown else Dataset(str(self._digest), self._source.path, self._examples)
         problems = (*self._errors.all(path), *self._warnings.all(path))
-        return ValidatedDataset(dataset, problems, self._form is ConversationRow)
+        return ValidatedDataset(dataset, problems, self._form is ConversationRow, self._bytes)
 
     def _has_right_form(self, record: Row | ConversationRow) -> bool:
         """Return whether the record has the form of the first one, and the service accepts this form."""

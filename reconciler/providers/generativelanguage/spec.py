@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.model import MUTABLE_FIELDS, Capabilities, Target
 from reconciler.domain.text import join_names
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, ProviderContext, ProviderSpec
@@ -98,6 +99,12 @@ async def check_base_models(doctor: DoctorContext) -> Diagnosis:
     return Diagnosis(f"{join_names(tunable, _MOST_NAMES)} can be tuned")
 
 
+def _catalog() -> ModelCatalog:
+    from reconciler.providers.catalog import built_in
+
+    return built_in(__file__)
+
+
 def _doctor_checks() -> tuple[DoctorCheck, ...]:
     from reconciler.providers.generativelanguage.wire import SERVICE
     from reconciler.providers.google.doctor import connection_checks, tuned_models_listed
@@ -115,6 +122,7 @@ SPEC = ProviderSpec(
     unused_fields=MappingProxyType(
         {"bucket": "data sets are sent in requests", "vertex": "it contains settings of Vertex AI"}
     ),
+    catalog=_catalog,
     endpoint=endpoint_of,
     url=lambda target, remote: f"{endpoint_of(target)}/{target.api_version}/{remote}",
     token_hosts=("*.googleapis.com",),

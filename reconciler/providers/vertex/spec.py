@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.endpoints import TUNING_REGIONS
 from reconciler.domain.errors import ForbiddenError
 from reconciler.domain.model import Capabilities, Target
@@ -26,14 +27,13 @@ VERTEX = Capabilities(
     caller_chosen_ids=False,
     block="vertex",
     features=frozenset({"cancellation", "cloudStorage", "conversations", "lineage"}),
-    max_dataset_bytes=2**30,
     recommended_examples=100,
     max_display_name=128,
     tuned_model_pattern=r"projects/[^/@]+/locations/[a-z0-9-]+/models/[A-Za-z0-9_-]+(@[A-Za-z0-9_-]+)?",
     tuned_model_example="projects/my-project/locations/us-central1/models/1234567890@1",
     remote_pattern=r"projects/[^/]+/locations/[a-z0-9-]+/tuningJobs/[A-Za-z0-9_-]+",
     remote_example="projects/my-project/locations/us-central1/tuningJobs/1234567890",
-    base_model_example="gemini-2.5-flash",
+    base_model_example="gemini-3.5-flash",
     endpoint_pattern=r"projects/[^/]+/locations/[a-z0-9-]+/endpoints/[A-Za-z0-9_-]+",
     remedies=MappingProxyType({"access": "remove it, and grant roles/aiplatform.user on the project in IAM"}),
 )
@@ -48,6 +48,7 @@ def capabilities_of(target: Target) -> Capabilities:
         VERTEX,
         remote_pattern=rf"{place}/tuningJobs/[A-Za-z0-9_-]+",
         endpoint_pattern=rf"{place}/endpoints/[A-Za-z0-9_-]+",
+        encrypted="kmsKeyName" in target.settings,
         remote_example=f"projects/{target.project}/locations/{target.location}/tuningJobs/1234567890",
     )
 
@@ -90,6 +91,12 @@ def _check_target(spec: Mapping[str, Any], _directory: Path) -> Iterator[FieldFi
             'invalid value "global": expected a region with tuning',
             "set a region, such as europe-west4",
         )
+
+
+def _catalog() -> ModelCatalog:
+    from reconciler.providers.catalog import built_in
+
+    return built_in(__file__)
 
 
 def _listed(doctor: DoctorContext) -> str:
@@ -209,6 +216,7 @@ SPEC = ProviderSpec(
     ),
     unused_fields=MappingProxyType({"apiVersion": "it selects a version of the Generative Language API"}),
     check_target=_check_target,
+    catalog=_catalog,
     endpoint=endpoint_of,
     url=lambda target, remote: f"{endpoint_of(target)}/v1/{remote}",
     token_hosts=("*.googleapis.com",),

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from msgspec import Struct
 
 from reconciler.domain.document import VERSION, Document
-from reconciler.domain.drift import Finding
+from reconciler.domain.drift import Finding, Retirement
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.text import terminal_safe
@@ -97,6 +97,14 @@ class PageModel(Struct, frozen=True):
     remarks: tuple[str, ...] = ()
     base: str = ""
     data: tuple[DataChange, ...] = ()
+    timeline: tuple[RetirementEntry, ...] = ()
+
+
+class RetirementEntry(Struct, frozen=True):
+    """A base model on the timeline of retirements, with the models that are tuned from it."""
+
+    retirement: Retirement
+    models: tuple[str, ...]
 
 
 def _tallies(rows: Iterable[TableRow], roles: Mapping[str, Role]) -> tuple[tuple[str, int, Role], ...]:
@@ -283,7 +291,18 @@ def _drift(report: DriftReport) -> PageModel:
         tallies=_tallies(rows, {finding.kind: _finding_mark(finding)[1] for finding in findings}),
         rows=tuple(rows),
         remarks=tuple(unchanged_models(report.unmanaged or 0)),
+        timeline=_timeline(report.findings),
     )
+
+
+def _timeline(findings: Iterable[Finding]) -> tuple[RetirementEntry, ...]:
+    """Return the retirements of base models by date."""
+    models: dict[Retirement, list[str]] = {}
+    for finding in findings:
+        if finding.retirement:
+            models.setdefault(finding.retirement, []).append(finding.name)
+    ordered = sorted(models, key=lambda retirement: (retirement.date, retirement.base_model))
+    return tuple(RetirementEntry(retirement, tuple(models[retirement])) for retirement in ordered)
 
 
 def _finding_mark(finding: Finding) -> tuple[str, Role]:
@@ -471,6 +490,7 @@ def _environment() -> Environment:
         minute=minute,
         share=share,
         width=_width,
+        counted=counted,
         along=lambda share: _BAR_START + _width(share),
         shortened=lambda key, name: key.removeprefix(f"{name}-"),
     )

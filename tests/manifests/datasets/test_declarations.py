@@ -192,20 +192,6 @@ def test_what_is_wrong_with_a_validation_data_set(tmp_path: Path, dataset: str, 
     assert not workspace.manifests
 
 
-@pytest.mark.parametrize(("count", "warned"), [(256, False), (257, True)])
-def test_many_validation_examples_are_told(tmp_path: Path, count: int, *, warned: bool) -> None:
-    rows = "".join(f"{number},x\n" for number in range(count))
-    write(sample(tmp_path, manifest=_validated(_FILE)), {"v.csv": f"q,a\n{rows}"})
-    workspace = load_in(tmp_path, capabilities=VERTEX)
-    assert len(workspace.manifests) == 1
-    assert messages(workspace) == warned * [
-        (
-            f"m.yaml:11:5: {_WHERE}: 257 examples, some base models accept at most 256 for validation; use"
-            " fewer if the service refuses them"
-        )
-    ]
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
