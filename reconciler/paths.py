@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -49,7 +50,7 @@ def _find(
     if "\0" in relative:
         raise ReconcileError("invalid path: contains a NUL character", "remove it")
     try:
-        path = _real(directory / relative)
+        path = _real(as_on_disk(directory, relative))
         problem = find_problem(path, repository)
     except OSError as error:
         raise ReconcileError(f"cannot read {shown}: {error.strerror}", "check its permissions") from error
@@ -98,6 +99,9 @@ def file_problem(path: Path, repository: Path) -> tuple[str, str] | None:
     if real.is_dir():
         return "is a directory", "set the path of a file in it"
     if not real.exists():
+        submodule = _missing_submodule(real, repository)
+        if submodule:
+            return f"no such file: the submodule {submodule} is empty", f"run `git submodule update --init {submodule}`"
         return "broken symbolic link" if path.is_symlink() else "no such file", _suggest_sibling(real)
     return None if real.is_file() else ("not a regular file", "set the path of a regular file")
 
@@ -107,6 +111,37 @@ def _creation_problem(path: Path, repository: Path) -> tuple[str, str] | None:
     if path.exists() or path.is_symlink() or not path.is_relative_to(repository):
         return file_problem(path, repository)
     return None if path.parent.is_dir() else ("no such directory", "create the directory, or fix the path")
+
+
+def as_on_disk(directory: Path, relative: str) -> Path:
+    """Return a path in a directory with the Unicode normalization of the names on disk, which macOS and git change."""
+    if relative.isascii() or (directory / relative).exists():
+        return directory / relative
+    from unicodedata import normalize  # only needed here
+
+    path = directory
+    for part in Path(relative).parts:
+        exact = path / part
+        if not part.isascii() and not os.path.lexists(exact) and path.is_dir():
+            form = normalize("NFC", part)
+            exact = next((child for child in path.iterdir() if normalize("NFC", child.name) == form), exact)
+        path = exact
+    return path
+
+
+_SUBMODULE = re.compile(r"^\s*path\s*=\s*(\S.*?)\s*$", re.MULTILINE)
+
+
+def _missing_submodule(path: Path, repository: Path) -> str:
+    """Return the submodule that a missing file belongs to, if it is not checked out; else an empty string."""
+    try:
+        declared = _SUBMODULE.findall((repository / ".gitmodules").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    folders = [
+        parent.relative_to(repository).as_posix() for parent in path.parents if parent.is_relative_to(repository)
+    ]
+    return next((name for name in declared if name in folders and not (repository / name / ".git").exists()), "")
 
 
 def _real(path: Path) -> Path:

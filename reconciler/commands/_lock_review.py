@@ -322,8 +322,8 @@ def _disguised_files(project: Project) -> Iterator[PlacedChange]:
     paths = {posixpath.normpath(posixpath.join(directory, file.relative_to(root).as_posix())): file for file in files}
     try:
         found = {paths[path]: attribute for path, attribute in git.conversions(tuple(paths))}
-    except GitError:
-        raise IncomparableError("git cannot read the attributes of its files", "use a complete clone") from None
+    except GitError as error:
+        raise IncomparableError(str(error), error.remedy) from None
     found |= {file: "a symbolic link" for file in files[:2] if file.is_symlink()}
     for file, cause in found.items():
         change = LockChange(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, Final
+from unicodedata import normalize
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,7 +23,7 @@ from reconciler.domain.text import counted
 from reconciler.manifests.checks import inputs
 from reconciler.manifests.dataset_history import paths_within
 from reconciler.manifests.datasets.declarations import LoadContext, Origin
-from reconciler.manifests.datasets.file_formats import file_records
+from reconciler.manifests.datasets.file_formats import LfsPointer, file_records, read_pointer
 from reconciler.manifests.datasets.validation import DatasetSource, raw_examples
 from reconciler.manifests.discovery import expand_lists, manifest_name, read
 from reconciler.manifests.git import (
@@ -57,11 +60,15 @@ _MAX_BYTES: Final = 2**30
 
 
 class BaseManifest(Struct, frozen=True):
-    """A manifest at the commit and the sources of its data sets, or its first error."""
+    """A manifest at the commit and the sources of its data sets, or its first error.
+
+    ``unavailable`` is the reason why a data set of it cannot be read from git.
+    """
 
     manifest: Manifest | None = None
     sources: Sources | None = None
     problem: Problem | None = None
+    unavailable: str = ""
 
 
 @dataclass(slots=True)
@@ -76,8 +83,12 @@ class Base:
         """Return the source of the same file at the commit; ``None`` if the file did not exist."""
         if source.fields is None:
             return None
-        file = self._tree.file(source.path)
+        file = None if self.unavailable(source) else self._tree.file(source.path)
         return replace(source, records=partial(file_records, file, source.fields)) if file else None
+
+    def unavailable(self, source: DatasetSource) -> str:
+        """Return why git has no data of a file at the commit; empty where it has, or there was no file."""
+        return self._tree.unavailable_data(".", (source.path,))
 
 
 @contextmanager
@@ -103,7 +114,7 @@ def base_at(
         with TemporaryDirectory(prefix="reconcile-", ignore_cleanup_errors=True) as folder:
             tree = _Tree(git, commit, directory, Path(folder).resolve())
             manifests = tree.manifests(frozenset(names), capabilities)
-            tree.check_out(paths_within(tree.base, data))
+            tree.check_out_data(paths_within(tree.base, data))
             yield Base(commit, manifests, tree)
     except GitError:
         raise missing_files(ref) from None
@@ -121,6 +132,7 @@ class _Tree(Struct):
     base: str
     folder: Path
     bytes_left: int = _MAX_BYTES
+    unavailable: dict[str, str] = {}
 
     @property
     def _root(self) -> Path:
@@ -131,6 +143,49 @@ class _Tree(Struct):
         missing = tuple(path for path in dict.fromkeys(paths) if not (self.folder / path).exists())
         (found,) = self.git.blobs((self.commit,), missing) if missing else ({},)
         self.git.save_all(dict(self._fitting(found)))
+
+    def check_out_data(self, paths: Iterable[str]) -> None:
+        """Write the data sets that exist at the commit, and note those whose data is elsewhere."""
+        paths = tuple(dict.fromkeys(paths))
+        self.check_out(paths)
+        missing = [path for path in paths if not (self.folder / path).exists()]
+        if not all(map(str.isascii, missing)):
+            names = {normalize("NFC", name): name for name in self.git.files(self.commit, ".")}
+            self.check_out(names[form] for path in missing if (form := normalize("NFC", path)) in names)
+        submodules = self.git.submodules(self.commit, {parent for path in missing for parent in _parents(path)})
+        for path in missing:
+            for submodule in submodules.intersection(_parents(path)):
+                self.unavailable[path] = (
+                    f"is in the submodule {submodule}, whose files this repository does not contain"
+                )
+        for path in set(paths).difference(missing):
+            file = self.folder / path
+            pointer = file.is_file() and read_pointer(file)
+            if pointer and not self._fill(file, path, pointer):
+                self.unavailable[path] = (
+                    f"is a Git LFS pointer, and this clone does not contain its data; run `git lfs fetch origin"
+                    f" {self.commit}`"
+                )
+
+    def unavailable_data(self, directory: str, paths: Iterable[str]) -> str:
+        """Return which of these files, relative to a directory in the root, git does not contain, and why."""
+        for path in paths_within(posixpath.normpath(posixpath.join(self.base, directory)), paths):
+            if reason := self.unavailable.get(path):
+                return f"{path} {reason}"
+        return ""
+
+    def _fill(self, file: Path, path: str, pointer: LfsPointer) -> bool:
+        """Replace a Git LFS pointer by its data, if the clone has it: as an object, or in the file of today."""
+        objects = self.git.common_directory() / "lfs" / "objects" / pointer.oid[:2] / pointer.oid[2:4]
+        for candidate in (objects / pointer.oid, self.git.repository / path):
+            with suppress(OSError):
+                if candidate.is_file() and candidate.stat().st_size == pointer.size <= self.bytes_left:
+                    with candidate.open("rb") as stream:
+                        if hashlib.file_digest(stream, "sha256").hexdigest() == pointer.oid:
+                            self.bytes_left -= pointer.size
+                            shutil.copyfile(candidate, file)
+                            return True
+        return False
 
     def _fitting(self, found: Mapping[str, Blob]) -> Iterator[tuple[Path, Blob]]:
         for path, blob in found.items():
@@ -155,7 +210,7 @@ class _Tree(Struct):
             paths_within(PurePosixPath(self.base, file).parent.as_posix(), _data_paths(document.value.get("spec")))
             for file, document in documents
         )
-        self.check_out(path for paths in data for path in paths)
+        self.check_out_data(path for paths in data for path in paths)
         return {manifest_name(document): self._read(file, document, capabilities) for file, document in documents}
 
     def _documents(self, names: frozenset[str]) -> Iterator[tuple[str, YamlDocument]]:
@@ -168,12 +223,19 @@ class _Tree(Struct):
                         yield file, document
 
     def _read(self, file: str, document: YamlDocument, capabilities: Capabilities) -> BaseManifest:
+        directory = PurePosixPath(file).parent.as_posix()
+        if unavailable := self.unavailable_data(directory, _data_paths(document.value.get("spec"))):
+            return BaseManifest(unavailable=unavailable)
         reader = ManifestReader(LoadContext(self._root, self.folder, capabilities), lambda _name, _labels: True)
         reader.add(document, Origin(file, (self._root / file).parent))
         if reader.manifests:
             (manifest,) = reader.manifests
             return BaseManifest(manifest, reader.sources[manifest.name])
         return BaseManifest(problem=next(found for found in sorted(reader.problems) if found.severity == "error"))
+
+
+def _parents(path: str) -> tuple[str, ...]:
+    return tuple(parent.as_posix() for parent in PurePosixPath(path).parents if parent.name)
 
 
 def _may_contain_manifests(path: str) -> bool:
@@ -269,8 +331,8 @@ class _Comparison(Struct, frozen=True):
         """Yield the changes of the data sets of one manifest."""
         names = (name for name in manifest.names if name in self.base.manifests)
         base = next((self.base.manifests[name] for name in names), None)
-        if base and base.problem:
-            yield self._invalid_base(manifest, base.problem)
+        if base and (base.problem or base.unavailable):
+            yield self._incomparable(manifest, base)
             return
         pairs = list(self._pairs(manifest, sources, base))
         leaks = collect_samples(leak for leaks in _leaks(pairs) for leak in leaks)
@@ -281,9 +343,11 @@ class _Comparison(Struct, frozen=True):
                 unchanged = DatasetChange(manifest.name, pair.use, pair.now.dataset.path, pair.check, ExampleChanges())
                 yield replace(change or unchanged, leaks=pair_leaks)
 
-    def _invalid_base(self, manifest: Manifest, problem: Problem) -> DatasetChange:
-        (shown,) = (problem,) if self.show_examples else redact_problems([problem])
-        note = f"not compared: the manifest at {self.ref} is invalid: {shown}"
+    def _incomparable(self, manifest: Manifest, base: BaseManifest) -> DatasetChange:
+        note = f"not compared: at {self.ref}, {base.unavailable}"
+        if base.problem:
+            (shown,) = (base.problem,) if self.show_examples else redact_problems([base.problem])
+            note = f"not compared: the manifest at {self.ref} is invalid: {shown}"
         return DatasetChange(manifest.name, "training", manifest.dataset.path, note=note)
 
     def _pairs(self, manifest: Manifest, sources: Sources, base: BaseManifest | None) -> Iterator[_Pair]:
@@ -307,7 +371,12 @@ class _Comparison(Struct, frozen=True):
             moved = base is None or base.dataset.path != now.dataset.path
             return replace(change, note=self._note(now, base, _CLOUD)) if moved else None
         if base is None:
-            return _new(change, now)
+            unavailable = self.base.unavailable(now.source)
+            return (
+                replace(change, note=f"not compared: at {self.ref}, {unavailable}")
+                if unavailable
+                else _new(change, now)
+            )
         return self._compared(change, now, base, renamed=renamed)
 
     def _compared(self, change: DatasetChange, now: _Version, base: _Version, *, renamed: bool) -> DatasetChange | None:
@@ -317,6 +386,8 @@ class _Comparison(Struct, frozen=True):
             return None  # an unchanged file that the manifest uses now
         duplicates, contradictions = repetitions(base.examples(), now.examples())
         note = "" if counts else _explain_difference(now, base)
+        if found.renormalized:
+            note = f"{counted(found.renormalized, 'example')} differing only in Unicode normalization"
         return replace(
             change,
             changes=found,

@@ -15,7 +15,7 @@ from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.model import API_GROUP, API_VERSION, Manifest
 from reconciler.domain.text import invalid, join_names, kind_of, list_choices, quote, suggest, suggest_name
 from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse
-from reconciler.paths import file_problem, repository_of
+from reconciler.paths import as_on_disk, file_problem, repository_of
 
 STDIN = "-"
 DEFAULT = "default"
@@ -63,7 +63,7 @@ def target_files(directory: Path) -> list[Path]:
 
 def absolute(path: str, cwd: Path) -> Path:
     """Return the absolute path without ``.`` and ``..``; symbolic links are not followed."""
-    return Path(os.path.normpath(cwd / path))
+    return Path(os.path.normpath(as_on_disk(cwd, path)))
 
 
 def find_root(path: str, target: str, cwd: Path) -> Root:
@@ -105,7 +105,7 @@ class UnknownPathError(UsageError):
 def require_existing(paths: Iterable[str], cwd: Path) -> None:
     """Raise UnknownPathError if a path does not exist."""
     for path in paths:
-        if path != STDIN and not (cwd / path).exists():
+        if path != STDIN and not as_on_disk(cwd, path).exists():
             raise UnknownPathError(path)
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryFile
 from typing import IO, Final
 
@@ -15,11 +16,13 @@ from msgspec import Struct
 
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.lock import MAX_LOCKFILE_BYTES
-from reconciler.domain.text import decode_unicode
+from reconciler.domain.text import decode_unicode, sanitize
 from reconciler.paths import repository_of
 
 _TIMEOUT_SECONDS: Final = 60
-_FETCH: Final = "fetch it (actions/checkout: fetch-depth: 0)"
+_FETCH: Final = (
+    "fetch it: `git fetch --unshallow origin '+refs/heads/*:refs/remotes/origin/*'` (actions/checkout: fetch-depth: 0)"
+)
 _CHUNK: Final = 2**20
 _SUFFIX: Final = re.compile(r"[~^:]|@\{")
 """Ends the name of a ref in an expression such as ``main~2``."""
@@ -55,8 +58,27 @@ _OPTIONS: Final = (
 )
 
 
+_REFUSALS: Final = (
+    (
+        re.compile(r"dubious ownership in repository at '(?P<path>[^']+)'|unsafe repository \('(?P<old>[^']+)'"),
+        "{trust}",
+    ),
+    (
+        re.compile(r"not a git repository"),
+        "make the directory that .git names available too: a linked worktree or submodule needs its main repository",
+    ),
+    (re.compile(r"repo(sitory)? (version|extension)|unknown ref storage"), "install a newer version of git"),
+    (re.compile(r"Permission denied"), "run as the owner of the repository, or allow reading .git"),
+)
+"""Reasons of git for not reading a repository, and what to do; the first match counts."""
+
+
 class GitError(Exception):
     """Git is not installed, cannot read the repository, does not have an object, or timed out."""
+
+    def __init__(self, reason: str = "git cannot read this repository", remedy: str = "use a complete clone") -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 class IncomparableError(Exception):
@@ -95,6 +117,7 @@ class Git:
     """
 
     def __init__(self, repository: Path, environ: Mapping[str, str]) -> None:
+        self.repository = repository
         self._command = ("git", "-C", str(repository), *_OPTIONS)
         inherited = {name: environ[name] for name in _INHERITED if name in environ}
         self._environ = {**inherited, **_FIXED, "GIT_CEILING_DIRECTORIES": str(repository.parent)}
@@ -168,6 +191,17 @@ class Git:
         output = self._run("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, "--", *pathspec)
         return tuple(os.fsdecode(name) for name in output.split(b"\0") if name)
 
+    def submodules(self, commit: str, paths: Collection[str]) -> frozenset[str]:
+        """Return which of these paths are submodules in a commit."""
+        if not paths:
+            return frozenset()
+        output = self._run("ls-tree", "-z", "--full-tree", commit, "--", *sorted(paths))
+        return frozenset(file.path for file in _tree_files(output, blob=2) if file.is_submodule)
+
+    def common_directory(self) -> Path:
+        """Return git's directory, which linked worktrees share."""
+        return self.repository / os.fsdecode(self._run("rev-parse", "--git-common-dir").rstrip(b"\n"))
+
     def head_files(self) -> tuple[TreeFile, ...]:
         """Return all files and submodules of HEAD; none before the first commit."""
         self.is_shallow()  # distinguishes a repository without commits from one that cannot be read
@@ -232,14 +266,39 @@ class Git:
                 [*self._command, *arguments],
                 input=stdin,
                 stdout=stdout,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 env=self._environ,
                 timeout=_TIMEOUT_SECONDS,
                 check=True,
             )
+        except FileNotFoundError:
+            raise GitError("git is not installed", "install git") from None
+        except subprocess.CalledProcessError as error:
+            raise self._refusal(error.stderr.decode("utf-8", "replace")) from error
+        except subprocess.TimeoutExpired as error:
+            raise GitError(f"git did not end within {_TIMEOUT_SECONDS} s", "run the command again") from error
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise GitError from error
         return completed.stdout or b""
+
+    def _refusal(self, output: str) -> GitError:
+        """Return git's own reason, with what to do."""
+        lines = [line for line in output.splitlines() if line.startswith(("fatal: ", "error: "))]
+        if not lines:
+            return GitError()
+        reason = f"git cannot read this repository: {sanitize(lines[-1].partition(' ')[2])}"
+        for pattern, remedy in _REFUSALS:
+            if found := pattern.search(output):
+                named = found.groupdict()
+                return GitError(reason, remedy.format(trust=self._trust(named.get("path") or named.get("old") or "")))
+        return GitError(reason, f"run `git -C {quote(str(self.repository))} status` and fix what git reports")
+
+    def _trust(self, repository: str) -> str:
+        """Return how to trust a repository of another user; without a home directory, only the system's file counts."""
+        home = self._environ.get("GIT_CONFIG_GLOBAL") or self._environ.get("HOME") or self._environ.get("USERPROFILE")
+        scope = "--global" if home and Path(home).exists() else "--system"
+        command = f"git config {scope} --add safe.directory {quote(repository)}"
+        return f"if you trust its owner, run `{command}`"
 
 
 def _tree_files(output: bytes, blob: int) -> tuple[TreeFile, ...]:
@@ -306,7 +365,8 @@ def open_repository(root: Path, environ: Mapping[str, str]) -> tuple[Git, str]:
 def missing_files(ref: str) -> IncomparableError:
     """Return the error for a clone without the files of a commit."""
     return IncomparableError(
-        f"this clone does not contain all files of {ref}", "fetch them, in a partial clone with git fetch --refetch"
+        f"this clone does not contain all files of {ref}",
+        "fetch them, in a partial clone with `git fetch --refetch --no-filter`",
     )
 
 
@@ -319,10 +379,11 @@ def resolve_base(git: Git, ref: str) -> str:
     """
     try:
         shallow = git.is_shallow()
-    except GitError:
-        raise IncomparableError(
-            "git is not installed, or cannot read this repository", "install git, and check the permissions of .git"
-        ) from None
+    except GitError as error:
+        raise IncomparableError(str(error), error.remedy) from None
+    if not ref.strip():
+        unshallow = f"; `git merge-base` prints nothing in a shallow clone: {_FETCH}" if shallow else ""
+        raise UsageError("--base is empty", f"pass a branch, a tag or a commit{unshallow}")
     try:
         commit = git.commit(ref)
     except GitError:

@@ -152,8 +152,8 @@ class _Search:
         git = Git(repository.resolve(), environ)
         try:
             self._add_tree(git, recorded)
-        except GitError:
-            self.unknown = self.unknown or "git cannot read HEAD, which may declare it"
+        except GitError as error:
+            self.unknown = self.unknown or f"git cannot read HEAD, which may declare it ({error}; {error.remedy})"
 
     def _add_tree(self, git: Git, recorded: Mapping[str, str]) -> None:
         head = [file for file in git.head_files() if file.is_submodule or _DECLARATION.fullmatch(file.path)]

@@ -166,7 +166,8 @@ class ChangedExample(Struct, frozen=True):
 class ExampleChanges(Struct, frozen=True):
     """The numbers of added, removed and changed examples (same input, other output), and the first few of each.
 
-    All counts are 0 if only the order of the examples differs.
+    All counts are 0 if only the order of the examples differs. ``renormalized`` counts examples whose old and new texts
+    differ only in their Unicode normalization; they look the same, and are in the other counts too.
     """
 
     added: int = 0
@@ -175,6 +176,7 @@ class ExampleChanges(Struct, frozen=True):
     some_added: tuple[TrainingExample, ...] = ()
     some_removed: tuple[TrainingExample, ...] = ()
     some_changed: tuple[ChangedExample, ...] = ()
+    renormalized: int = 0
 
 
 def without_preamble(examples: Iterable[TrainingExample], preamble: str) -> Iterator[TrainingExample]:
@@ -207,7 +209,28 @@ def compare(old: Iterable[TrainingExample], new: Iterable[TrainingExample]) -> E
         some_added=tuple(islice(added.elements(), SAMPLES)),
         some_removed=tuple(islice(removed.elements(), SAMPLES)),
         some_changed=tuple(changed[:SAMPLES]),
+        renormalized=_count_renormalized(removed, added, changed),
     )
+
+
+def _count_renormalized(
+    removed: Counter[TrainingExample], added: Counter[TrainingExample], changed: Iterable[ChangedExample]
+) -> int:
+    old, new = (Counter(map(_compose, examples.elements())) for examples in (removed, added))
+    return (old & new).total() + sum(compose(example.old) == compose(example.new) for example in changed)
+
+
+def compose(text: str) -> str:
+    """Return a text in Unicode normalization form C."""
+    from unicodedata import normalize  # only needed to compare data sets
+
+    return text if text.isascii() else normalize("NFC", text)
+
+
+def _compose(example: TrainingExample) -> TrainingExample:
+    if isinstance(example, Conversation):
+        return Conversation(compose(example.line))
+    return Example(compose(example.input), compose(example.output))
 
 
 def _take_changed(removed: Counter[TrainingExample], added: Counter[TrainingExample]) -> Iterator[ChangedExample]:

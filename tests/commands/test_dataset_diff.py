@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +211,7 @@ def test_a_manifest_that_was_not_valid_then_is_not_compared(reconcile: Cli, repo
 
 @pytest.mark.usefixtures("repository")
 def test_an_unknown_reference_is_wrong_usage(reconcile: Cli) -> None:
-    for ref in ("nowhere", "--all", "HEAD~7", "HEAD:specs", ""):
+    for ref in ("nowhere", "--all", "HEAD~7", "HEAD:specs"):
         answer = reconcile("plan", "--base", ref)
         assert answer.status == 64
         assert answer.err == (
@@ -235,9 +238,51 @@ def test_a_plan_without_git_has_a_notice(reconcile: Cli) -> None:
     )
     Repository(reconcile.folder)
     reconcile.environ["PATH"] = str(reconcile.folder)
+    assert note(reconcile).endswith(": git is not installed; install git")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a repository to another user")
+@pytest.mark.parametrize("scope", ["--global", "--system"])
+def test_a_repository_of_another_user_is_named_with_the_command_that_works(
+    reconcile: Cli, repository: Repository, tmp_path_factory: pytest.TempPathFactory, scope: str
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    system = {"GIT_CONFIG_SYSTEM": str(home / "gitconfig")}
+    reconcile.environ |= {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home if scope == "--global" else "/nowhere"),
+        **system,
+    }
+    for path in (reconcile.folder, *reconcile.folder.rglob("*")):
+        os.chown(path, 12345, 12345)
+    command = f"git config {scope} --add safe.directory {repository.folder}"
     assert note(reconcile).endswith(
-        "git is not installed, or cannot read this repository; install git, and check the permissions of .git"
+        ": git cannot read this repository: detected dubious ownership in repository at"
+        f" '{repository.folder}'; if you trust its owner, run `{command}`"
     )
+    subprocess.run(shlex.split(command), env=reconcile.environ, check=True)  # noqa: S603 - the remedy
+    assert changes(reconcile) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason", "remedy"),
+    [
+        ("[core]\n\trepositoryformatversion = 99\n", "xpected git repo version <= 1, found 99", "newer version of git"),
+        ("[core\n", "bad config line 1 in file", "status` and fix what git reports"),
+        ("", "not a git repository: /nowhere/worktrees/one", "make the directory that .git names available too"),
+    ],
+)
+@pytest.mark.usefixtures("repository")
+def test_git_gives_its_own_reason(reconcile: Cli, setting: str, reason: str, remedy: str) -> None:
+    git = reconcile.folder / ".git"
+    if setting:
+        (git / "config").write_text(setting)
+    else:
+        git.rename(reconcile.folder / "elsewhere")
+        git.write_text("gitdir: /nowhere/worktrees/one\n")
+    shown = note(reconcile)
+    assert reason in shown
+    assert remedy in shown.partition("; ")[2]
 
 
 def test_a_shallow_clone_names_what_to_fetch(
@@ -247,14 +292,42 @@ def test_a_shallow_clone_names_what_to_fetch(
     reconcile.manifest("adder", examples=CHANGED)
     repository.commit()
     folder = tmp_path_factory.mktemp("clone")
-    repository.clone(folder, "--depth", "1")
+    clone = repository.clone(folder, "--depth", "1")
     shallow = Cli(folder, capsys)
     shallow.environ["PATH"] = os.environ["PATH"]
     assert note(shallow, first) == (
         f"the lockfile and the data sets are not compared with {first}: this clone is shallow and does not contain"
-        f" {first}; fetch it (actions/checkout: fetch-depth: 0)"
+        f" {first}; fetch it: `git fetch --unshallow origin '+refs/heads/*:refs/remotes/origin/*'` (actions/checkout:"
+        " fetch-depth: 0)"
     )
     assert changes(shallow) == []
+    empty = shallow("plan", "--base", "")  # what git merge-base prints there
+    assert empty.status == 64
+    assert "`git merge-base` prints nothing in a shallow clone: fetch it: `git fetch --unshallow" in empty.err
+    clone("fetch", "--quiet", "--unshallow", "origin", "+refs/heads/*:refs/remotes/origin/*")
+    assert changes(shallow, base=first) != []
+
+
+def test_the_remedy_for_a_partial_clone_works(
+    repository: Repository, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository.folder / "specs" / "adder.csv").write_text("text_input,output\n1,2\n")
+    repository.commit()
+    repository("config", "uploadpack.allowFilter", "true")
+    clone = repository.clone(tmp_path_factory.mktemp("clone"), "--filter=blob:none")
+    partial = Cli(clone.folder, capsys)
+    partial.environ["PATH"] = os.environ["PATH"]
+    clone("checkout", "--quiet", "--", ".")
+    (shown,) = plan(partial, base="HEAD~1")["notices"]
+    assert shown.endswith("fetch them, in a partial clone with `git fetch --refetch --no-filter`")
+    clone("fetch", "--quiet", "--refetch", "--no-filter")
+    assert changes(partial, base="HEAD~1") != []
+
+
+@pytest.mark.usefixtures("repository")
+def test_an_empty_base_is_a_usage_error(reconcile: Cli) -> None:
+    refused = reconcile("plan", "--base", "")
+    assert (refused.status, refused.err) == (64, "Error: --base is empty; pass a branch, a tag or a commit\n")
 
 
 def test_a_pointer_of_git_lfs_is_reported(reconcile: Cli, repository: Repository) -> None:
@@ -264,7 +337,95 @@ def test_a_pointer_of_git_lfs_is_reported(reconcile: Cli, repository: Repository
     repository.commit()
     data.write_text(whole)
     (change,) = changes(reconcile)
-    assert "Git LFS" in change["note"]
+    assert change["note"] == (
+        "not compared: at HEAD, specs/adder.csv is a Git LFS pointer, and this clone does not contain its data; run"
+        f" `git lfs fetch origin {repository('rev-parse', 'HEAD').strip()}`"
+    )
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_data_in_git_lfs_is_compared_where_the_clone_has_it(
+    reconcile: Cli, repository: Repository, *, fetched: bool
+) -> None:
+    data = reconcile.specs / "adder.csv"
+    whole = data.read_bytes()
+    oid = hashlib.sha256(whole).hexdigest()
+    data.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(whole)}\n")
+    repository.commit()
+    data.write_bytes(whole)
+    assert changes(reconcile) == [], "the file of today is the one of then"
+    objects = reconcile.folder / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4]
+    objects.mkdir(parents=True)
+    (objects / oid).write_bytes(whole if fetched else whole.replace(b"1", b"2"))  # what was tampered with is not it
+    data.write_bytes(whole + b"40,41\n")
+    (change,) = changes(reconcile)
+    assert change.get("added") == (1 if fetched else None)
+    assert ("not compared" in change.get("note", "")) is not fetched
+
+
+def test_data_in_a_submodule_is_named(
+    reconcile: Cli, repository: Repository, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Repository(tmp_path_factory.mktemp("data"))
+    (reconcile.specs / "adder.csv").rename(data.folder / "adder.csv")
+    data.commit()
+    file = reconcile.specs / "adder.yaml"
+    file.write_text(file.read_text().replace("adder.csv", "data/adder.csv"))
+    allowed = ("-c", "protocol.file.allow=always")
+    repository(*allowed, "submodule", "--quiet", "add", data.folder.as_uri(), "specs/data")
+    repository.commit()
+    (reconcile.specs / "data" / "adder.csv").write_text("text_input,output\n1,2\n")
+    (change,) = changes(reconcile)
+    assert change["note"] == (
+        "not compared: at HEAD, specs/data/adder.csv is in the submodule specs/data, whose files this repository does"
+        " not contain"
+    )
+    clone = repository.clone(tmp_path_factory.mktemp("clone"))
+    without = Cli(clone.folder, capsys)
+    assert without("validate").out.startswith(
+        "specs/adder.yaml:6:19: spec.dataset.path: data/adder.csv: no such file: the submodule specs/data is empty; run"
+        " `git submodule update --init specs/data`\n"
+    )
+    clone(*allowed, "submodule", "--quiet", "update", "--init", "specs/data")
+    assert without("validate").status == 0
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("declared", "on_disk"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_a_file_name_in_another_normalization_is_found(
+    reconcile: Cli, repository: Repository, declared: str, on_disk: str
+) -> None:
+    file = reconcile.manifest("adder")
+    (reconcile.specs / on_disk).mkdir()
+    data = reconcile.specs / on_disk / f"{on_disk}.csv"
+    (reconcile.specs / "adder.csv").rename(data)
+    file.write_text(file.read_text().replace("adder.csv", f"{declared}/{declared}.csv"))
+    assert reconcile("validate").status == 0
+    repository.commit()
+    assert changes(reconcile) == []
+    data.write_text(data.read_text() + "40,41\n")
+    (change,) = changes(reconcile)
+    assert change["added"] == 1
+    manifest = reconcile.specs / f"{on_disk}.yaml"
+    file.rename(manifest)
+    assert reconcile("validate", f"specs/{declared}.yaml").status == 0
+
+
+def test_a_text_in_another_normalization_is_warned_of(reconcile: Cli, repository: Repository) -> None:
+    examples = [*EXAMPLES, ("coffee", COMPOSED), ("bar", f"a {COMPOSED}")]
+    reconcile.manifest("adder", examples=examples)
+    assert "normalization" not in reconcile("validate").out
+    repository.commit()
+    reconcile.manifest("adder", examples=[*EXAMPLES, ("coffee", DECOMPOSED), ("bar", f"a {DECOMPOSED}")])
+    warned = reconcile("validate").out
+    assert (
+        "specs/adder.csv:22:1: warning: spec.dataset.path: this and 1 more have text that is not in Unicode"
+        " normalization form C (NFC); convert it to NFC before the first training"
+    ) in warned
+    (change,) = changes(reconcile)
+    assert change["note"] == "2 examples differing only in Unicode normalization"
 
 
 def test_a_data_set_outside_the_root_is_found(reconcile: Cli, repository: Repository) -> None:

@@ -175,7 +175,7 @@ def test_a_sparse_checkout_and_a_missing_submodule_are_not_removals(tmp_path: Pa
 def test_without_git_or_its_objects_every_model_is_kept(tmp_path: Path) -> None:
     folder = root(tmp_path)
     write(folder, {".git/HEAD": "broken"})
-    assert search(folder).reason("adder") == "git cannot read HEAD, which may declare it"
+    assert search(folder).reason("adder").startswith("git cannot read HEAD, which may declare it (")
 
 
 def test_a_repository_without_a_commit_has_no_head(tmp_path: Path) -> None:

@@ -218,6 +218,24 @@ def _rows(reader: Iterator[list[str]], lines: Lines, header: list[str], fields: 
 _Read = TypeVar("_Read")
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
+_LFS_FIELDS = re.compile(rb"%s\n(?:ext-.*\n)*oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,15})\n" % re.escape(_LFS_POINTER))
+_MAX_POINTER = 1024
+
+
+class LfsPointer(Struct, frozen=True):
+    """The SHA-256 and the size in bytes of a file that Git LFS stores (docs/spec.md of git-lfs)."""
+
+    oid: str
+    size: int
+
+
+def read_pointer(file: Path) -> LfsPointer | None:
+    """Return the Git LFS pointer that a file contains in place of its data; ``None`` for other files."""
+    with file.open("rb") as binary:
+        found = _LFS_FIELDS.match(binary.read(_MAX_POINTER))
+    return LfsPointer(found[1].decode(), int(found[2])) if found else None
+
+
 _MAX_BYTES = 2**30
 """The largest data set that any of the services accepts."""
 _MAX_ARRAY_BYTES = 2**26

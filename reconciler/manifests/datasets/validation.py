@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from unicodedata import is_normalized
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -33,6 +34,8 @@ _MAX_SHOWN = 10
 """The number of problems of one severity that are shown for one data set."""
 _MAX_COMPARED = 100_000
 """The number of examples that are compared with each other, by their hashes."""
+
+_DECOMPOSED = "is not in Unicode normalization form C (NFC)"
 
 Location = tuple[Place, str]
 """A place, and the dotted path of the field in the manifest."""
@@ -130,6 +133,10 @@ def _changed(source: DatasetSource) -> ReconcileError:
     return ReconcileError(f"{source.path} has changed since the plan was made", "run the command again")
 
 
+def _is_composed(text: str) -> bool:
+    return text.isascii() or is_normalized("NFC", text)
+
+
 class _Capped(Struct):
     """The first problems of one severity, and the number of further ones."""
 
@@ -165,6 +172,7 @@ class _Validation:
         self._digest = DatasetDigest()
         self._examples = self._bytes = 0
         self._seen: dict[int, tuple[int, int]] = {}
+        self._decomposed: list[int] = []
         self._errors, self._warnings = _Capped("error"), _Capped("warning")
 
     def add(self, record: Record) -> None:
@@ -184,6 +192,7 @@ class _Validation:
     def result(self) -> ValidatedDataset:
         if not self._errors.shown:
             self._check_size()
+        self._warn_of_normalization()
         path = self._source.declared_at[1]
         dataset = None if self._errors.shown else Dataset(str(self._digest), self._source.path, self._examples)
         problems = (*self._errors.all(path), *self._warnings.all(path))
@@ -251,6 +260,8 @@ class _Validation:
         self._digest.add(example)
         self._examples += 1
         self._bytes += size
+        if not (_is_composed(given) and _is_composed(wanted)):
+            self._decomposed.append(number)
         if self._examples <= _MAX_COMPARED:
             current = number, hash(wanted)
             first = self._seen.setdefault(hash(given), current)
@@ -264,6 +275,17 @@ class _Validation:
         else:
             message, remedy = f"same input as on line {line}, but a different output", "delete the wrong example"
         self._warnings.add(*self._source.locate(number), message, remedy)
+
+    def _warn_of_normalization(self) -> None:
+        """Warn of texts that look the same in other characters, which would give another key."""
+        advice = "convert it to NFC before the first training: a later conversion is another data set, and trains again"
+        if not _is_composed(self._source.preamble):
+            place, path = self._source.declared_at
+            self._warnings.add(place, f"{path}.preamble", f"the text {_DECOMPOSED}", advice)
+        if self._decomposed:
+            count = len(self._decomposed)
+            subject = "the example has text that" if count == 1 else f"this and {count - 1:,} more have text that"
+            self._warnings.add(*self._source.locate(self._decomposed[0]), f"{subject} {_DECOMPOSED}", advice)
 
     def _check_size(self) -> None:
         if not self._examples:
