@@ -271,7 +271,8 @@ class Project(RecordedProject, frozen=True, kw_only=True):
             return Unread()
         from reconciler.manifests.unread import find_unread
 
-        return find_unread(self.workspace, recorded, self.session.environment.environ)
+        environ = self.session.environment.environ
+        return find_unread(self.workspace, recorded, environ, shown_root=self.root)
 
     def require_manifests(self) -> None:
         """Refuse to change anything if the root has no manifest at all, although models are recorded.

@@ -55,6 +55,7 @@ def forget(
     project = open_project(environment, command_input, strict=False)
     models = {name: _forgettable(project, name) for name in names}
     keeps = keep_marks or has_permanent_marks(project.capabilities)
+    unread = project.unread()
     report = combine_changes(
         [
             ChangeReport(
@@ -65,7 +66,7 @@ def forget(
                 outcome="planned",
                 lockfile=project.lockfile,
                 generations=changed_generations(model.generations),
-                notes=tuple(forget_notes(name, project.lock, marked=keeps)),
+                notes=tuple(forget_notes(name, project.lock, marked=keeps, unread=unread.reason(name))),
                 next=(),
             )
             for name, model in models.items()

@@ -74,6 +74,8 @@ _EXIT_STATUSES = "\b\n" + "\n".join(
 
 _UNSUGGESTED: Final = frozenset({"--prune", "--unprotect", "--replace", "--retry", "--yes"})
 """Options that delete, train or approve: click suggests options that look similar, such as --prune for --dry-run."""
+_SIMILARITY: Final = 0.75
+"""The least similarity of a suggested option, as difflib measures it; click's 0.6 suggests --only for --ye."""
 
 
 class _Commands(click.Group):
@@ -209,7 +211,10 @@ def _run(arguments: Sequence[str] | None, environment: Environment | None) -> in
         status: Any = cli.main(arguments, prog_name="reconcile", standalone_mode=False, obj=environment)
     except click.UsageError as error:
         if isinstance(error, click.NoSuchOption):
-            similar = [name for name in error.possibilities or () if name not in _UNSUGGESTED]
+            from difflib import get_close_matches
+
+            similar = get_close_matches(error.option_name, error.possibilities or (), cutoff=_SIMILARITY)
+            similar = [] if _UNSUGGESTED.intersection(similar) else similar
             error = click.NoSuchOption(error.option_name, possibilities=similar, ctx=error.ctx)
         error.show()
         return ExitStatus.USAGE

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,11 +24,12 @@ from reconciler.commands._project import (
     prove_record,
     unready_cause,
 )
-from reconciler.domain.errors import ReconcileError
+from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Resources, State, Target
 from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
+from reconciler.manifests.discovery import UnknownPathError
 from reconciler.providers.registry import callable_name, endpoint_of, url_of
 from reconciler.reports.documents.change import ResolvedModel, ResolveReport
 from reconciler.reports.text.change import resolve_text
@@ -48,9 +51,17 @@ def resolve(
         ReconcileError: when ``name`` has no serving generation, it is not ready or of another target, or with
             ``live`` is gone or does not prove its record.
     """
-    project = (
-        open_project(environment, command_input, strict=False) if live else open_recorded(environment, command_input)
-    )
+    try:
+        project = (
+            open_project(environment, command_input, strict=False)
+            if live
+            else open_recorded(environment, command_input)
+        )
+    except UnknownPathError as error:
+        error.remedy = "name one model, and after it only paths; without a name, resolve prints all models"
+        raise
+    if name and name not in project.names and os.path.lexists(environment.cwd / name):
+        raise UsageError(f"{name} is a path, not the name of a model", _named_in(project, name))
     if name and name not in project.names:
         project = open_project(environment, command_input, strict=False)  # whose message has the declared names
     names = [name] if name else sorted(name for name, model in project.lock.models.items() if model.serving_key)
@@ -61,6 +72,14 @@ def resolve(
         simulated=project.capabilities.simulated, target=project.target_summary, verified=live, models=models
     )
     return CommandResult(report)
+
+
+def _named_in(project: RecordedProject, path: str) -> str:
+    """Return the remedy for a path in the place of a name: the command for the first model that is recorded for it."""
+    root, given = project.session.root, project.session.environment.cwd / path
+    names = (name for name, model in project.lock.models.items() if (root / model.manifest) == given)
+    name = next(names, Path(path).stem if given.is_file() else "NAME")
+    return f"pass the name of a model, and after it the path of its root: reconcile resolve {name}"
 
 
 def _prove(project: Project, recorded: dict[str, LockedGeneration]) -> dict[str, LockedGeneration]:

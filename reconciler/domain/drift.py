@@ -43,8 +43,8 @@ class DriftClass(TableEnum):
             "hyperparameters or mark are not the recorded ones. For a superseded generation this is a note."
         ),
         (
-            "without this scope's mark: delete the other model, then `reconcile apply`. With it: `reconcile "
-            "refresh` if another run of yours trained it, otherwise `reconcile apply --replace NAME`"
+            "without this scope's mark: find out who created the other model, or rename the manifest. With it: "
+            "`reconcile refresh` if another run of yours trained it, otherwise `reconcile apply --replace NAME`"
         ),
     )
     FAILED = (
@@ -85,7 +85,7 @@ class DriftClass(TableEnum):
         "Orphaned",
         "drift",
         ("The lockfile records a model that no manifest declares. Reported only if the whole root was read."),
-        "`reconcile prune`, or `reconcile forget NAME`",
+        "`reconcile forget NAME` to keep its models, or `reconcile prune --dry-run`",
     )
     PINNED = (
         "Pinned",

@@ -27,7 +27,7 @@ class ExitStatus(IntEnum):
         return member
 
     OK = 0, "done, or nothing to do"
-    ERROR = 1, "an error, or an action is held until you resolve it"
+    ERROR = 1, "an error, or an action is held that you did not request with `rollback` or `suspend`"
     CHANGES = 2, "`plan --detailed-exitcode` or `refresh --check` found changes, or `drift` found drift"
     ACCESS = 3, "not authenticated, or not allowed"
     STILL_TRAINING = 4, "the timeout was reached; trainings that were started continue; run again to resume"

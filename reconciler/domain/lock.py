@@ -260,7 +260,7 @@ def require_size(data: bytes, shown: str) -> None:
     if len(data) > MAX_LOCKFILE_BYTES:
         raise ReconcileError(
             f"{shown}: not saved, because the new content has {len(data)} bytes, and the limit is {MAX_LOCKFILE_BYTES}",
-            "delete superseded generations with reconcile prune, or move manifests to another target",
+            "move manifests to another target, or review superseded generations with reconcile prune --dry-run",
         )
 
 

@@ -230,7 +230,7 @@ class Executor:
         if model is None or all(generation.state not in EXPECTED_STATES for generation in model.generations):
             raise ReconcileError(
                 f"{action.remote} has the mark of this scope, but its model was deleted",
-                f"train it again with reconcile apply --replace {action.name}",
+                f"run the command again; if this persists, train it again with reconcile apply --replace {action.name}",
             )
 
     def _record_adopted(self, manifest: Manifest, model: RemoteModel) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import API_GROUP
 from reconciler.domain.plan import Unread
-from reconciler.domain.text import decode_unicode
+from reconciler.domain.text import decode_unicode, sanitize
 from reconciler.manifests.git import Git, GitError, TreeFile
 from reconciler.manifests.workspace import Workspace
 from reconciler.manifests.yaml_parser import parse
@@ -49,14 +49,19 @@ _MAX_PARSED: Final = 2**17
 
 
 def find_unread(
-    workspace: Workspace, recorded: Mapping[str, str], environ: Mapping[str, str], *, max_paths: int = MAX_PATHS
+    workspace: Workspace,
+    recorded: Mapping[str, str],
+    environ: Mapping[str, str],
+    *,
+    shown_root: str = "",
+    max_paths: int = MAX_PATHS,
 ) -> Unread:
     """Return the manifests below the root, and in git, that were not read, and the names that they may declare.
 
-    ``recorded`` are the names in the lockfile, with the manifest's path relative to the root. No message quotes the
-    content of a file. Files outside the repository are not searched.
+    ``recorded`` are the names in the lockfile, with the manifest's path relative to the root, which messages call
+    ``shown_root``. No message quotes the content of a file. Files outside the repository are not searched.
     """
-    search = _Search(workspace)
+    search = _Search(workspace, shown_root)
     search.add_working_directory(max_paths)
     search.add_recorded(recorded)
     search.add_git(recorded, environ)
@@ -109,11 +114,12 @@ def _declared_by(value: Any) -> Iterator[str]:
 class _Search:
     """Collects the names that unread files may declare, each with the reason for keeping its models."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, shown_root: str) -> None:
         self.names: dict[str, str] = {}
         self.files: set[str] = set()
         self.unknown = ""
         self._root = workspace.root
+        self._shown_root = Path(shown_root)
         self._read = workspace.read_files
         self._declared = {name for manifest in workspace.manifests for name in manifest.names}
         self._repository = repository_of(workspace.root)
@@ -134,15 +140,15 @@ class _Search:
             path = self._root / file
             if name in self.names or not os.path.lexists(path):
                 continue
-            text = self._text(path)
+            text, shown = self._text(path), self._shown(file)
             if text is None:
-                self._keep(name, f"{file} cannot be read")
+                self._keep(name, f"{shown} cannot be read")
             elif name in declared_in(text):
-                self._keep(name, f"{file} is not read")
+                self._keep(name, f"{shown} is not read")
             elif not _CONTENT.search(text):
-                self._keep(name, f"{file} is empty")
+                self._keep(name, f"{shown} is empty")
             elif os.path.realpath(path) not in self._read and not _is_parsed(text, file):
-                self._keep(name, f"{file} cannot be parsed")
+                self._keep(name, f"{shown} cannot be parsed")
 
     def add_git(self, recorded: Mapping[str, str], environ: Mapping[str, str]) -> None:
         """Keep the names that HEAD declares, and those in files that the index has and the disk does not."""
@@ -170,10 +176,11 @@ class _Search:
             text = texts.get(file.blob)
             if text is None and file.blob in texts:
                 continue  # too large for a manifest
-            shown = file.path.removeprefix(inside)
+            path = file.path.removeprefix(inside)
+            shown = self._shown(path) if file.path.startswith(inside) else path
             if text is None:
                 unknown = f"git does not have the content of {shown}, which may declare it"
-                self._keep_recorded(recorded, shown, unknown)
+                self._keep_recorded(recorded, path, unknown)
                 if file.path.startswith(inside) and self._is_absent(file):
                     self.unknown = self.unknown or unknown
                 continue
@@ -181,8 +188,9 @@ class _Search:
                 self._keep(name, reason.format(shown))
         for file in {file.path: file for file in (*head, *index) if file.is_submodule}.values():
             if self._is_absent(file):
-                shown = file.path.removeprefix(inside)
-                self._keep_recorded(recorded, shown, f"the submodule {shown} is not on disk")
+                path = file.path.removeprefix(inside)
+                shown = self._shown(path) if file.path.startswith(inside) else path
+                self._keep_recorded(recorded, path, f"the submodule {shown} is not on disk")
 
     def _is_absent(self, file: TreeFile) -> bool:
         path = self._repository / file.path
@@ -199,7 +207,7 @@ class _Search:
         text = self._text(path)
         if text is None or API_GROUP not in text:
             return
-        shown = str(path.relative_to(self._root))
+        shown = self._shown(str(path.relative_to(self._root)))
         if os.path.realpath(path) in self._read:
             comments = "\n".join(found[0] for found in _COMMENT.finditer(text))
             names, reason = declared_in(comments), f"{shown} declares it in a comment"
@@ -209,6 +217,10 @@ class _Search:
             self._keep(name, reason)
         if names - self._declared:  # a copy of a manifest that is read is of no interest
             self.files.add(shown)
+
+    def _shown(self, path: str) -> str:
+        """Return a path below the root as messages show it."""
+        return sanitize((self._shown_root / path).as_posix())
 
     def _keep(self, name: str, reason: str) -> None:
         self.names.setdefault(name, reason)

@@ -183,7 +183,7 @@ def _rolled_back(context: ReconcileContext, generation: ResolvedGeneration) -> s
     why = f" ({generation.locked.rejection})" if generation.locked and generation.locked.rejection else ""
     return (
         f"the generation that satisfies this manifest was rolled back{why}, and is not trained again;"
-        f" change the manifest, {promote}, or train another one with reconcile apply --replace {name}"
+        f" {promote}, change the manifest, or train another one with reconcile apply --replace {name}"
     )
 
 
@@ -254,7 +254,7 @@ def _obstacle(context: ReconcileContext, key: str) -> Action | None:
     if len(context.locked.generations) >= MAX_GENERATIONS and context.locked.generation(key) is None:
         message = (
             f"{context.manifest.name} has {len(context.locked.generations)} recorded generations, and a lockfile has at"
-            f" most {MAX_GENERATIONS}; delete superseded ones with reconcile prune {context.manifest.name}"
+            f" most {MAX_GENERATIONS}; reconcile prune --dry-run {context.manifest.name} lists superseded ones"
         )
         return context.action(Kind.HOLD, Reason.GUARDED, message=message)
     holder = context.taken.get(key)

@@ -210,7 +210,7 @@ def _matters(case: _Case, recorded: LockedGeneration, generation: ResolvedGenera
 
 def _replacement_remedy(case: _Case, field: str, *, managed: bool) -> str:
     if not managed:
-        return f"delete that model, then {case.apply()}, which trains the generation again; or rename the manifest"
+        return "find out who created that model; to train the generation under another name, rename the manifest"
     if field == "ownership mark":
         return f"remove the line managed-by=reconcile from its description, then {case.apply()} to restore the mark"
     again = case.apply("--replace", case.context.manifest.name)
@@ -537,7 +537,8 @@ def _orphaned(world: World, command: _Command) -> Iterator[Finding]:
         forget = command("forget", action.name)
         still = f"{alive or 'none'} of its generations still exist{'' if alive > 1 else 's'}"
         unread = world.request.unread.reason(action.name)
-        remedy = f"{command('prune')} to delete its generations, or {forget} to keep them" if alive else forget
+        review = command("prune --dry-run", action.name)
+        remedy = f"{forget} to keep its generations, or {review} to see what prune would delete" if alive else forget
         yield Finding(
             kind=DriftClass.ORPHANED,
             message=f"a manifest may declare it: {unread}; {still}" if unread else f"no manifest declares it; {still}",

@@ -19,7 +19,10 @@ def require_forgettable(name: str, model: LockedModel) -> None:
         ReconcileError: naming the reason.
     """
     if model.protect:
-        raise ReconcileError(f"{name} is protected", f"run reconcile prune --unprotect {name} first")
+        raise ReconcileError(
+            f"{name} is protected",
+            "restore its manifest without spec.lifecycle.protect, run reconcile apply, and remove the manifest again",
+        )
     for generation in model.generations:
         if generation.state is State.INTENDED:
             raise ReconcileError(
@@ -33,9 +36,14 @@ def has_permanent_marks(capabilities: Capabilities) -> bool:
     return "description" not in capabilities.mutable
 
 
-def forget_notes(name: str, lock: Lock, *, marked: bool) -> Iterator[str]:
-    """Return the notes for forgetting a model; ``marked`` means that its generations keep their marks."""
+def forget_notes(name: str, lock: Lock, *, marked: bool, unread: str = "") -> Iterator[str]:
+    """Return the notes for forgetting a model.
+
+    ``marked`` means that its generations keep their marks, and ``unread`` why a manifest may declare it nevertheless.
+    """
     model = lock.models[name]
+    if unread:
+        yield f"a manifest may declare it: {unread}; remove that too, or an apply that reads it trains a new model"
     if model.serving_key:
         yield f"{model.serving_key} is serving, and still answers requests to its remote name"
     for generation in trainings_in_progress(model, None):

@@ -117,7 +117,7 @@ def require_unchanged(
         more = f"; and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
         raise ReconcileError(
             f"{shown}: changed out-of-band, not overwritten: {listed}{more}",
-            f"find out what changed it, then delete it or move it away: {_NEXT_APPLY}",
+            f"find out what changed it, then move it away: {_NEXT_APPLY}",
         )
 
 
@@ -148,7 +148,7 @@ def read_pointer(text: str, target: Target, shown: str) -> dict[str, PublishedMo
     Raises:
         ReconcileError: for truncated or other JSON, a newer version, or the pointer of another target.
     """
-    remedy = f"check the file, then delete it or move it away: {_NEXT_APPLY}"
+    remedy = f"check the file, then move it away: {_NEXT_APPLY}"
     source = JsonSource(text, shown, remedy, _NOT_POINTER, limit=MAX_LOCKFILE_BYTES)
     document = source.parse()
     if not isinstance(document, dict) or document.get("kind") != _KIND or type(document.get("version")) is not int:
@@ -173,5 +173,5 @@ def _require_target(recorded: PointerTarget, target: Target, shown: str) -> None
             raise ReconcileError(
                 f"{shown}: belongs to another target, not overwritten: {name} is {found or 'none'}, but "
                 f"{expected or 'none'} in {target.file}",
-                f"set another spec.publish for each target, or delete the file or move it away: {_NEXT_APPLY}",
+                f"set another spec.publish for each target, or move the file away: {_NEXT_APPLY}",
             )

@@ -117,6 +117,15 @@ def test_forget_shows_the_model_before_the_confirmation(reconcile: Cli, world: W
     assert output.endswith("Error: stdin is not a terminal; pass --yes to approve\n")
 
 
+def test_a_manifest_that_was_not_read_is_named_before_its_model_is_forgotten(reconcile: Cli, world: World) -> None:
+    assert world
+    orphaned(reconcile, "gl")
+    manifest(reconcile)
+    (reconcile.specs / "adder.yaml").rename(reconcile.specs / "adder.yaml.bak")
+    asked = reconcile("forget", "adder", *chosen("gl"))
+    assert "a manifest may declare it: specs/adder.yaml.bak is not read; remove that too, or an apply that" in asked.err
+
+
 def test_the_pointer_forgets_it_too(reconcile: Cli, world: World) -> None:
     assert world
     file = reconcile.specs / "reconcile.gl.yaml"
@@ -170,7 +179,8 @@ def test_a_protected_model_is_not_forgotten(reconcile: Cli, world: World) -> Non
     assert world
     orphaned(reconcile, "gl", more="  lifecycle: {protect: true}\n")
     assert refused(reconcile, "forget", "adder", "--yes") == (
-        "Error: adder is protected; run reconcile prune --unprotect adder first\n"
+        "Error: adder is protected; restore its manifest without spec.lifecycle.protect, run reconcile apply, and"
+        " remove the manifest again\n"
     )
 
 

@@ -232,8 +232,8 @@ def test_a_lease_of_another_run_stops_what_changes_things_and_nothing_else(recon
     assert refused.status == 1
     assert refused.err.endswith(
         f"Error: another run is in progress and has the lease {LOCK}.lease, held by process 7 on build-7 until"
-        " 2026-01-01 00:05:00 UTC; wait until it has ended; if it has crashed, wait until the lease expires, or"
-        f" delete it: `gcloud storage rm {LOCK}.lease`\n"
+        " 2026-01-01 00:05:00 UTC; wait until it has ended, and run the command again; if it has crashed, its lease"
+        " expires at that time\n"
     )
     assert bucket.models() == []
     assert bucket.get(_LOCK) is None

@@ -244,7 +244,7 @@ def test_another_model_with_the_same_name_is_replaced(reconcile: Cli, world: Wor
     assert found["createTime"]["live"] > found["createTime"]["declared"]
     assert found["createTime"]["since"] == found["createTime"]["live"]
     assert "another model has the name of" in text
-    assert "remedy             delete that model, then" in text
+    assert "remedy             find out who created that model; " in text
     assert document["unmanaged"] == 1
     ask("DELETE", f"{MODELS}/{key}")
     apply(reconcile, target)

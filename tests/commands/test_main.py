@@ -40,6 +40,8 @@ def test_help_lists_every_command_and_its_examples_are_valid(reconcile: Cli, nam
     [
         (["bogus"], 'unknown command "bogus"; run reconcile --help'),
         (["aply"], 'unknown command "aply"; did you mean apply?'),
+        (["resolve", "one", "two"], "two: no such file or directory; name one model, and after it only paths; without"),
+        (["resolve", "specs"], "specs is a path, not the name of a model; pass the name of a model, and after it the"),
         (["plan", "--bogus"], "No such option"),
         (["apply", "--timeout", "soon"], "invalid duration 'soon': expected a value like 90s, 30m or 1h30m."),
         (["plan", "-l", "team"], "invalid label 'team': expected a value like team=demo."),
@@ -209,4 +211,5 @@ def test_no_option_that_deletes_or_trains_is_suggested(reconcile: Cli) -> None:
         suggested = refused.err.partition("No such option")[2]
         assert refused.status == 64
         assert not re.search(r"'--(prune|unprotect|replace|retry|yes)'", suggested), suggested
+        assert "'" not in suggested.partition("'.")[2], "nothing that is only remotely similar is suggested"
     assert "'--no-wait'" in reconcile("apply", "--nowait").err

@@ -394,10 +394,10 @@ def test_a_model_whose_manifest_is_not_read_is_kept_until_it_is_named(reconcile:
     other = reconcile.specs / "adder.yaml.bak"
     other.write_text(text)
     planned = reconcile("plan")
-    assert "adder is recorded, and a manifest may declare it: adder.yaml.bak is not read" in planned.out
+    assert "adder is recorded, and a manifest may declare it: specs/adder.yaml.bak is not read" in planned.out
     assert "prune" not in planned.out
     shown = reconcile("prune", "--dry-run", "adder")
-    assert "Note: not read, although they contain manifests or commented ones: adder.yaml.bak\n" in shown.out
+    assert "Note: not read, although they contain manifests or commented ones: specs/adder.yaml.bak\n" in shown.out
     assert reconcile("prune", "adder", "--yes").status == 0
     assert list(reconcile.lock) == ["words"]
 
@@ -410,7 +410,7 @@ def test_a_removal_that_is_not_committed_deletes_nothing(reconcile: Cli) -> None
     removed(reconcile)
     ran = reconcile("prune", "--yes")
     assert (ran.status, list(reconcile.lock)) == (0, ["adder", "words"])
-    assert "adder is kept: a manifest may declare it: adder.yaml is in git's index, and not on disk" in ran.err
+    assert "adder is kept: a manifest may declare it: specs/adder.yaml is in git's index, and not on disk" in ran.err
     repository.commit()
     assert reconcile("prune", "--yes").status == 0
     assert list(reconcile.lock) == ["words"]
@@ -440,7 +440,7 @@ def test_without_any_manifest_only_what_is_named_is_changed(reconcile: Cli) -> N
         assert refused.status == 1, command
         assert refused.err.startswith(
             "Error: no manifest found in specs, although specs/reconcile.lock.json records 2 models; not read, although"
-            " they contain manifests or commented ones: adder.YAML, words.YAML; restore the manifests"
+            " they contain manifests or commented ones: specs/adder.YAML, specs/words.YAML; restore the manifests"
         ), command
     assert reconcile.lock_file.read_bytes() == before
     assert reconcile("refresh").status == 0

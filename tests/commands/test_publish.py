@@ -201,7 +201,7 @@ def test_a_changed_pointer_is_not_overwritten(file: Path) -> None:
     for act in (pointer.publish, pointer.check):
         assert str(failure(lambda act=act: act(moved))) == (
             f"serving.json: changed out-of-band, not overwritten: words has {K3} (last written was {K1}, {K2} is "
-            "serving); find out what changed it, then delete it or move it away: the next apply writes a new one"
+            "serving); find out what changed it, then move it away: the next apply writes a new one"
         )
     assert file.read_text(encoding="utf-8") == theirs
     file.rename(file.with_name("theirs.json"))

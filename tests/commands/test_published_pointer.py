@@ -88,7 +88,7 @@ def test_a_changed_pointer_stops_a_rollback(reconcile: Cli, pointer: Path) -> No
     assert (answer.status, answer.out) == (1, "")
     assert answer.err == (
         "Error: specs/serving.json: changed out-of-band, not overwritten: adder has adder-22222222 (last written was "
-        f"{second}, {first} is serving); find out what changed it, then delete it or move it away: the next apply "
+        f"{second}, {first} is serving); find out what changed it, then move it away: the next apply "
         "writes a new one\n"
     )
     assert reconcile.lock_file.read_bytes() == before

@@ -246,7 +246,10 @@ def test_a_damaged_upload_is_not_trained_on(reconcile: Cli, world: World) -> Non
 
     assert answer.status == 1
     assert f"adder  refused: gs://{BUCKET}/{name} has 15 bytes with MD5 " in answer.out
-    assert f"delete it and run the command again: `gcloud storage rm gs://{BUCKET}/{name}`\n" in answer.out
+    assert (
+        f"move it away and run the command again: `gcloud storage mv gs://{BUCKET}/{name} gs://{BUCKET}/{name}.damaged`\n"
+        in answer.out
+    )
     assert world.jobs() == []
     world.delete(name.replace("/", "%2F"))
     goes_on(reconcile, world)

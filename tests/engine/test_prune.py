@@ -375,7 +375,7 @@ def test_a_job_whose_model_was_deleted_is_not_adopted(tmp_path: Path) -> None:
     assert ran.outcome.exit_status is ExitStatus.ERROR
     assert str(ran.outcome.refused["numbers"].error) == (
         "jobs/1 has the mark of this scope, but its model was deleted; "
-        "train it again with reconcile apply --replace numbers"
+        "run the command again; if this persists, train it again with reconcile apply --replace numbers"
     )
     assert world.another("lost.json").lock.models == {}
     again = world.run(

@@ -58,7 +58,7 @@ def test_no_generation_is_added_to_a_full_record() -> None:
     assert (held.kind, held.reason) == (Kind.HOLD, Reason.GUARDED)
     assert held.message.endswith(
         "has 1000 recorded generations, and a lockfile has at most 1000;"
-        f" delete superseded ones with reconcile prune {name}"
+        f" reconcile prune --dry-run {name} lists superseded ones"
     )
 
 

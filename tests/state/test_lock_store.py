@@ -59,7 +59,7 @@ def test_a_file_that_is_too_large_is_neither_read_nor_written(tmp_path: Path) ->
         lock.write("b" * (MAX_LOCKFILE_BYTES + 1))
     assert str(caught.value) == (
         f"{lock.path}: not saved, because the new content has 67108865 bytes, and the limit is 67108864;"
-        " delete superseded generations with reconcile prune, or move manifests to another target"
+        " move manifests to another target, or review superseded generations with reconcile prune --dry-run"
     )
     assert lock.read() == "a"
 

@@ -127,7 +127,7 @@ def test_a_conflict_names_pointer_model_both_keys_and_the_remedy() -> None:
         require_unchanged({"words": PublishedModel("words", K3)}, lock(words=locked(K2, K1)), POINTER)
     assert str(caught.value) == (
         f"specs/serving.json: changed out-of-band, not overwritten: words has {K3} (last written was {K1}, {K2} is "
-        "serving); find out what changed it, then delete it or move it away: the next apply writes a new one"
+        "serving); find out what changed it, then move it away: the next apply writes a new one"
     )
 
 
@@ -209,7 +209,7 @@ def test_a_file_that_is_not_a_pointer_is_not_overwritten(text: str, detail: str)
     message = read_error(text)
     problem = detail.format("not a published pointer, not overwritten: ")
     assert message.startswith(f"specs/serving.json:{problem}")
-    assert message.endswith("; check the file, then delete it or move it away: the next apply writes a new one")
+    assert message.endswith("; check the file, then move it away: the next apply writes a new one")
 
 
 def test_a_newer_version_is_not_read() -> None:
@@ -231,7 +231,7 @@ def test_the_pointer_of_another_target_is_not_overwritten(field: str, value: str
     target = {"name": "default", "provider": "embedded", "scope": "demo", field: value}
     assert read_error(pointer(target=target)) == (
         f"specs/serving.json: belongs to another target, not overwritten: {detail}; set another spec.publish for each "
-        "target, or delete the file or move it away: the next apply writes a new one"
+        "target, or move the file away: the next apply writes a new one"
     )
 
 

@@ -163,8 +163,7 @@ class Lease:
         if stored and stored[0].expires > self._clock() and not _has_ended(stored[0].process):
             raise LeaseHeld(
                 f"another run is in progress and has the lease {self.address}, {stored[0]}",
-                "wait until it has ended; if it has crashed, wait until the lease expires, or delete it:"
-                f" `gcloud storage rm {self.address}`",
+                "wait until it has ended, and run the command again; if it has crashed, its lease expires at that time",
             )
         return stored
 
@@ -178,7 +177,8 @@ class Lease:
         except (MsgspecError, RecursionError) as error:
             raise ReconcileError(
                 f"{self.address} is not a lease",
-                f"delete it if it is not needed (`gcloud storage rm {self.address}`)",
+                f"move it away (`gcloud storage mv {self.address} {self.address}.old`),"
+                " or change spec.lock of the target",
             ) from error
 
     async def _find_own(self, storage: Storage) -> int | None:

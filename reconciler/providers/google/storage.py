@@ -265,7 +265,7 @@ class Storage(AsyncClosing):
             raise ReconcileError(
                 f"{name} has {stored.size} bytes with MD5 {stored.md5 or 'unknown'}, expected {spool.size} bytes with"
                 f" MD5 {spool.md5}: it was changed, or damaged by the upload",
-                f"delete it and run the command again: `gcloud storage rm {name}`",
+                f"move it away and run the command again: `gcloud storage mv {name} {name}.damaged`",
             )
         return stored
 

@@ -198,7 +198,7 @@ class Vertex(AsyncClosing):
             return await self._resources.deploy(job, update.mark, self._target.settings.get("kmsKeyName", ""))
         raise ServiceError(
             f"cannot change {sanitize(remote)}: Vertex AI does not support changes to a tuning job",
-            "train the model again with --replace to change it",
+            "undo the change in the manifest, or change its training inputs, which trains a new generation",
             code="UNIMPLEMENTED",
         )
 

@@ -181,8 +181,8 @@ INFER_REMEDIES = MappingProxyType(
     {
         **dict.fromkeys(
             ("NOT_FOUND", "FAILED_PRECONDITION"),
-            "deploy the model again, or train it again with `reconcile apply --replace NAME`: the endpoint no longer"
-            " exists, or has no deployed model",
+            "run `reconcile apply`, which deploys the model again, or trains it again if it is gone: the endpoint no"
+            " longer exists, or has no deployed model",
         ),
         "INVALID_ARGUMENT": "fix the prompt or its options as the service reports",
     }
@@ -192,7 +192,7 @@ DEPLOY_REMEDIES = MappingProxyType(
         "PERMISSION_DENIED": "ask for roles/aiplatform.user on the project, which can deploy models",
         **dict.fromkeys(
             ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "UNIMPLEMENTED"),
-            "fix what the service reports, or train the model again with `reconcile apply --replace NAME`",
+            "fix what the service reports, then run `reconcile apply` again",
         ),
     }
 )

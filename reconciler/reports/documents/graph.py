@@ -70,6 +70,8 @@ class GraphNode(Record, frozen=True, kw_only=True):
 class GraphReport(TargetReport, frozen=True, kw_only=True, tag="Graph"):
     """The lineage of models and their states: the output of `reconcile graph --format json`."""
 
+    verified: Literal[False] = msgspec.field(default_factory=lambda: False)  # a plain default would be omitted
+    """The service is not queried: the document contains what the lockfile records."""
     lockfile: LockfilePath
     nodes: tuple[GraphNode, ...]
     """Base models, unmanaged parents and the models that are tuned from them; parents come before their children."""

@@ -26,7 +26,10 @@ _UNFINISHED: Final = {
     State.FAILED: ("failed", "the service reports no reason"),
     State.CANCELLED: ("canceled", "canceled at the service"),
     State.INTENDED: ("intended", "a run requested this training and stopped; the next apply looks for the model first"),
-    State.DELETING: ("deleting", "a run requested its deletion and stopped; run reconcile prune to complete it"),
+    State.DELETING: (
+        "deleting",
+        "a run requested its deletion and stopped; run reconcile refresh to record the outcome",
+    ),
 }
 """States in which the newest generation has a line of its own: its word, and the text if the service has no reason."""
 

@@ -478,8 +478,8 @@ def test_a_lease_of_another_run_is_reported_with_holder_end_and_remedy(cloud: Cl
     assert type(caught) is LeaseHeld
     assert str(caught) == (
         f"another run is in progress and has the lease {LEASE}, held by process 7 [31m on build-7 until 2026-01-01"
-        " 00:05:00 UTC; wait until it has ended; if it has crashed, wait until the lease expires, or delete it:"
-        f" `gcloud storage rm {LEASE}`"
+        " 00:05:00 UTC; wait until it has ended, and run the command again; if it has crashed, its lease expires at"
+        " that time"
     )
     enter_lease(cloud.lock("process 8 on build-7"))
 
@@ -625,6 +625,7 @@ def test_a_lease_that_cannot_be_released_is_logged_and_ends_by_itself(
 def test_something_else_in_the_place_of_the_lease(cloud: Cloud, content: bytes) -> None:
     cloud.put(LEASE, content)
     assert str(failure(lambda: enter_lease(cloud.lock()))) == (
-        f"{LEASE} is not a lease; delete it if it is not needed (`gcloud storage rm {LEASE}`)"
+        f"{LEASE} is not a lease; move it away (`gcloud storage mv {LEASE} {LEASE}.old`), or change spec.lock of the"
+        " target"
     )
     assert cloud.content(LEASE) == content

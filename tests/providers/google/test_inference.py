@@ -263,8 +263,8 @@ UNSHARED = (
     " `reconcile apply`"
 )
 UNDEPLOYED = (
-    "deploy the model again, or train it again with `reconcile apply --replace NAME`: the endpoint no longer exists, or"
-    " has no deployed model"
+    "run `reconcile apply`, which deploys the model again, or trains it again if it is gone: the endpoint no longer"
+    " exists, or has no deployed model"
 )
 
 

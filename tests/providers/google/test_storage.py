@@ -350,7 +350,7 @@ def test_other_content_under_the_name_is_reported(answers: tuple[Response, ...])
     assert str(caught) == (
         f"{URI} has 8 bytes with MD5 {md5_of(b'tampered')}, expected 8 bytes with MD5 {md5_of(DATA)}: it was"
         " changed, or damaged by the upload;"
-        f" delete it and run the command again: `gcloud storage rm {URI}`"
+        f" move it away and run the command again: `gcloud storage mv {URI} {URI}.damaged`"
     )
 
 

@@ -218,7 +218,7 @@ def test_what_was_damaged_on_the_way_is_reported() -> None:
     caught = failure(opened(), incomplete(CHUNK), incomplete(2 * CHUNK), refusal(400, message))
     assert caught.message.startswith(f"{PUT} failed with 400 INVALID_ARGUMENT: Provided MD5 hash")
     assert str(failure(opened(), resource(b"other"))).endswith(
-        f"delete it and run the command again: `gcloud storage rm {URI}`"
+        f"move it away and run the command again: `gcloud storage mv {URI} {URI}.damaged`"
     )
 
 

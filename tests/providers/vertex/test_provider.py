@@ -344,7 +344,7 @@ def test_nothing_can_be_updated() -> None:
     assert caught.code == "UNIMPLEMENTED"
     assert str(caught) == (
         f"cannot change {name_of(1)}: Vertex AI does not support changes to a tuning job;"
-        " train the model again with --replace to change it"
+        " undo the change in the manifest, or change its training inputs, which trains a new generation"
     )
 
 
