@@ -25,7 +25,7 @@ from starlette.routing import Route
 from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.ports import Clock
-from reconciler.emulator.errors import ApiError, Code, JsonObject, json_response
+from reconciler.emulator.errors import ApiError, Code, JsonObject, event_response, json_response
 from reconciler.emulator.faults import abortable_protocol
 from reconciler.emulator.generativelanguage import inference, messages, permissions, tuned_models
 from reconciler.emulator.generativelanguage.messages import V1, V1BETA, V1BETA3
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-_method = partial(Method, apis=(V1BETA3, V1BETA))
+_method = partial(Method, apis=(V1BETA3, V1BETA, V1))
 
 
 def _tuned_model(version: Api) -> Message:
@@ -56,14 +56,49 @@ def _operation(version: Api) -> Message:
     return version.operation
 
 
+_BASE = "/models/{base}"
 _COLLECTION = "/tunedModels"
 _MEMBER = f"{_COLLECTION}/{{model}}"
 _PERMISSIONS = f"{_MEMBER}/permissions"
 _PERMISSION = f"{_PERMISSIONS}/{{permission}}"
 
+
+def _prompts(model: str) -> tuple[Method, ...]:
+    """Return the methods that send a prompt to a model with this path."""
+    content = partial(
+        _method,
+        "POST",
+        handler=inference.generate_content,
+        response=messages.CONTENT,
+        body=messages.GENERATE_CONTENT,
+        apis=(V1BETA, V1),
+    )
+    return (
+        _method(
+            "POST",
+            f"{model}:generateText",
+            inference.generate_text,
+            messages.TEXT,
+            body=messages.GENERATE_TEXT,
+            apis=(V1BETA3,),
+        ),
+        content(f"{model}:generateContent"),
+        content(f"{model}:streamGenerateContent", split=inference.split_reply),
+    )
+
+
 _GENERATIVE_LANGUAGE = (
     _method("GET", "/models", tuned_models.list_base_models, messages.LIST_MODELS, query=messages.PAGE),
-    _method("GET", "/models/{model}", tuned_models.get_base_model, messages.MODEL),
+    *_prompts(_BASE),
+    _method(
+        "POST",
+        f"{_BASE}:countTokens",
+        inference.count_tokens,
+        messages.TOKENS,
+        body=messages.COUNT_TOKENS,
+        apis=(V1BETA, V1),
+    ),
+    _method("GET", _BASE, tuned_models.get_base_model, messages.MODEL),
     _method(
         "GET",
         _COLLECTION,
@@ -83,22 +118,7 @@ _GENERATIVE_LANGUAGE = (
     _method(
         "POST", f"{_MEMBER}:transferOwnership", permissions.transfer_ownership, EMPTY, body=messages.TRANSFER_OWNERSHIP
     ),
-    _method(
-        "POST",
-        f"{_MEMBER}:generateText",
-        inference.generate_text,
-        messages.TEXT,
-        body=messages.GENERATE_TEXT,
-        apis=(V1BETA3,),
-    ),
-    _method(
-        "POST",
-        f"{_MEMBER}:generateContent",
-        inference.generate_content,
-        messages.CONTENT,
-        body=messages.GENERATE_CONTENT,
-        apis=(V1BETA,),
-    ),
+    *_prompts(_MEMBER),
     _method("GET", _MEMBER, tuned_models.get_model, _tuned_model),
     _method(
         "PATCH",
@@ -115,7 +135,6 @@ _GENERATIVE_LANGUAGE = (
         f"{_MEMBER}/operations/{{operation}}",
         tuned_models.get_operation,
         _operation,
-        apis=(V1, V1BETA3, V1BETA),
     ),
     _method("GET", _PERMISSIONS, permissions.list_permissions, messages.LIST_PERMISSIONS, query=messages.PAGE),
     _method(
@@ -158,6 +177,7 @@ _VERTEX = (
     ),
     _vertex("DELETE", f"{_MODEL}:deleteVersion", models.delete_version, vertex.OPERATION),
     _vertex("GET", _MODEL, models.get_model, vertex.MODEL),
+    _vertex("PATCH", _MODEL, models.update_model, vertex.MODEL, query=vertex.UPDATE, body=vertex.MODEL, root="model"),
     _vertex("DELETE", _MODEL, models.delete_model, vertex.OPERATION),
     _vertex("GET", f"{_MODEL}/operations/{{operation}}", models.get_operation, vertex.OPERATION),
     _vertex("GET", _ENDPOINTS, models.list_endpoints, vertex.list_of("endpoints", vertex.ENDPOINT), query=vertex.LIST),
@@ -167,12 +187,34 @@ _VERTEX = (
     _vertex(
         "POST", f"{_ENDPOINT}:generateContent", models.generate_content, vertex.CONTENT, body=vertex.GENERATE_CONTENT
     ),
+    _vertex(
+        "POST",
+        f"{_ENDPOINT}:streamGenerateContent",
+        models.generate_content,
+        vertex.CONTENT,
+        body=vertex.GENERATE_CONTENT,
+        split=inference.split_reply,
+    ),
+    _vertex("POST", f"{_ENDPOINT}:countTokens", models.count_tokens, vertex.TOKENS, body=vertex.COUNT_TOKENS),
     _vertex("GET", _ENDPOINT, models.get_endpoint, vertex.ENDPOINT),
     _vertex("DELETE", _ENDPOINT, models.delete_endpoint, vertex.OPERATION),
     _vertex("GET", f"{_ENDPOINT}/operations/{{operation}}", models.get_operation, vertex.OPERATION),
 )
 
-METHODS = (*_GENERATIVE_LANGUAGE, *_VERTEX)
+_publisher = partial(Method, apis=(vertex.PUBLISHER,))
+
+_PUBLISHERS = (
+    _publisher(
+        "GET",
+        _MODELS,
+        models.list_base_models,
+        vertex.list_of("publisherModels", vertex.PUBLISHER_MODEL),
+        query=vertex.LIST,
+    ),
+    _publisher("GET", _MODEL, models.get_base_model, vertex.PUBLISHER_MODEL),
+)
+
+METHODS = (*_GENERATIVE_LANGUAGE, *_VERTEX, *_PUBLISHERS)
 
 
 MAX_BODY_BYTES = 20 * 1024 * 1024
@@ -252,9 +294,17 @@ def _answer(service: Service, api: Api, method: Method, request: Request, body: 
         body=decode(message_of(method.body, api), read_json(body), method.root),
         selection=selection,
     )
-    result = select(method.handler(service, call), selection)
-    enum_numbers = "enum-encoding=int" in system.get("alt", "").split(";")
-    return json_response(encode(message_of(method.response, api), result, enum_numbers=enum_numbers))
+    alt = system.get("alt", "").split(";")
+
+    def encoded(message: JsonObject) -> JsonObject:
+        selected = select(message, selection)
+        return encode(message_of(method.response, api), selected, enum_numbers="enum-encoding=int" in alt)
+
+    response = method.handler(service, call)
+    if method.split is None:
+        return json_response(encoded(response))
+    stream = list(map(encoded, method.split(response)))
+    return event_response(stream) if "sse" in alt else json_response(stream)
 
 
 def _split(request: Request) -> tuple[dict[str, str], dict[str, str]]:

@@ -89,10 +89,19 @@ SERVER = "reconcile-emulator (simulated training)"
 HEADERS = {"server": SERVER, "x-content-type-options": "nosniff"}
 
 
-def json_response(content: JsonObject, status: int = 200) -> Response:
+def json_response(content: JsonObject | list[JsonObject], status: int = 200) -> Response:
     """A JSON body as Google's services send it."""
-    body = json.dumps(content, separators=(",", ":"))
-    return Response(body, status, HEADERS, "application/json; charset=UTF-8")
+    return Response(_dump(content), status, HEADERS, "application/json; charset=UTF-8")
+
+
+def event_response(messages: Iterable[JsonObject]) -> Response:
+    """Messages as server-sent events, the form of ``alt=sse``."""
+    events = "".join(f"data: {_dump(message)}\r\n\r\n" for message in messages)
+    return Response(events, 200, HEADERS, "text/event-stream")
+
+
+def _dump(content: JsonObject | list[JsonObject]) -> str:
+    return json.dumps(content, separators=(",", ":"))
 
 
 Rule = tuple[Callable[[Any], bool], str]

@@ -97,6 +97,8 @@ EMPTY = message("Empty")
 STATUS = message("Status", code=INT, message=STRING)
 _PREFIX = "Invalid JSON payload received. "
 _ZERO = ("int64", "0")
+_TRAILING_COMMA = re.compile(rb'(?P<kept>"(?:[^"\\]|\\.)*+"?|[\[{]\s*+,)|,(?=\s*[\]}])', re.DOTALL)
+"""A comma before a closing bracket, or else what no such comma is in: a string, or an opening bracket with a comma."""
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
@@ -105,13 +107,22 @@ def read_json(body: bytes) -> JsonObject:
     if not body.strip():
         return {}
     try:
-        payload = json.loads(body, parse_constant=_refuse_constant)
+        payload = _parse(body)
     except (ValueError, RecursionError) as error:
         reason = "Nesting is too deep." if isinstance(error, RecursionError) else f"Unable to parse: {error}"
         raise ApiError(Code.INVALID_ARGUMENT, _PREFIX + reason) from None
     if not isinstance(payload, dict):
         raise ApiError(Code.INVALID_ARGUMENT, f"{_PREFIX}Root element must be a message.")
     return payload
+
+
+def _parse(body: bytes) -> Any:
+    """Return the value of a JSON text; as at Google's front end, an object or a list may end with a comma."""
+    try:
+        return json.loads(body, parse_constant=_refuse_constant)
+    except ValueError:
+        strict = _TRAILING_COMMA.sub(lambda found: found["kept"] or b" ", body)  # a space keeps the places in messages
+        return json.loads(strict, parse_constant=_refuse_constant)
 
 
 def _refuse_constant(literal: str) -> NoReturn:

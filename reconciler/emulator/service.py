@@ -221,7 +221,11 @@ def message_of(shape: Shape, api: Api) -> Message:
 
 
 class Method(Struct, frozen=True):
-    """One API method. ``root`` is the path of the body in the request message."""
+    """One API method.
+
+    ``root`` is the path of the body in the request message. ``split`` is of a method that streams: it returns the
+    messages of the stream, given the whole response.
+    """
 
     verb: str
     path: str
@@ -231,3 +235,4 @@ class Method(Struct, frozen=True):
     body: Shape = EMPTY
     root: str = ""
     apis: tuple[Api, ...] = ()
+    split: Callable[[JsonObject], list[JsonObject]] | None = None

@@ -53,7 +53,7 @@ def test_an_unknown_base_model_is_not_found(world: World) -> None:
     [
         ("GET", "/"),
         ("GET", "/v1beta2/tunedModels"),
-        ("GET", "/v1/tunedModels"),
+        ("POST", "/v1beta/tunedModels/m:countTokens"),
         ("GET", "/v1beta3/tunedModels/"),
         ("PUT", "/v1beta3/tunedModels/m"),
         ("POST", "/v1beta3/tunedModels/m:generateContent"),

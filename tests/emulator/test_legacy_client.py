@@ -37,10 +37,12 @@ def legacy(service: Process) -> Any:
     return module
 
 
-def test_a_model_lives_its_whole_life(service: Process, legacy: Any) -> None:
+def test_every_call_of_the_quickstart_succeeds(service: Process, legacy: Any) -> None:
     examples = json.loads(REQUEST.read_text(encoding="utf-8"))["tuning_task"]["training_data"]["examples"]
+    [base] = [model for model in legacy.list_models() if "createTunedModel" in model.supported_generation_methods]
+    assert legacy.GenerativeModel(base.name).generate_content("55").text.startswith("(simulated answer")
     operation = legacy.create_tuned_model(
-        source_model="models/gemini-1.5-flash-001-tuning",
+        source_model=base.name,
         training_data=examples["examples"],
         id="legacy",
         epoch_count=3,
@@ -48,9 +50,18 @@ def test_a_model_lives_its_whole_life(service: Process, legacy: Any) -> None:
         learning_rate=0.001,
     )
     assert operation.metadata.total_steps == 23
+    service.advance_to(20)
+    assert not operation.done()
+    assert (operation.metadata.completed_steps, len(operation.metadata.snapshots)) == (11, 11)
     service.advance_to(1000)
     assert operation.result().name == "tunedModels/legacy"
-    assert [model.name for model in legacy.list_tuned_models()] == ["tunedModels/legacy"]
+    assert len(operation.result().tuning_task.snapshots) == 23
+    legacy.create_tuned_model(source_model=base.name, training_data=examples["examples"], id="other")
+    assert [model.name for model in legacy.list_tuned_models(page_size=1)] == [
+        "tunedModels/legacy",
+        "tunedModels/other",
+    ]
+    legacy.delete_tuned_model("tunedModels/other")
     changed = legacy.update_tuned_model("tunedModels/legacy", {"description": "Says the next number."})
     assert changed.description == "Says the next number."
     permissions = legacy.get_tuned_model("tunedModels/legacy").permissions

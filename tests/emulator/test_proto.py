@@ -45,6 +45,8 @@ PROTOS: list[tuple[Message, LazyModule, str]] = [
     (messages.TEXT, palm, "GenerateTextResponse"),
     (messages.GENERATE_CONTENT, gemini, "GenerateContentRequest"),
     (messages.CONTENT, gemini, "GenerateContentResponse"),
+    (messages.COUNT_TOKENS, gemini, "CountTokensRequest"),
+    (messages.TOKENS, gemini, "CountTokensResponse"),
     (messages.TRANSFER_OWNERSHIP, gemini, "TransferOwnershipRequest"),
     *(
         row
@@ -55,6 +57,9 @@ PROTOS: list[tuple[Message, LazyModule, str]] = [
             (vertex_messages.list_of("endpoints", vertex_messages.ENDPOINT), api_version, "ListEndpointsResponse"),
             (vertex_messages.GENERATE_CONTENT, api_version, "GenerateContentRequest"),
             (vertex_messages.CONTENT, api_version, "GenerateContentResponse"),
+            (vertex_messages.COUNT_TOKENS, api_version, "CountTokensRequest"),
+            (vertex_messages.TOKENS, api_version, "CountTokensResponse"),
+            (vertex_messages.PUBLISHER_MODEL, api_version, "PublisherModel"),
             (vertex_messages.UNDEPLOY_MODEL, api_version, "UndeployModelRequest"),
             (vertex_messages.DEPLOY_MODEL, api_version, "DeployModelRequest"),
         )
@@ -174,6 +179,32 @@ def test_a_body_that_is_no_object_is_refused(body: bytes, message: str) -> None:
     with pytest.raises(ApiError) as caught:
         read_json(body)
     assert caught.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b'{"a": [1, 2, ], "b": {"c": 1,\n}, }', {"a": [1, 2], "b": {"c": 1}}),
+        (rb'{"a": ",]", "b": ",}", "c": "\",}", "d": "\\", }', {"a": ",]", "b": ",}", "c": '",}', "d": "\\"}),
+    ],
+)
+def test_an_object_and_a_list_may_end_with_a_comma(body: bytes, value: Any) -> None:
+    assert read_json(body) == value
+
+
+@pytest.mark.parametrize(
+    "body", [b"{,}", b'{"a": [ ,]}', b'{"a": [1,,]}', b'{"a": 1},', b'{"a",}', b'{"a":,}', b'{"a": "x,}', b'{"a": 1,,}']
+)
+def test_another_comma_is_refused(body: bytes) -> None:
+    with pytest.raises(ApiError, match="Unable to parse"):
+        read_json(body)
+
+
+@pytest.mark.parametrize("part", [b'"', b'\\"', b", ", b"[ ,", b'"x", '])
+def test_commas_are_found_in_linear_time(part: bytes) -> None:
+    """A quadratic search would take hours."""
+    with pytest.raises(ApiError):
+        read_json(b'{"a": "' + part * (2**20 // len(part)))
 
 
 def test_an_empty_body_is_an_empty_object() -> None:

@@ -14,7 +14,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.json_format import Parse
 
 from support.emulator_world import World
-from support.google_clients import vertex
+from support.google_clients import vertex, vertex_v1beta1
 
 PARENT = "projects/demo/locations/us-central1"
 URI = "gs://data/numbers.jsonl"
@@ -26,11 +26,14 @@ _RESPONSES = (
     (r"GET .*/operations/\d+|DELETE .*|POST .*:(un)?deployModel|POST .*/endpoints", Operation),
     (r"POST .*:cancel", Empty),
     (r"POST .*:generateContent", "GenerateContentResponse"),
+    (r"POST .*:countTokens", "CountTokensResponse"),
     (r"GET .*/tuningJobs", "ListTuningJobsResponse"),
     (r".*/tuningJobs.*", "TuningJob"),
+    (r"GET .*/publishers/google/models", "ListPublisherModelsResponse"),
+    (r"GET .*/publishers/google/models/[^/]+", "PublisherModel"),
     (r"GET .*/models", "ListModelsResponse"),
     (r"GET .*/models/[^/]+:listVersions", "ListModelVersionsResponse"),
-    (r"GET .*/models/[^/]+", "Model"),
+    (r"(GET|PATCH) .*/models/[^/]+", "Model"),
     (r"GET .*/endpoints", "ListEndpointsResponse"),
     (r"GET .*/endpoints/[^/]+", "Endpoint"),
 )
@@ -77,7 +80,8 @@ class Vertex(World):
         request = f"{method} {path.partition('?')[0]}"
         message = next(message for pattern, message in _RESPONSES if re.fullmatch(pattern, request))
         vertex.load()  # an operation holds messages of it
-        proto = getattr(vertex, message).pb()() if isinstance(message, str) else message()
+        api = vertex_v1beta1 if path.startswith("/v1beta1/") else vertex
+        proto = getattr(api, message).pb()() if isinstance(message, str) else message()
         Parse(response.text, proto, ignore_unknown_fields=False)
         return dict(response.json())
 

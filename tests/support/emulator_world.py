@@ -31,13 +31,14 @@ REQUEST: dict[str, Any] = json.loads((FIXTURES / "create_tuned_model.request.jso
 DONE = 10 + 23
 BASE_MODELS = {"v1beta3": "models/text-bison-001", "v1beta": "models/gemini-1.5-flash-001-tuning"}
 
-_PROTOS: dict[str, LazyModule] = {"v1": palm, "v1beta3": palm, "v1beta": gemini}
+_PROTOS: dict[str, LazyModule] = {"v1": gemini, "v1beta3": palm, "v1beta": gemini}
 _RESPONSES = (
     (r"GET tunedModels", "ListTunedModelsResponse"),
     (r"POST tunedModels|GET tunedModels/[^/]+/operations/.*", Operation),
     (r"POST .*:transferOwnership|DELETE .*", Empty),
     (r"POST .*:generateText", "GenerateTextResponse"),
     (r"POST .*:generateContent", "GenerateContentResponse"),
+    (r"POST .*:countTokens", "CountTokensResponse"),
     (r"GET .*/permissions", "ListPermissionsResponse"),
     (r".*/permissions.*", "Permission"),
     (r"(GET|PATCH) tunedModels/[^/]+", "TunedModel"),

@@ -15,8 +15,9 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from reconciler.domain.model import State
-from reconciler.emulator.errors import JsonObject, Rule, Violation, find_violations, invalid
-from reconciler.emulator.generativelanguage.tuned_models import state_of
+from reconciler.emulator.errors import ApiError, Code, JsonObject, Rule, Violation, find_violations, invalid
+from reconciler.emulator.generativelanguage.messages import V1BETA3
+from reconciler.emulator.generativelanguage.tuned_models import get_base_model, state_of
 from reconciler.emulator.service import ApiCall, Service, refuse_unless
 
 BLOCKED_PROMPT = "simulate-blocked-prompt"
@@ -27,6 +28,7 @@ NO_ANSWER = "simulate-no-answer"
 _COMPARED_CHARACTERS = 1000
 _EXACT = 2.0  # an equal input ranks as far above the most similar one as that ranks above an unrelated one
 _SHARPNESS = 10.0  # how strongly similarity raises the probability of an answer, at temperature 1
+_MOST_PARTS = 10
 _UNTRAINED = "(simulated answer: this model has no training examples)"
 
 Finish = Literal["STOP", "MAX_TOKENS", "SAFETY", "OTHER"]
@@ -161,7 +163,55 @@ def generate_text(service: Service, call: ApiCall) -> JsonObject:
 def generate_content(service: Service, call: ApiCall) -> JsonObject:
     """Answer a prompt in the Gemini format."""
     prompt, config = read_prompt(call.body)
-    return write_reply(prompt, _reply(service, call, prompt, config), call.model)
+    return write_reply(prompt, _reply(service, call, prompt, config), _model_of(call))
+
+
+def count_tokens(_: Service, call: ApiCall) -> JsonObject:
+    """Return the number of tokens, which are words, of a prompt to a base model."""
+    get_base_model(_, call)
+    return {"totalTokens": words_in(call.body, call.body.get("generateContentRequest", {}))}
+
+
+def words_in(*requests: Mapping[str, Any]) -> int:
+    """Return the number of words in the contents and system instructions of requests."""
+    contents = [turn for request in requests for turn in request.get("contents", [])]
+    contents += [request["systemInstruction"] for request in requests if "systemInstruction" in request]
+    return sum(len(part.get("text", "").split()) for content in contents for part in content.get("parts", []))
+
+
+def split_reply(response: JsonObject) -> list[JsonObject]:
+    """Return the messages of a stream with a response: its text in at most ten parts, then the reasons and counts."""
+    candidates = response.get("candidates", [])
+    pieces = [_pieces(_text_of(candidate)) for candidate in candidates]
+    count = max(map(len, pieces), default=0)
+    if count <= 1:
+        return [response]
+    model = {"modelVersion": response["modelVersion"]}
+    parts = [
+        {"candidates": [_part(candidate, texts, at) for candidate, texts in zip(candidates, pieces, strict=True)]}
+        for at in range(count)
+    ]
+    ended = [
+        {**part, "finishReason": candidate["finishReason"]}
+        for part, candidate in zip(parts[-1]["candidates"], candidates, strict=True)
+    ]
+    return [*({**part, **model} for part in parts[:-1]), {**response, "candidates": ended}]
+
+
+def _text_of(candidate: JsonObject) -> str:
+    return str(candidate["content"]["parts"][0]["text"]) if "content" in candidate else ""
+
+
+def _pieces(text: str) -> list[str]:
+    words = re.findall(r"\s*\S+|\s+$", text)
+    size = -(-len(words) // _MOST_PARTS) or 1
+    return ["".join(words[at : at + size]) for at in range(0, len(words), size)]
+
+
+def _part(candidate: JsonObject, pieces: Sequence[str], at: int) -> JsonObject:
+    text = pieces[at] if at < len(pieces) else ""
+    content = {"content": {"parts": [{"text": text}], "role": "model"}} if "content" in candidate else {}
+    return {"index": candidate["index"], **content}
 
 
 def read_prompt(body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -200,12 +250,27 @@ def _check(request: str, wrong: list[Violation], field: str, prompt: str) -> Non
         raise invalid(request, wrong)
 
 
+def _model_of(call: ApiCall) -> str:
+    return f"models/{call.path['base']}" if "base" in call.path else call.model
+
+
 def _reply(service: Service, call: ApiCall, prompt: str, request: Mapping[str, Any]) -> GeneratedReply:
+    if "base" in call.path:
+        return reply_to(prompt, (), sampling_of(request, _base_model(service, call)), service.random)
     model = service.store.model(call.model)
     state = state_of(model, service.clock())
     refuse_unless(state == State.ACTIVE, f"Tuned model {call.model} is {state}; only an ACTIVE one accepts prompts.")
     sampling = sampling_of(request, model.document)
     return reply_to(prompt, service.store.examples(model.seq), sampling, service.random)
+
+
+def _base_model(service: Service, call: ApiCall) -> JsonObject:
+    """Return the base model of a call; raises ApiError if it does not have the method of the call."""
+    model, method = get_base_model(service, call), "generateText" if call.api is V1BETA3 else "generateContent"
+    if method not in model["supportedGenerationMethods"]:
+        message = f"{model['name']} is not supported for {method} in API version {call.api.version}."
+        raise ApiError(Code.NOT_FOUND, message)
+    return model
 
 
 def sampling_of(request: Mapping[str, Any], model: Mapping[str, Any]) -> SamplingParameters:

@@ -164,6 +164,10 @@ def content(index: Field) -> Message:
 
 
 CONTENT = content(OPTIONAL_INT)
+COUNT_TOKENS = message(
+    "CountTokensRequest", model=STRING, contents=repeated(_CONTENT), generateContentRequest=single(GENERATE_CONTENT)
+)
+TOKENS = message("CountTokensResponse", totalTokens=INT)
 MUTABLE = frozenset({"displayName", "description", "temperature", "topP", "topK"})
 """The fields of a TunedModel that a patch can change, in every API version."""
 
@@ -327,4 +331,8 @@ V1BETA = Api(
 VERSIONS = {api.version: api for api in (V1BETA3, V1BETA)}
 
 V1 = replace(V1BETA, version="v1")
-"""Has operations only, each in the version that its model was created with."""
+"""``v1beta`` under another path, where google-genai 3 looks for tuned models.
+
+Google's protos have neither tuned models nor their operations in ``v1``; the quickstart reads operations there. So that
+the service answers as in ``v1beta``, and an operation in the version that its model was created with, is assumed.
+"""

@@ -23,7 +23,7 @@ from reconciler.emulator.errors import (
     not_found,
     snake_case,
 )
-from reconciler.emulator.generativelanguage.messages import TUNE, VERSIONS
+from reconciler.emulator.generativelanguage.messages import TUNE, V1BETA, V1BETA3, VERSIONS
 from reconciler.emulator.generativelanguage.permissions import grant_ownership
 from reconciler.emulator.service import Api, ApiCall, Service, next_page, read_page, refuse_unless
 from reconciler.emulator.store import StoredModel, with_inherited
@@ -96,7 +96,7 @@ def list_base_models(_: Service, call: ApiCall) -> JsonObject:
 
 def get_base_model(_: Service, call: ApiCall) -> JsonObject:
     """Return one base model."""
-    name = f"models/{call.path['model']}"
+    name = f"models/{call.path['base']}"
     if name not in call.api.models:
         raise ApiError(Code.NOT_FOUND, f"{name} is not found for API version {call.api.version}.")
     return call.api.models[name]
@@ -181,7 +181,10 @@ def update_model(service: Service, call: ApiCall) -> JsonObject:
 
 
 def _mask(call: ApiCall) -> frozenset[str]:
-    """Return the fields of an update mask by JSON name; raises ApiError."""
+    """Return the fields of an update mask by JSON name; raises ApiError.
+
+    The mask is required in ``v1beta3``. In ``v1beta`` it is optional, and without it the fields of the body are set.
+    """
     known = call.api.tuned_model.json_names
     paths = [path.strip() for path in call.query.get("updateMask", "").split(",") if path.strip()]
     fields = {path: known.get(path.partition(".")[0], "") for path in paths}
@@ -190,6 +193,8 @@ def _mask(call: ApiCall) -> frozenset[str]:
         for path, field in fields.items()
         if path not in known or field not in call.api.mutable
     ]
+    if not paths and call.api is not V1BETA3:
+        return call.api.mutable & call.body.keys()
     if not paths:
         violations = [Violation("update_mask", "is required")]
     if violations:
@@ -264,7 +269,8 @@ def create_model(service: Service, call: ApiCall) -> JsonObject:
             "tuningTask": {"hyperparameters": hyperparameters},
         }
         _insert(service, call.api, document, training, with_inherited(examples, _inherited(service, source)))
-    return _operation_view(service, call.api, service.store.model(document["name"]), training)
+    model = service.store.model(document["name"])
+    return _operation_view(service, VERSIONS[model.api], model, training)
 
 
 def _check(call: ApiCall, declared: Mapping[str, Any], examples: Sequence[JsonObject]) -> None:
@@ -359,7 +365,8 @@ def _generate_id(service: Service, body: Mapping[str, Any]) -> str:
 def _insert(
     service: Service, api: Api, document: JsonObject, training: SimulatedTraining, known: Sequence[JsonObject]
 ) -> None:
-    seq = service.store.insert(document, api=api.version, operation=service.tail(), training=training, examples=known)
+    stored = api.version if api.version in VERSIONS else V1BETA.version  # /v1 has no messages of its own
+    seq = service.store.insert(document, api=stored, operation=service.tail(), training=training, examples=known)
     if seq is None:
         raise ApiError(Code.ALREADY_EXISTS, f"Tuned model {document['name']} already exists.")
     grant_ownership(service, seq, document["name"])

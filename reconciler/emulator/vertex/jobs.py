@@ -79,7 +79,7 @@ class JobTimeline(Struct, frozen=True):
 
 
 _PAGE_SIZE = 100
-_TERM = re.compile(r'labels\.(?P<key>[a-z][a-z0-9_-]*)\s*=\s*(?P<quote>"?)(?P<value>[a-z0-9_-]*)(?P=quote)')
+_TERM = re.compile(r'labels\.(?P<key>[a-z][a-z0-9_-]*)\s*(:\s*\*|=\s*(?P<quote>"?)(?P<value>[a-z0-9_-]*)(?P=quote))')
 
 
 def get_job(service: Service, call: ApiCall) -> JsonObject:
@@ -111,13 +111,17 @@ def list_page(service: Service, call: ApiCall, collection: str, view: store.View
     }
 
 
-def _labels(text: str) -> dict[str, str]:
-    """Return the labels of a filter: ``labels.key=value``, joined with AND; raises ApiError otherwise."""
-    labels: dict[str, str] = {}
+def _labels(text: str) -> dict[str, str | None]:
+    """Return the labels of a filter; a label that may have any value has ``None``.
+
+    A filter has ``labels.key=value`` and ``labels.key:*``, joined with AND; raises ApiError otherwise.
+    """
+    labels: dict[str, str | None] = {}
     for term in re.split(r"\s+AND\s+", text.strip()) if text.strip() else ():
         match = _TERM.fullmatch(term)
         if match is None or labels.get(match["key"], match["value"]) != match["value"]:
-            described = f'"{term[:100]}" is not supported by this service; use labels.key=value, joined with AND'
+            known = "labels.key=value or labels.key:*, joined with AND"
+            described = f'"{term[:100]}" is not supported by this service; use {known}'
             raise invalid("ListRequest", [Violation("filter", described)])
         labels[match["key"]] = match["value"]
     return labels

@@ -116,6 +116,7 @@ MODEL = message(
     labels=MAP,
     encryptionSpec=single(ENCRYPTION_SPEC),
 )
+PUBLISHER_MODEL = message("PublisherModel", name=STRING, versionId=STRING)
 _DEPLOYED_MODEL = message(
     "DeployedModel",
     id=STRING,
@@ -146,6 +147,7 @@ def list_of(collection: str, of: Message, field: str = "") -> Message:
 
 
 LIST = message("ListRequest", filter=STRING, pageSize=INT, pageToken=STRING)
+UPDATE = message("UpdateModelRequest", updateMask=STRING)
 UNDEPLOY_MODEL = message("UndeployModelRequest", deployedModelId=STRING, trafficSplit=INTEGERS)
 DEPLOY_MODEL = message("DeployModelRequest", deployedModel=single(_DEPLOYED_MODEL), trafficSplit=INTEGERS)
 
@@ -188,6 +190,11 @@ GENERATE_CONTENT = generate_content(
     labels=MAP,
 )
 CONTENT = content(INT)
+COUNT_TOKENS = Message(
+    "CountTokensRequest",
+    {name: GENERATE_CONTENT.fields[name] for name in ("model", "contents", "systemInstruction", "generationConfig")},
+)
+TOKENS = message("CountTokensResponse", totalTokens=INT)
 
 BASE_MODELS = (
     "gemini-2.0-flash-001",
@@ -207,6 +214,10 @@ VERTEX_V1 = Api(
     package="google.cloud.aiplatform",
 )
 VERTEX_V1BETA1 = replace(VERTEX_V1, version="v1beta1")
+
+
+PUBLISHER = replace(VERTEX_V1BETA1, root="/publishers/google")
+"""The base models, which are in no project."""
 
 
 def parent_of(call: ApiCall) -> str:

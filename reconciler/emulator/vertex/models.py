@@ -7,18 +7,22 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid, not_found
-from reconciler.emulator.generativelanguage.inference import read_prompt, reply_to, sampling_of, write_reply
-from reconciler.emulator.service import ApiCall, Service, refuse_unless
+from reconciler.emulator.generativelanguage.inference import read_prompt, reply_to, sampling_of, words_in, write_reply
+from reconciler.emulator.service import ApiCall, Service, next_page, read_page, refuse_unless
 from reconciler.emulator.training import SimulatedTraining, timestamp, total_steps
 from reconciler.emulator.vertex import store
 from reconciler.emulator.vertex.jobs import list_page
-from reconciler.emulator.vertex.messages import new_name, parent_of
+from reconciler.emulator.vertex.messages import BASE_MODELS, MODEL, new_name, parent_of
 from reconciler.emulator.vertex.store import Resource
 
 MAX_CHECKPOINTS = 10
 """https://cloud.google.com/vertex-ai/generative-ai/docs/models/tuning-checkpoints"""
 _EMPTY = "type.googleapis.com/google.protobuf.Empty"
 _PERCENT = 100
+_PAGE_SIZE = 100
+_PUBLISHER = "publishers/google/models/"
+_TUNED = {"tune-type": "sft"}
+"""The label by which google-genai lists tuned models; its value is assumed."""
 _COPIED = ("description", "labels", "encryptionSpec")
 
 
@@ -51,6 +55,7 @@ def resources_of_job(
     deployed = [(checkpoint, service.number()) for checkpoint in tuned_model["checkpoints"]]
     yield {
         **common,
+        "labels": {**common.get("labels", {}), **_TUNED},
         "name": model,
         "versionId": "1",
         "versionAliases": ["default"],
@@ -72,6 +77,7 @@ def resources_of_job(
         yield {**common, "name": checkpoint["endpoint"], "deployedModels": [deployed_model]}
 
 
+_MUTABLE = frozenset({"displayName", "description", "labels"})
 _VERSIONS = ("", "1", "default")  # every model has one version
 
 
@@ -88,6 +94,26 @@ def get_model(service: Service, call: ApiCall) -> JsonObject:
 def list_versions(service: Service, call: ApiCall) -> JsonObject:
     """Return the only version of a model."""
     return {"models": [_model(service, call).document]}
+
+
+def update_model(service: Service, call: ApiCall) -> JsonObject:
+    """Set the fields of the update mask; a field that the body omits is removed."""
+    paths = [path.strip() for path in call.query.get("updateMask", "").split(",") if path.strip()]
+    names = [MODEL.json_names.get(path, "") for path in paths]
+    wrong = [
+        Violation("update_mask", f'"{path[:100]}" cannot be changed')
+        for path, name in zip(paths, names, strict=True)
+        if name not in _MUTABLE
+    ]
+    if wrong or not paths:
+        raise invalid("UpdateModelRequest", wrong or [Violation("update_mask", "is required")])
+    with service.store.transaction():
+        model = _model(service, call)
+        kept = {name: value for name, value in model.document.items() if name not in names}
+        changes = {name: call.body[name] for name in names if name in call.body}
+        document = {**kept, **changes, "updateTime": timestamp(service.clock())}
+        store.update(service.store, model, document)
+    return document
 
 
 def delete_version(service: Service, call: ApiCall) -> JsonObject:
@@ -246,6 +272,31 @@ def _operation(service: Service, call: ApiCall, about: str, metadata: str, respo
     }
     store.insert(service.store, operation, now)
     return operation
+
+
+def list_base_models(_: Service, call: ApiCall) -> JsonObject:
+    """Return a page of the base models that can be tuned."""
+    wanted = read_page(call.query, _PAGE_SIZE)
+    end = wanted.after + wanted.size
+    found = [_base_model(name) for name in BASE_MODELS[wanted.after : end]]
+    return {"publisherModels": found, "nextPageToken": next_page(end) if end < len(BASE_MODELS) else ""}
+
+
+def get_base_model(_: Service, call: ApiCall) -> JsonObject:
+    """Return a base model."""
+    if call.path["model"] not in BASE_MODELS:
+        raise not_found(f"{_PUBLISHER}{call.path['model']}")
+    return _base_model(call.path["model"])
+
+
+def _base_model(name: str) -> JsonObject:
+    return {"name": f"{_PUBLISHER}{name}", "versionId": "default"}
+
+
+def count_tokens(service: Service, call: ApiCall) -> JsonObject:
+    """Return the number of tokens, which are words, of a prompt to an endpoint."""
+    _endpoint(service, call)
+    return {"totalTokens": words_in(call.body)}
 
 
 def generate_content(service: Service, call: ApiCall) -> JsonObject:

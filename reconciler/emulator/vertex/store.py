@@ -70,15 +70,19 @@ def get(store: Store, name: str, now: datetime) -> Resource:
 
 
 def newest(
-    store: Store, collection: str, now: datetime, *, before: int, limit: int, labels: Mapping[str, str]
+    store: Store, collection: str, now: datetime, *, before: int, limit: int, labels: Mapping[str, str | None]
 ) -> list[Resource]:
-    """Return resources of a collection with these labels, newest first, below number ``before`` (0: all)."""
-    having = " AND json_extract(document, ?) = ?" * len(labels)
+    """Return resources of a collection, newest first, below number ``before`` (0: all).
+
+    They have these labels; one with ``None`` may have any value.
+    """
+    having = " AND json_extract(document, ?) = coalesce(?, json_extract(document, ?))" * len(labels)
     query = (
         f"SELECT {_COLUMNS} FROM resources WHERE collection = ? AND since <= ? AND (? = 0 OR seq < ?){having}"  # noqa: S608 - constants
         " ORDER BY seq DESC LIMIT ?"
     )
-    wanted = [part for key, value in labels.items() for part in (f'$.labels."{key}"', value)]
+    paths = {f'$.labels."{key}"': value for key, value in labels.items()}
+    wanted = [part for path, value in paths.items() for part in (path, value, path)]
     rows = store.execute(query, collection, microseconds(now), before, before, *wanted, limit).fetchall()
     return [_resource(row) for row in rows]
 

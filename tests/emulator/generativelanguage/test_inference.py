@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler.emulator.generativelanguage.inference import BLOCKED_ANSWER, BLOCKED_PROMPT, NO_ANSWER
-from support.emulator_world import DONE, FIXTURES, World, examples
+from support.emulator_world import DONE, FIXTURES, World, examples, judge
 
 TEXT = "/v1beta3/tunedModels/m:generateText"
 CONTENT = "/v1beta/tunedModels/m:generateContent"
@@ -198,3 +199,76 @@ def test_a_model_that_is_not_there_cannot_answer(world: World) -> None:
 )
 def test_a_bad_request_is_refused(world: World, path: str, body: dict[str, Any], message: str) -> None:
     assert world.refused("POST", path, body) == (400, "INVALID_ARGUMENT", message)
+
+
+def parts_of(world: World, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The messages of a stream, which are the same in both of its forms."""
+    stream = path.replace(":generateContent", ":streamGenerateContent")
+    listed = world.send("POST", stream, body)
+    sent = world.send("POST", stream, body, alt="sse")
+    assert sent.headers["content-type"] == "text/event-stream; charset=utf-8"
+    *events, rest = sent.text.split("\r\n\r\n")
+    assert rest == ""
+    parts = [json.loads(event.removeprefix("data: ")) for event in events]
+    assert parts == listed.json()
+    for part in parts:
+        judge("POST", path, json.dumps(part))
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("prompt", "texts"),
+    [
+        ("seven", ["eight"]),
+        ("two hundred", ["two", " hundred", " one"]),
+        ("long", ["a b", " c d", " e f", " g h", " i j", " k"]),
+        (BLOCKED_PROMPT, []),
+        (BLOCKED_ANSWER, []),
+    ],
+)
+def test_a_stream_has_the_text_in_parts_and_the_rest_at_its_end(world: World, prompt: str, texts: list[str]) -> None:
+    pairs = ("seven", "eight"), ("two hundred", "two hundred one"), ("long", "a b c d e f g h i j k")
+    world.create("n", version="v1beta", tuning_task=examples(*pairs))
+    world.advance(1000)
+    body = asked(prompt, temperature=0)
+    path = CONTENT.replace("/m:", "/n:")
+    whole = world.ok("POST", path, body)
+    parts = parts_of(world, path, body)
+    said = [part["candidates"][0]["content"]["parts"][0]["text"] for part in parts if texts]
+    assert said == texts
+    end = {"content": {"parts": [{"text": texts[-1]}], "role": "model"}} if texts else {}
+    ended = [{**candidate, **end} for candidate in whole["candidates"]] if "candidates" in whole else None
+    assert parts[-1] == {**whole, **({"candidates": ended} if ended else {})}
+    assert all("usageMetadata" not in part and "finishReason" not in part["candidates"][0] for part in parts[:-1])
+
+
+def test_a_base_model_answers_before_anything_is_tuned() -> None:
+    world = World()
+    base = "/v1beta/models/gemini-1.5-flash-001-tuning"
+    answer = world.ok("POST", f"{base}:generateContent", asked("seven"))
+    assert answer["candidates"][0]["content"]["parts"][0]["text"] == UNTRAINED
+    assert answer["modelVersion"] == base.removeprefix("/v1beta/")
+    assert world.ok("POST", f"{base}:countTokens", {"contents": asked("one two")["contents"]}) == {"totalTokens": 2}
+    text = {"prompt": {"text": "seven"}}
+    assert world.ok("POST", "/v1beta3/models/text-bison-001:generateText", text)["candidates"] == [
+        {"output": UNTRAINED}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "message"),
+    [
+        (
+            "v1beta3/models/embedding-gecko-001:generateText",
+            {"prompt": {"text": "x"}},
+            "not supported for generateText",
+        ),
+        ("v1beta/models/text-embedding-004:generateContent", asked("x"), "not supported for generateContent"),
+        ("v1beta/models/missing:generateContent", asked("x"), "models/missing is not found"),
+        ("v1beta/models/missing:countTokens", {}, "models/missing is not found"),
+    ],
+)
+def test_a_base_model_without_the_method_is_refused(call: str, body: dict[str, Any], message: str) -> None:
+    status, code, told = World().refused("POST", f"/{call}", body)
+    assert (status, code) == (404, "NOT_FOUND")
+    assert message in told

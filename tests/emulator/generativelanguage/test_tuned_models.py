@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reconciler.emulator.training import TrainingPace
-from support.emulator_world import DONE, FIXTURES, REQUEST, World, training
+from support.emulator_world import BASE_MODELS, DONE, FIXTURES, REQUEST, World, training
 
 MODEL = "/v1beta3/tunedModels/m"
 
@@ -383,3 +383,20 @@ def test_the_pace_of_a_training_is_that_of_its_creation(tmp_path: Any) -> None:
     later = World(tmp_path / "store", pace=TrainingPace(step_seconds=1000, overhead_seconds=0))
     later.advance(DONE)
     assert later.ok("GET", MODEL)["state"] == "ACTIVE"
+
+
+def test_v1_answers_as_v1beta_does(world: World) -> None:
+    created = world.ok("POST", "/v1/tunedModels", {**REQUEST, "base_model": BASE_MODELS["v1beta"]}, tunedModelId="new")
+    assert (
+        created["metadata"]["@type"]
+        == "type.googleapis.com/google.ai.generativelanguage.v1beta.CreateTunedModelMetadata"
+    )
+    assert world.ok("GET", "/v1/tunedModels/new") == world.ok("GET", "/v1beta/tunedModels/new")
+    assert world.ok("GET", "/v1/tunedModels") == world.ok("GET", "/v1beta/tunedModels")
+
+
+def test_a_patch_without_a_mask_sets_the_fields_of_its_body_on_v1beta(world: World) -> None:
+    world.create("new", version="v1beta", description="before", temperature=0.5)
+    patched = world.ok("PATCH", "/v1beta/tunedModels/new", {"description": "after", "baseModel": "models/other"})
+    assert (patched["description"], patched["temperature"]) == ("after", 0.5)
+    assert patched["baseModel"] == BASE_MODELS["v1beta"]

@@ -28,7 +28,7 @@ def made(world: Vertex) -> dict[str, Any]:
 def test_a_job_makes_a_model_that_is_deployed_to_an_endpoint_a_checkpoint(world: Vertex, made: dict[str, Any]) -> None:
     model = world.ok("GET", f"/v1/{made['model']}")
     assert f"{model['name']}@{model['versionId']}" == made["model"]
-    assert (model["displayName"], model["labels"]) == ("numbers", {"team": "demo"})
+    assert (model["displayName"], model["labels"]) == ("numbers", {"team": "demo", "tune-type": "sft"})
     assert model["createTime"] == "2026-01-01T00:00:22Z"
     names = [checkpoint["endpoint"] for checkpoint in made["checkpoints"]]
     assert [each["endpoint"] for each in model["deployedModels"]] == names
@@ -179,3 +179,35 @@ def test_a_deployment_that_cannot_be_made_is_refused(
         body = {**body, "deployedModel": {"model": made["model"]}}
     path = f"/v1/{made['endpoint']}{method}" if method else f"/v1/{PARENT}/endpoints"
     assert world.refused("POST", path, body) == (400, "INVALID_ARGUMENT", f"* {problem}")
+
+
+def test_a_model_is_patched_by_mask(world: Vertex, made: dict[str, Any]) -> None:
+    name = made["model"].partition("@")[0]
+    body = {"displayName": "renamed", "description": "not in the mask", "labels": {"team": "other"}}
+    patched = world.ok("PATCH", f"/v1/{name}", body, updateMask="displayName,labels")
+    assert (patched["displayName"], patched["labels"]) == ("renamed", {"team": "other"})
+    assert patched == world.ok("GET", f"/v1/{name}")
+    assert "description" not in patched
+    for mask, message in (("", "update_mask: is required"), ("name,foo", '"foo" cannot be changed')):
+        status, code, told = world.refused("PATCH", f"/v1/{name}", body, updateMask=mask)
+        assert (status, code) == (400, "INVALID_ARGUMENT")
+        assert message in told
+
+
+def test_the_tokens_of_a_prompt_are_its_words(world: Vertex, made: dict[str, Any]) -> None:
+    contents = [{"role": "user", "parts": [{"text": "one two"}]}]
+    body = {"contents": contents, "systemInstruction": {"parts": [{"text": "Count."}]}}
+    assert world.ok("POST", f"/v1/{made['endpoint']}:countTokens", body) == {"totalTokens": 3}
+
+
+def test_base_models_are_listed_in_pages(world: Vertex) -> None:
+    names, token = [], ""
+    for _ in range(100):
+        page = world.ok("GET", "/v1beta1/publishers/google/models", pageSize=2, pageToken=token)
+        names += [model["name"] for model in page["publisherModels"]]
+        token = page.get("nextPageToken", "")
+        if not token:
+            break
+    assert len(set(names)) == len(names) > 2
+    assert world.ok("GET", f"/v1beta1/{names[0]}")["name"] == names[0]
+    assert world.refused("GET", "/v1beta1/publishers/google/models/x")[:2] == (404, "NOT_FOUND")
