@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from starlette.responses import JSONResponse
 
 from support.cli_world import Cli
 from support.vertex_fronts import refusal, refusing
 from support.vertex_runs import apply, goes_on, manifest, on, states
-from support.vertex_world import CREATE, JOBS, World
+from support.vertex_world import CREATE, JOBS, PROJECT, World
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -28,7 +29,8 @@ FORBIDDEN = refusal(403, "PERMISSION_DENIED", "Permission 'aiplatform.tuningJobs
 EXPIRED = refusal(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
 NOT_ENABLED = (
     "failed with 403 PERMISSION_DENIED: Vertex AI API has not been used in project my-project before or it is"
-    " disabled; enable the API in the target's spec.project: `gcloud services enable aiplatform.googleapis.com`\n"
+    " disabled; enable the API, and run the command again after a few minutes: `gcloud services enable"
+    " aiplatform.googleapis.com --project=my-project`\n"
 )
 NO_ROLE = (
     "failed with 403 PERMISSION_DENIED: Permission 'aiplatform.tuningJobs.create' denied on resource; ask for"
@@ -89,6 +91,141 @@ def test_a_token_that_expires_while_we_wait(reconcile: Cli, slow: World) -> None
     goes_on(reconcile, slow)
 
 
+def info(reason: str, **metadata: str) -> dict[str, object]:
+    """The google.rpc.ErrorInfo of a refusal."""
+    kind = "type.googleapis.com/google.rpc.ErrorInfo"
+    return {"@type": kind, "reason": reason, "domain": "googleapis.com", "metadata": metadata}
+
+
+AIPLATFORM = {"service": "aiplatform.googleapis.com", "consumer": "projects/415104041262"}
+LOCATIONS = "gcloud org-policies describe constraints/gcp.resourceLocations --effective --project="
+WHO_PAYS = {
+    "API not enabled": (
+        refusal(
+            403,
+            "PERMISSION_DENIED",
+            "Vertex AI API has not been used in project 415104041262 before or it is disabled. Enable it by visiting"
+            " https://console.developers.google.com/apis/api/aiplatform.googleapis.com/overview?project=415104041262"
+            " then retry.",
+            info(
+                "SERVICE_DISABLED",
+                activationUrl="https://console.developers.google.com/apis/api/aiplatform.googleapis.com/overview",
+                serviceTitle="Vertex AI API",
+                containerInfo="415104041262",
+                **AIPLATFORM,
+            ),
+        ),
+        "`gcloud services enable aiplatform.googleapis.com --project=415104041262`",
+    ),
+    "billing disabled": (
+        refusal(
+            403,
+            "PERMISSION_DENIED",
+            "This API method requires billing to be enabled. Please enable billing on project #my-project by visiting"
+            " https://console.developers.google.com/billing/enable?project=my-project then retry.",
+            info("BILLING_DISABLED", **{**AIPLATFORM, "consumer": "projects/my-project"}),
+        ),
+        "`gcloud billing projects link my-project --billing-account=ACCOUNT`",
+    ),
+    "no location": (
+        refusal(
+            400,
+            "FAILED_PRECONDITION",
+            "'us-central1' violates constraint 'constraints/gcp.resourceLocations' on the resource"
+            " 'projects/my-project/locations/us-central1'.",
+        ),
+        f"`{LOCATIONS}my-project` lists them",
+    ),
+    "location, in the details": (
+        refusal(
+            400,
+            "FAILED_PRECONDITION",
+            "Precondition check failed.",
+            {
+                "@type": "type.googleapis.com/google.rpc.PreconditionFailure",
+                "violations": [{"type": "constraints/gcp.resourceLocations", "subject": "orgpolicy:projects/1234567"}],
+            },
+        ),
+        f"`{LOCATIONS}1234567` lists them",
+    ),
+    "another policy": (
+        refusal(
+            403,
+            "PERMISSION_DENIED",
+            "Organization Policy constraint constraints/vertexai.allowedModels violated for projects/415104041262.",
+            info("ORG_RESTRICTION_VIOLATION", **AIPLATFORM),
+        ),
+        "`gcloud org-policies describe constraints/vertexai.allowedModels --effective --project=415104041262` shows it",
+    ),
+    "no quota at all": (
+        refusal(
+            429,
+            "RESOURCE_EXHAUSTED",
+            "Quota exceeded for quota metric 'Concurrent tuning jobs' of service 'aiplatform.googleapis.com'.",
+            info(
+                "RATE_LIMIT_EXCEEDED",
+                quota_metric="aiplatform.googleapis.com/global_concurrent_tuning_jobs",
+                quota_limit_value="0",
+                quota_location="us-central1",
+                **AIPLATFORM,
+            ),
+        ),
+        "request quota at https://console.cloud.google.com/iam-admin/quotas?project=415104041262: the project has none",
+    ),
+    "no quota project": (
+        refusal(
+            403,
+            "PERMISSION_DENIED",
+            "Your application is authenticating by using local Application Default Credentials. The"
+            " aiplatform.googleapis.com API requires a quota project, which is not set by default.",
+            info("SERVICE_DISABLED", **{**AIPLATFORM, "consumer": "projects/764086051850"}),
+        ),
+        "or run `gcloud auth application-default set-quota-project PROJECT`",
+    ),
+    "quota project of others": (
+        refusal(
+            403,
+            "PERMISSION_DENIED",
+            "Caller does not have required permission to use project my-project. Grant the caller the"
+            " roles/serviceusage.serviceUsageConsumer role, or a custom role with the serviceusage.services.use"
+            " permission.",
+            info("USER_PROJECT_DENIED", **{**AIPLATFORM, "consumer": "projects/my-project"}),
+        ),
+        "`gcloud projects add-iam-policy-binding my-project --role=roles/serviceusage.serviceUsageConsumer",
+    ),
+}
+
+
+@pytest.mark.parametrize(("refused", "remedy"), WHO_PAYS.values(), ids=WHO_PAYS)
+def test_who_pays_and_who_may_is_known_before_any_training(
+    reconcile: Cli, world: World, refused: Response, remedy: str
+) -> None:
+    manifest(reconcile)
+    world.front = refusing(refused, LIST)
+    checked = on(reconcile, "doctor", "--format", "json").document["findings"]
+    assert [remedy in finding["remedy"] for finding in checked if finding["check"] == "list"] == [True]
+
+    world.front = refusing(refused, CREATE)
+    answer = apply(reconcile)
+    assert answer.status != 0
+    assert remedy in answer.out + answer.err
+    assert world.count(CREATE) == 1, "what stays refused is not repeated"
+    goes_on(reconcile, world)
+
+
+def test_an_older_api_has_its_reason_in_another_place(reconcile: Cli, world: World) -> None:
+    manifest(reconcile)
+    message = "The billing account for the owning project is disabled in state absent"
+    old = {"error": {"code": 403, "message": message, "errors": [{"domain": "global", "reason": "accountDisabled"}]}}
+    world.front = refusing(JSONResponse(old, 403), "GET /storage/v1/b/", "POST /upload/")
+    findings = on(reconcile, "doctor", "--format", "json").document["findings"]
+    (bucket,) = (finding for finding in findings if finding["check"] == "bucket")
+    assert f"`gcloud billing projects link {PROJECT} --billing-account=ACCOUNT`" in bucket["remedy"]
+    answer = apply(reconcile)
+    assert f"`gcloud billing projects link {PROJECT} --billing-account=ACCOUNT`" in answer.out + answer.err
+    assert world.count(CREATE) == 0
+
+
 QUOTA = refusal(429, "RESOURCE_EXHAUSTED", "Quota exceeded for aiplatform.googleapis.com/tuning.", retry_after="7")
 
 
@@ -128,6 +265,7 @@ def test_an_exhausted_read_quota_is_an_error(reconcile: Cli, world: World) -> No
 
     assert answer.status == 1
     assert answer.err.endswith(
-        "wait for the quota, request more, or lower spec.limits.requestsPerMinute of the target\n"
+        "wait for the quota, request more at https://console.cloud.google.com/iam-admin/quotas?project=my-project, or"
+        " lower spec.limits.requestsPerMinute of the target\n"
     )
     goes_on(reconcile, world)

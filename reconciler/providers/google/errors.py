@@ -59,11 +59,13 @@ _STATUS_NAMES: Mapping[int, str] = {
 
 _LATER = "run the command again later; trainings that have started continue"
 _POLICY = "ask your Google Cloud administrator: VPC Service Controls or an organization policy forbids this"
+_DESCRIBE_POLICY = "`gcloud org-policies describe {constraint} --effective{in_project}`"
 
 # By google.rpc status name, or by a reason. The fields in braces are those of ServiceDescription.
 _STATUS_REMEDIES: Mapping[str, str] = {
     "UNAUTHENTICATED": "{log_in}",
-    "RESOURCE_EXHAUSTED": "wait for the quota, request more, or lower spec.limits.requestsPerMinute of the target",
+    "RESOURCE_EXHAUSTED": "wait for the quota, request more{quotas}, or lower spec.limits.requestsPerMinute of the"
+    " target",
     "INVALID_ARGUMENT": "fix what the service reports, then run the command again",
     "UNREACHABLE": "check {fields} of the target, the network and the proxy settings",
     "INTERNAL": _LATER,
@@ -73,27 +75,45 @@ _STATUS_REMEDIES: Mapping[str, str] = {
     "DEADLINE_EXCEEDED": _LATER,
 }
 # Reasons of google.api.ErrorReason (googleapis, google/api/error_reason.proto) that are about the caller or the
-# project, and not about the requested resource.
+# project, and not about the requested resource, and further ones that only messages identify.
 _CALLER_REMEDIES: Mapping[str, str] = {
-    "SERVICE_DISABLED": "enable the API in the target's spec.project: `gcloud services enable {host}`",
-    "BILLING_DISABLED": "enable billing for the target's spec.project",
-    "CONSUMER_INVALID": "check spec.project of the target",
-    "CONSUMER_SUSPENDED": "contact Google Cloud support: the target's spec.project is suspended",
+    "SERVICE_DISABLED": "enable the API, and run the command again after a few minutes:"
+    " `gcloud services enable {api}{in_project}`",
+    "BILLING_DISABLED": "link an open billing account of `gcloud billing accounts list` to the project:"
+    " `gcloud billing projects link {project} --billing-account=ACCOUNT`",
+    "QUOTA_PROJECT_MISSING": "set spec.project of the target to the project whose quota is used, or run"
+    " `gcloud auth application-default set-quota-project PROJECT`",
+    "CONSUMER_INVALID": "check spec.project of the target: there is no project {project}, or it was deleted",
+    "CONSUMER_SUSPENDED": "contact Google Cloud support: the project {project} is suspended",
     "SECURITY_POLICY_VIOLATED": _POLICY,
     "RESOURCE_USAGE_RESTRICTION_VIOLATED": _POLICY,
-    "USER_PROJECT_DENIED": "ask for roles/serviceusage.serviceUsageConsumer on the target's spec.project",
+    "ORG_RESTRICTION_VIOLATION": f"{_POLICY}; {_DESCRIBE_POLICY} shows it",
+    "LOCATION_POLICY_VIOLATED": "set spec.location of the target, or the location of the bucket, to one that the"
+    " organization policy of the project allows: `gcloud org-policies describe constraints/gcp.resourceLocations"
+    " --effective{in_project}` lists them",
+    "USER_PROJECT_DENIED": "ask an administrator of the project to run `gcloud projects add-iam-policy-binding"
+    " {project} --role=roles/serviceusage.serviceUsageConsumer --member=MEMBER`, with your account as user:EMAIL or"
+    " serviceAccount:EMAIL, or set spec.project of the target to a project that you may use",
     "ACCESS_TOKEN_SCOPE_INSUFFICIENT": "get a token with the scopes {scopes}: {log_in}",
+    "QUOTA_IS_ZERO": "request quota{quotas}: the project has none of it in this location, and waiting does not help",
 }
 # Parts of messages that identify the same reasons, for front ends that send no ErrorInfo, or only a permission in it.
-_CALLER_PHRASES: Mapping[str, str] = {
-    "has not been used in project": "SERVICE_DISABLED",
-    "requires billing to be enabled": "BILLING_DISABLED",
-    "billing account for the owning project is disabled": "BILLING_DISABLED",
-    "rohibited by organization's policy": "SECURITY_POLICY_VIOLATED",
-    "constraints/": "RESOURCE_USAGE_RESTRICTION_VIOLATED",
-    "serviceusage.services.use": "USER_PROJECT_DENIED",
-    "insufficient authentication scopes": "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+# The more specific ones precede. The last three are the names of ``errors[].reason`` of older APIs, as Cloud Storage.
+_CALLER_PATTERNS: Mapping[str, str] = {
+    r"requires? a quota project|projects/(764086051850|32555940559)\b": "QUOTA_PROJECT_MISSING",
+    r"constraints/gcp\.resourceLocations|location\S* .{0,80}(violates|not allowed)": "LOCATION_POLICY_VIOLATED",
+    r"prohibited by organization.s policy": "SECURITY_POLICY_VIOLATED",
+    r"constraints/": "ORG_RESTRICTION_VIOLATION",
+    r"has not been used in project|accessNotConfigured": "SERVICE_DISABLED",
+    r"billing account|billing to be enabled|enable billing|accountDisabled": "BILLING_DISABLED",
+    r"serviceusage\.services\.use": "USER_PROJECT_DENIED",
+    r"insufficient authentication scopes|insufficientScopes": "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
 }
+_CONSTRAINT = re.compile(r"constraints/[A-Za-z0-9.]{1,100}")
+_PROJECT = re.compile(
+    r"(?:projects?[/ ]#?|project_number:)(?P<project>[a-z][a-z0-9:.-]{4,61}[a-z0-9]|[0-9]{4,20})\b", re.ASCII
+)
+_API = re.compile(r"[a-z0-9-]{1,63}\.googleapis\.com", re.ASCII)
 _MAX_VIOLATIONS = 3
 
 
@@ -113,45 +133,93 @@ class ServiceDescription(Struct, frozen=True):
 
     def find_reason(self, *texts: str) -> str:
         """Return the reason that one of the texts identifies, or an empty string."""
-        phrases = {**_CALLER_PHRASES, **self.phrases}
-        return next((reason for phrase, reason in phrases.items() if any(phrase in text for text in texts)), "")
+        for pattern, reason in _CALLER_PATTERNS.items():
+            if any(re.search(pattern, text, re.IGNORECASE) for text in texts):
+                return reason
+        return next((reason for phrase, reason in self.phrases.items() if any(phrase in text for text in texts)), "")
 
-    def find_remedy(self, code: str, reason: str = "", request_remedies: Mapping[str, str] | None = None) -> str:
-        """Return the remedy for a reason, else the request's for a status, else the API's; empty where none has one."""
-        names = {
-            "host": self.host,
+    def find_remedy(
+        self,
+        code: str,
+        reason: str = "",
+        request_remedies: Mapping[str, str] | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> str:
+        """Return the remedy for a reason, else the request's for a status, else the API's; empty where none has one.
+
+        ``facts`` are those of the response, by their names in remedies.
+        """
+        own, request = {**_STATUS_REMEDIES, **_CALLER_REMEDIES, **self.remedies}, request_remedies or {}
+        remedy = own.get(reason) or request.get(code) or own.get(code, "")
+        values: dict[str, str] = {
+            **_describe_project(""),
+            "api": self.host,
+            "constraint": "constraints/CONSTRAINT",
             "fields": self.fields,
             "scopes": " and ".join(self.scopes),
             "log_in": _log_in(self.scopes),
+            **(facts or {}),
         }
-        general = {name: text.format(**names) for name, text in {**_STATUS_REMEDIES, **_CALLER_REMEDIES}.items()}
-        remedies = {**general, **self.remedies}
-        return remedies.get(reason) or (request_remedies or {}).get(code) or remedies.get(code, "")
+        return re.sub(r"\{(\w+)\}", lambda found: values.get(str(found[1]), str(found[0])), remedy)
+
+
+def _describe_project(project: str) -> dict[str, str]:
+    """Return how remedies name a project; empty for an unknown one."""
+    page = f" at https://console.cloud.google.com/iam-admin/quotas?project={project}" if project else ""
+    return {"project": project or "PROJECT", "in_project": f" --project={project}" if project else "", "quotas": page}
 
 
 class ErrorResponse(Struct, frozen=True):
-    """A response with an error status; ``code``, ``message`` and ``details`` are those of a google.rpc.Status."""
+    """A response with an error status; ``code``, ``message`` and ``details`` are those of a google.rpc.Status.
+
+    ``reasons`` are those of older APIs, in ``errors``. ``quota_project`` is the project that the request named.
+    """
 
     status: int
     code: str
     message: str
     details: tuple[Mapping[str, Any], ...] = ()
+    reasons: tuple[str, ...] = ()
+    quota_project: str = ""
 
     def detail(self, kind: str) -> Mapping[str, Any]:
         """Return the first detail of that google.rpc type (``RetryInfo``), or an empty mapping."""
         return next((detail for detail in self.details if str(detail.get("@type", "")).endswith(f".{kind}")), {})
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The texts in the metadata of the ErrorInfo."""
+        metadata = self.detail("ErrorInfo").get("metadata")
+        items = metadata.items() if isinstance(metadata, dict) else ()
+        return {name: text for name, text in items if isinstance(text, str)}
+
+    def texts(self) -> tuple[str, ...]:
+        """Return all texts that can identify the reason: the message, the metadata and the violations."""
+        violations = (text for kind in _VIOLATIONS for parts in self.violations(kind) for text in parts)
+        return (self.message, *self.metadata.values(), *self.reasons, *violations)
+
+    def violations(self, kind: str) -> Iterator[tuple[str, ...]]:
+        """Yield the texts of each violation in the detail of a google.rpc type."""
+        key, *names = _VIOLATIONS[kind]
+        found = self.detail(kind).get(key)
+        for violation in found if isinstance(found, list) else ():
+            if isinstance(violation, dict):
+                yield tuple(str(violation[name]) for name in names if violation.get(name))
 
 
 def parse_error_response(response: httpx.Response, body: bytes) -> ErrorResponse:
     """Parse a response with an error status; the body may also be a front end's HTML."""
     status = response.status_code
     error = parse_error_object(body)
-    code, message, details = error.get("status"), error.get("message"), error.get("details")
+    code, message, details, errors = (error.get(name) for name in ("status", "message", "details", "errors"))
+    reasons = (found.get("reason") for found in errors if isinstance(found, dict)) if isinstance(errors, list) else ()
     return ErrorResponse(
         status=status,
         code=code if isinstance(code, str) and code.isupper() else _STATUS_NAMES.get(status, "UNKNOWN"),
         message=sanitize(message) if isinstance(message, str) and message.strip() else _describe(response),
         details=tuple(detail for detail in details if isinstance(detail, dict)) if isinstance(details, list) else (),
+        reasons=tuple(reason for reason in reasons if isinstance(reason, str)),
+        quota_project=response.request.headers.get("x-goog-user-project", ""),
     )
 
 
@@ -187,7 +255,7 @@ def response_error(
         remedies: Remedies for this request by status name; they precede those of the API.
     """
     reason = _find_reason(response, service)
-    remedy = service.find_remedy(response.code, reason, remedies)
+    remedy = service.find_remedy(response.code, reason, remedies, _facts(response))
     parts = "; ".join((response.message, *_describe_violations(response)))
     message = f"{request} failed with {response.status} {response.code}{note}: {parts}"
     match response.status:
@@ -195,36 +263,63 @@ def response_error(
             return ForbiddenError(message, remedy, resource=reason not in _CALLER_REMEDIES)
         case httpx.codes.UNAUTHORIZED:
             return AccessError(message, remedy)
-        case httpx.codes.PRECONDITION_FAILED:
+        case httpx.codes.PRECONDITION_FAILED if not reason:
             return PreconditionError(message, remedy, code=response.code)
         case _:
             return ServiceError(message, remedy, code=response.code)
 
 
 def _find_reason(response: ErrorResponse, service: ServiceDescription) -> str:
-    """Return the google.api.ErrorReason, or the reason that the message identifies; empty where there is none."""
-    info = response.detail("ErrorInfo")
-    reason, metadata = info.get("reason"), info.get("metadata")
-    if isinstance(reason, str) and reason in _CALLER_REMEDIES:
+    """Return the google.api.ErrorReason, or the reason that the texts identify; empty where there is none."""
+    reason = response.detail("ErrorInfo").get("reason")
+    if has_no_quota(response):
+        return "QUOTA_IS_ZERO"
+    found = service.find_reason(*response.texts())
+    if isinstance(reason, str) and reason in _CALLER_REMEDIES and found != "QUOTA_PROJECT_MISSING":
         return reason
-    permission = metadata.get("permission") if isinstance(metadata, dict) else None
-    return service.find_reason(response.message, permission if isinstance(permission, str) else "")
+    return found
+
+
+def has_no_quota(response: ErrorResponse) -> bool:
+    """Return whether the limit of an exceeded quota is zero: then no retry can succeed."""
+    values = [parts[-1] for parts in response.violations("QuotaFailure") if parts]
+    exhausted = response.code == "RESOURCE_EXHAUSTED"
+    return exhausted and (response.metadata.get("quota_limit_value") == "0" or values == ["0"])
+
+
+def _facts(response: ErrorResponse) -> Mapping[str, str]:
+    """Return what a response contains for its remedy; a name that is none of Google's is left to the default."""
+    metadata = response.metadata
+    # containerInfo is the bare number or ID of the consumer
+    texts = (metadata.get("consumer", ""), f"project {metadata.get('containerInfo', '')}", *response.texts())
+    found = map(_PROJECT.search, texts)
+    project = next((str(match["project"]) for match in found if match), response.quota_project)
+    facts = _describe_project(sanitize(project))
+    if _API.fullmatch(api := metadata.get("service", "")):
+        facts["api"] = api
+    if constraint := next(filter(None, map(_CONSTRAINT.search, response.texts())), None):
+        facts["constraint"] = constraint[0].rstrip(".")
+    return facts
+
+
+_VIOLATIONS: Mapping[str, tuple[str, ...]] = {
+    "BadRequest": ("fieldViolations", "field", "description"),
+    "QuotaFailure": ("violations", "subject", "description", "quotaMetric", "quotaValue"),
+    "PreconditionFailure": ("violations", "type", "subject", "description"),
+}
+"""The lists of violations in details of google.rpc types, and the fields that are shown."""
+_QUOTA = ("quota_metric", "quota_limit_value", "quota_unit", "quota_location", "consumer")
 
 
 def _describe_violations(response: ErrorResponse) -> Iterator[str]:
-    violations = [
-        (violation.get(subject), violation.get("description"))
-        for kind, key, subject in (
-            ("BadRequest", "fieldViolations", "field"),
-            ("QuotaFailure", "violations", "subject"),
-        )
-        if isinstance(found := response.detail(kind).get(key), list)
-        for violation in found
-        if isinstance(violation, dict)
-    ]
+    violations = [parts for kind in _VIOLATIONS for parts in response.violations(kind)]
     for parts in violations[:_MAX_VIOLATIONS]:
-        if text := sanitize(": ".join(str(part) for part in parts if part)):
-            yield text
+        if shown := sanitize(": ".join(parts)):
+            yield shown
+    named = ((name.removeprefix("quota_"), response.metadata.get(name)) for name in _QUOTA)
+    quota = [f"{name} {text}" for name, text in named if text]
+    if response.code == "RESOURCE_EXHAUSTED" and quota:
+        yield sanitize(f"quota {', '.join(quota)}")
 
 
 def failure_cause(error: httpx.HTTPError | httpx.InvalidURL) -> str:

@@ -23,6 +23,7 @@ from reconciler.domain.ports import Clock, Random, Sleeper
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import (
     ServiceDescription,
+    has_no_quota,
     parse_error_response,
     response_error,
     unexpected_response,
@@ -350,7 +351,7 @@ class Client(AsyncClosing):
         error = parse_error_response(response, body)
         delay = requested_delay(response, error, self._clock())
         too_long = delay is not None and delay > MAX_RETRY_AFTER
-        retried = error.status in RETRIED_STATUSES
+        retried = error.status in RETRIED_STATUSES and not has_no_quota(error)
         note = f" and a requested delay of {delay:.0f} s" if retried and too_long else ""
         failure = response_error(str(request), error, self._service, note, request.remedies)
         return TransientError(failure, delay=delay) if retried and not too_long else failure

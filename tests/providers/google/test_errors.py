@@ -31,10 +31,21 @@ ASK = (
     "log in with an account that has roles/serviceusage.serviceUsageConsumer on the target's spec.project and, for a"
     " tuned model of another account, writer or owner permission on it"
 )
-ENABLE = "enable the API in the target's spec.project: `gcloud services enable generativelanguage.googleapis.com`"
-CONSUME = "ask for roles/serviceusage.serviceUsageConsumer on the target's spec.project"
-BILLED = "enable billing for the target's spec.project"
+ENABLE = (
+    "enable the API, and run the command again after a few minutes:"
+    " `gcloud services enable generativelanguage.googleapis.com`"
+)
+CONSUME = (
+    "ask an administrator of the project to run `gcloud projects add-iam-policy-binding PROJECT"
+    " --role=roles/serviceusage.serviceUsageConsumer --member=MEMBER`, with your account as user:EMAIL or"
+    " serviceAccount:EMAIL, or set spec.project of the target to a project that you may use"
+)
+BILLED = (
+    "link an open billing account of `gcloud billing accounts list` to the project:"
+    " `gcloud billing projects link PROJECT --billing-account=ACCOUNT`"
+)
 POLICY = "ask your Google Cloud administrator: VPC Service Controls or an organization policy forbids this"
+MODELS = f"{POLICY}; `gcloud org-policies describe constraints/vertexai.allowedModels --effective` shows it"
 SCOPED = (
     "get a token with the scopes https://www.googleapis.com/auth/cloud-platform and"
     f" https://www.googleapis.com/auth/generative-language.tuning: {LOG_IN}"
@@ -149,7 +160,7 @@ def test_a_403_tells_whom_it_blames(reason: str, resource: bool, remedy: str) ->
         ("This API method requires billing to be enabled. Please enable billing on project #1.", BILLED),
         ("The billing account for the owning project is disabled in state absent", BILLED),
         ("Request is prohibited by organization's policy. vpcServiceControlsUniqueIdentifier: x", POLICY),
-        ("Organization Policy constraint constraints/vertexai.allowedModels violated for projects/1", POLICY),
+        ("Organization Policy constraint constraints/vertexai.allowedModels violated for projects/1", MODELS),
     ],
 )
 def test_a_403_without_a_reason_is_reported_by_its_words(message: str, remedy: str) -> None:

@@ -269,7 +269,7 @@ NAMED = "the account that the service names (Vertex AI's service agent, or spec.
         ),
         (
             error(403, "PERMISSION_DENIED", "Vertex AI API has not been used in project 1 before or it is disabled."),
-            "enable the API in the target's spec.project: `gcloud services enable aiplatform.googleapis.com`",
+            "enable the API, and run the command again after a few minutes: `gcloud services enable aiplatform",
         ),
         (error(403, "PERMISSION_DENIED", "Permission denied."), "ask for roles/aiplatform.user on the target's"),
     ],
