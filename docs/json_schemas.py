@@ -25,6 +25,7 @@ from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.events import AnyLine, EventsHeader
 from reconciler.reports.documents.graph import GraphReport
 from reconciler.reports.documents.history import HistoryReport
+from reconciler.reports.documents.models import ModelsReport
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.result import ResultReport
 from reconciler.reports.documents.saved_plan import SavedPlan
@@ -39,6 +40,7 @@ DOCUMENTS: tuple[type[Record], ...] = (
     GraphReport,
     HistoryReport,
     Lock,
+    ModelsReport,
     PlanReport,
     PromptReport,
     RefreshReport,

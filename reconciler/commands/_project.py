@@ -240,6 +240,7 @@ class Project(RecordedProject, frozen=True, kw_only=True):
             clock=self.session.environment.clock,
             sleeper=self.session.environment.sleeper,
             publish=publish,
+            catalog=self.catalog,
             deadline=self.session.environment.deadline,
         )
 

@@ -31,6 +31,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "init": "Write a target and a first manifest here.",
             "validate": "Check manifests, target and data sets.",
             "doctor": "Check what a target needs to work.",
+            "models": "List base models with locations, limits, price and retirement.",
             "schema": "Print the JSON Schema of a kind of document.",
         },
         "Plan and apply": {

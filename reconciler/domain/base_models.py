@@ -52,6 +52,8 @@ class BaseModel(Record, frozen=True, kw_only=True):
     """Whether the service promises only that it is not retired earlier."""
     successor: str = ""
     """The base model to use instead."""
+    supported: bool = True
+    """Whether `reconcile` can train from it; if not, `advice` has the reason."""
     advice: str = ""
     """What to do instead, where no base model of this service is a successor, or what else it needs."""
     source: str = ""
@@ -85,6 +87,6 @@ class ModelCatalog(Struct, frozen=True):
         return tuple(
             name
             for name, model in self.models.items()
-            if model.methods != () and not model.is_retired(today)
+            if model.supported and model.methods != () and not model.is_retired(today)
             if location is None or not model.locations or location in model.locations
         )

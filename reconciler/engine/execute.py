@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from reconciler.domain.access import Permission, apply_access_changes
+from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.identity import key_of
 from reconciler.domain.lock import Lock, LockedGeneration, format_time
@@ -41,7 +42,7 @@ class RunContext(Struct, frozen=True):
     """What a run that changes models works with.
 
     ``manifests`` are the selected ones. ``examples`` reads a data set again when it is sent. At the ``deadline`` the
-    run ends.
+    run ends. ``catalog`` has the base models that are known.
     """
 
     provider: Provider
@@ -53,6 +54,7 @@ class RunContext(Struct, frozen=True):
     sleeper: Sleeper
     publish: Publish = publish_nothing
     deadline: Deadline = field(default_factory=Deadline)
+    catalog: ModelCatalog = field(default_factory=ModelCatalog)
 
     @property
     def concurrency(self) -> int:
@@ -69,6 +71,7 @@ class RunContext(Struct, frozen=True):
             now=self.clock(),
             observation=observation,
             request=request,
+            catalog=self.catalog,
         )
 
 

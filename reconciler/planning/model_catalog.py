@@ -113,6 +113,13 @@ def _unknown(manifest: Manifest, context: CatalogContext) -> Iterator[Problem]:
     yield _warning(_located(manifest, "baseModel"), f"{name} is not in {catalog.named}", remedy)
 
 
+def _supported(manifest: Manifest, model: BaseModel, context: CatalogContext) -> Iterator[Problem]:
+    if not model.supported:
+        place = _located(manifest, "baseModel")
+        message = f"reconcile cannot train from {manifest.source.base_model} yet"
+        yield _warning(place, message, replacement(place.path, model, context))
+
+
 def _methods(manifest: Manifest, model: BaseModel, context: CatalogContext) -> Iterator[Problem]:
     if model.methods == () and manifest.source.base_model not in context.tunable:
         place = _located(manifest, "baseModel")
@@ -182,4 +189,4 @@ def _limit(
         yield _warning(_located(manifest, field), message, "use fewer, or another base model")
 
 
-_RULES: Final = (_methods, _location, _encryption, _adapter_size, _epochs, _training_size, _validation_size)
+_RULES: Final = (_supported, _methods, _location, _encryption, _adapter_size, _epochs, _training_size, _validation_size)

@@ -43,6 +43,7 @@ _EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
         "retirement": "a date, as in 2027-05-19",
         "retirementCanBeLater": "true or false",
         "successor": "the name of a base model",
+        "supported": "true or false",
         "advice": "a text",
         "source": "an address",
         "verified": "true or false",

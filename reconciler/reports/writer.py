@@ -24,6 +24,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "Drift": "drift",
         "Graph": "graph",
         "History": "history",
+        "Models": "models",
         "Plan": "plan",
         "Prompt": "check",
         "Refresh": "change",

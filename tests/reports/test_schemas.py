@@ -29,6 +29,7 @@ NAMES = (
     "change",
     "refresh",
     "history",
+    "models",
     "events",
     "saved-plan",
 )

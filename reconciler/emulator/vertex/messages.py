@@ -197,6 +197,9 @@ COUNT_TOKENS = Message(
 TOKENS = message("CountTokensResponse", totalTokens=INT)
 
 BASE_MODELS = (
+    "gemini-3.5-flash",
+    "gemini-3.5-flash-lite",
+    "gemini-3.1-flash-lite",
     "gemini-2.0-flash-001",
     "gemini-2.0-flash-lite-001",
     "gemini-2.5-flash",

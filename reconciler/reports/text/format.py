@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -238,6 +238,19 @@ def report_heading(target: TargetSummary, layout: Layout, *, simulated: bool) ->
     places = ", ".join(f"{field} {value}" for field, value in where.items() if value)
     text = f"{target.name}: {target.label}{' (simulated training)' if simulated else ''}, {places}"
     return "\n".join(layout.style("heading", line) for line in layout.lines("Target ", text))
+
+
+def table(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Return the lines of a table; the cells of the columns in ``right`` are aligned to the right."""
+    cells = [[terminal_safe(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if position in right else cell.ljust(width)
+            for position, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
 
 
 def notices_text(notices: Iterable[str], layout: Layout) -> str:

@@ -17,7 +17,7 @@ from reconciler.reports.documents.status import (
     StatusReport,
     TrainingProgress,
 )
-from reconciler.reports.text.format import Layout, Role, counted, loss, minute, report_heading
+from reconciler.reports.text.format import Layout, Role, counted, loss, minute, report_heading, table
 
 _HEADINGS: Final = ("NAME", "SERVING", "STATE", "STEPS", "FINAL LOSS", "CHECKS", "SINCE")
 _RIGHT: Final = frozenset({3, 4, 5})
@@ -59,7 +59,7 @@ def recorded_state(lockfile: str, queried: str = "not queried") -> str:
 
 def _model_lines(models: Sequence[ModelStatus], layout: Layout) -> Iterator[str]:
     """Yield a table of models; on a terminal that is too narrow, each name has a line and its values follow below."""
-    heading, *rows = _table([_HEADINGS, *map(_cells, models)])
+    heading, *rows = table([_HEADINGS, *map(_cells, models)], _RIGHT)
     fits = layout.width is None or max(map(len, (heading, *rows))) <= layout.width
     if fits:
         yield layout.style("heading", heading)
@@ -75,18 +75,6 @@ def _narrow_row(model: ModelStatus, layout: Layout) -> Iterator[str]:
     values = [f"{label.lower()} {cell}" for label, cell in zip(_HEADINGS[2:], cells, strict=True) if cell != "-"]
     yield from layout.lines(f"  {'serving':<{_WORD_WIDTH}}", serving)
     yield from layout.lines(" " * (_WORD_WIDTH + 2), ", ".join(values))
-
-
-def _table(rows: Iterable[Sequence[str]]) -> list[str]:
-    cells = [[terminal_safe(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if position in _RIGHT else cell.ljust(width)
-            for position, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
 
 
 def _cells(model: ModelStatus) -> tuple[str, ...]:

@@ -1,0 +1,116 @@
+"""Base models on the command line: the list, and the warnings of the catalog in every command and report."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from html import unescape
+from pathlib import Path
+
+from support.cli_world import TARGET, Cli
+from support.render_values import held_to
+from support.vertex_world import World
+
+NAME = "models/text-bison-001"
+RETIRING = f"the retirement date of {NAME} is 2026-02-11, in 41 days, according to the model catalog of 2025-12-01"
+
+
+def known(reconcile: Cli, facts: str) -> None:
+    """Let the target add a base model to the catalog."""
+    (reconcile.specs / "reconcile.yaml").write_text(f"{TARGET}  models: models.toml\n")
+    (reconcile.specs / "models.toml").write_text(f'date = 2025-12-01\n[models."{NAME}"]\n{facts}\n')
+
+
+def test_retirement_is_shown_by_every_command_and_report(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    known(reconcile, 'retirement = 2026-02-11\nsuccessor = "models/next"')
+    place = "specs/adder.yaml:5:3: "
+    warning = f"spec.baseModel: {RETIRING}; set spec.baseModel to models/next"
+
+    validated = reconcile("validate")
+    assert (validated.status, validated.out.count(place)) == (0, 1)
+    assert f"{place}warning: {warning}" in validated.out
+    reports = {suffix: reconcile.folder / f"plan.{suffix}" for suffix in ("md", "html", "xml", "json")}
+    options = [option for file in reports.values() for option in ("--report", str(file))]
+    planned = reconcile("plan", *options)
+    assert planned.status == 0
+    assert f"Note: {place}{warning}" in planned.out
+    for file in reports.values():
+        assert RETIRING in unescape(file.read_text().replace("`", "")), file
+    assert reconcile("apply", "--yes").status == 0
+
+    noted = reconcile("drift", "--format", "json")
+    (finding,) = (one for one in held_to("drift", noted.document)["findings"] if one["class"] == "BaseModelRetiring")
+    assert (noted.status, finding["severity"]) == (0, "note")
+    facts = {"baseModel": NAME, "date": "2026-02-11", "daysLeft": 41, "successor": "models/next"}
+    assert finding["retirement"] == facts
+    page = reconcile.folder / "drift.html"
+    failed = reconcile("drift", "--fail-on", "BaseModelRetiring", "--report", str(page))
+    assert failed.status == 2
+    assert "Drift: 1 BaseModelRetiring" in failed.out
+    timeline = page.read_text().partition('class="timeline"')[2].partition("</ol>")[0]
+    assert all(text in timeline for text in ("2026-02-11", "in 41 days", NAME, "adder", "models/next"))
+
+    reconcile.clock.now = datetime(2026, 2, 11, tzinfo=UTC)
+    (retired,) = (one for one in reconcile("validate", "--format", "json").document["problems"])
+    assert retired["message"].startswith(f"{NAME} was retired on 2026-02-11")
+    # The embedded service still lists it as tunable, and its word counts.
+    assert "BaseModelRetired" not in reconcile("drift").out
+
+
+def test_errors_in_the_file_of_a_target_have_their_place(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    known(reconcile, "adapterSize = [1]")
+    answer = reconcile("plan")
+    assert answer.status == 1
+    assert answer.err.startswith(
+        f'specs/models.toml:3:1: models."{NAME}".adapterSize: unknown field "adapterSize"; did you mean adapterSizes?'
+    )
+    (reconcile.specs / "models.toml").unlink()
+    (reconcile.specs / "models.toml").symlink_to(Path("/etc/hostname"))
+    assert reconcile("validate").out.startswith("specs/reconcile.yaml:7:11: spec.models: models.toml: outside the repo")
+
+
+def test_a_wrong_location_warns_and_the_service_decides(reconcile: Cli, world: World) -> None:
+    assert world.url
+    file = reconcile.manifest(
+        "adder", more="  vertex: {baseModel: gemini-3.5-flash, hyperparameters: {adapterSize: 32}}\n"
+    )
+    target = reconcile.specs / "reconcile.vertex.yaml"
+    target.write_text(target.read_text().replace("location: europe-west4", "location: asia-east1"))
+    answer = reconcile("apply", "--yes", "--target", "vertex")
+    catalog = "according to the model catalog of 2026-11-29"
+    places = "set spec.location of the target to one of europe-west4, us-central1"
+    assert (
+        f"{file.name}:8:12: spec.vertex.baseModel: gemini-3.5-flash cannot be tuned in asia-east1, {catalog}; {places}"
+        in (answer.err + answer.out)
+    )
+    assert f"spec.vertex.hyperparameters.adapterSize: gemini-3.5-flash has no adapter size 32, {catalog}" in (
+        answer.err + answer.out
+    )
+    assert "Models: 1 ready" in answer.out
+
+
+def test_the_list_of_the_catalog_and_of_the_service(reconcile: Cli) -> None:
+    known(reconcile, "retirement = 2026-02-11")
+    document = held_to("models", reconcile("models", "--format", "json").document)
+    models = {one["name"]: one for one in document["models"]}
+    assert (document["asOf"], document["verified"]) == ("2025-12-01", True)
+    assert (models[NAME]["state"], models[NAME]["listed"], models[NAME]["daysLeft"]) == ("retiring", True, 41)
+    offline = reconcile("models", "--offline")
+    assert offline.out.startswith("Target default: embedded service (simulated training), scope demo\nBASE MODEL ")
+    assert f"{NAME} " in offline.out
+    assert "models/gemini-3.5-flash " in offline.out
+
+
+def test_the_list_without_credentials_is_that_of_the_catalog(reconcile: Cli, world: World) -> None:
+    assert world.url
+    del reconcile.environ["RECONCILE_ACCESS_TOKEN"]
+    listed = reconcile("models", "--target", "gl")
+    assert listed.status == 0
+    assert "was not queried for its base models: " in listed.out
+    assert "No base model can be tuned." in listed.out
+    vertex = reconcile("models", "--target", "vertex", "-v")
+    assert "Note: Vertex AI does not list which base models can be tuned" in vertex.out
+    assert all(
+        name in vertex.out for name in ("gemini-3.5-flash ", "gemini-2.5-pro ", "2026-10-20", "2027-05-19 or later")
+    )
