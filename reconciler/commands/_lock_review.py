@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from reconciler.domain.model import REMOTE_SCHEME, Manifest
 from reconciler.domain.text import shorten
 from reconciler.manifests.discovery import STDIN, Selection, absolute, target_file_name
 from reconciler.manifests.git import (
+    BaseFile,
     GitError,
     IncomparableError,
     file_at_base,
@@ -140,12 +141,12 @@ def review_project(project: Project, ref: str) -> LockReview:
     session = project.session
     environ = session.environment.environ
     root = _root_at_base(project, ref)
-    addresses = (*_root_change(project, root), *_address_changes(project, ref, root))
+    addresses = (*_root_change(project, root), *_address_changes(project, root))
     if project.target.lock and not addresses:
         raise IncomparableError("it is in a bucket", "remove --base")
-    found = file_at_base(ref, session.lockfile, environ, root.path(session.lockfile.name))
+    found = root.file(session.lockfile, environ, root.path(session.lockfile.name))
     if project.target.lock:
-        return LockReview(ref, found.commit, addresses, {}, ())
+        return LockReview(ref, root.commit, addresses, {}, ())
     try:
         base = Lock() if found.content is None else loads(found.content, f"{project.lockfile} at {ref}")
     except ReconcileError as error:
@@ -161,18 +162,24 @@ def review_project(project: Project, ref: str) -> LockReview:
     placed = (PlacedChange(change, Place(project.lockfile, *positions[change.path])) for change in changes)
     return LockReview(
         ref,
-        found.commit,
-        (*placed, *addresses, *_pointer_changes(project, ref, root), *_disguised_files(project)),
+        root.commit,
+        (*placed, *addresses, *_pointer_changes(project, root), *_disguised_files(project)),
         requested_serving(base, head, project.manifests),
         withheld_promotions(base, head, project.manifests),
     )
 
 
 class _Root(Struct, frozen=True):
-    """The root of a project at the base commit and at HEAD, as directories of the repository."""
+    """The root of a project at the base commit of a ref and at HEAD, as directories of the repository."""
 
+    ref: str
+    commit: str
     base: str
     head: str
+
+    def file(self, file: Path, environ: Mapping[str, str], before: str) -> BaseFile:
+        """Return a file at the base commit, where its path in the repository was ``before``, and at HEAD."""
+        return file_at_base(self.ref, self.commit, file, environ, before)
 
     def path(self, relative: str) -> str:
         """Return the path in the repository at the base of a file, whose path is relative to the root."""
@@ -197,7 +204,7 @@ def _root_at_base(project: Project, ref: str) -> _Root:
             above = (next(filter(found.__contains__, _upwards(path)), None) for path in (*_directories(project), head))
             nearest = {directory for directory in above if directory}
             if nearest:
-                return _Root(min(nearest - {head}, default=head), head)
+                return _Root(ref, commit, min(nearest - {head}, default=head), head)
             elsewhere |= {(directory, marker) for directory in found}
         kept = frozenset(git.files("HEAD", ".")) if elsewhere else frozenset()
     except GitError:
@@ -208,7 +215,7 @@ def _root_at_base(project: Project, ref: str) -> _Root:
         raise IncomparableError(
             f"{_joined(head, name)} is new, and {listed} are gone", "move or remove one of them in each pull request"
         )
-    return _Root(gone[0] if gone else head, head)
+    return _Root(ref, commit, gone[0] if gone else head, head)
 
 
 def _joined(directory: str, relative: str) -> str:
@@ -253,13 +260,13 @@ _ADDRESSES: Final = ("lock", "publish")
 """The fields of a target that say where decisions are recorded and published."""
 
 
-def _address_changes(project: Project, ref: str, root: _Root) -> Iterator[PlacedChange]:
+def _address_changes(project: Project, root: _Root) -> Iterator[PlacedChange]:
     """Yield the changed addresses of the lockfile and the pointer; those of a new target are not changes."""
     session, target = project.session, project.target
     file = session.root / target_file_name(target.name)
     if not file.is_file():
         return  # the built-in target
-    found = file_at_base(ref, file, session.environment.environ, root.path(file.name))
+    found = root.file(file, session.environment.environ, root.path(file.name))
     before = _spec_at(found.content, target.file)
     document = next(iter(parse(file.read_bytes(), target.file).documents), None)
     for field in _ADDRESSES if before is not None else ():
@@ -281,7 +288,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _pointer_changes(project: Project, ref: str, root: _Root) -> Iterator[PlacedChange]:
+def _pointer_changes(project: Project, root: _Root) -> Iterator[PlacedChange]:
     """Yield the change of a pointer in the repository, unless it is what the lockfile publishes.
 
     A committed rollback changes both; the changed ``published`` of the lockfile is the decision to review then.
@@ -290,7 +297,7 @@ def _pointer_changes(project: Project, ref: str, root: _Root) -> Iterator[Placed
     if not publish or publish.startswith(REMOTE_SCHEME):
         return
     path = absolute(publish, session.root)
-    found = file_at_base(ref, path, session.environment.environ, root.path(publish))
+    found = root.file(path, session.environment.environ, root.path(publish))
     if found.content == found.head:
         return
     from reconciler.commands._rollout import publisher_of

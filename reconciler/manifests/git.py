@@ -319,24 +319,19 @@ def _copy(source: IO[bytes], destination: IO[bytes], size: int) -> None:
 
 
 class BaseFile(Struct, frozen=True):
-    """A file at the merge base of a ref and HEAD, and at HEAD; ``None`` where it did not exist."""
+    """A file at a base commit, and at HEAD; ``None`` where it did not exist."""
 
-    commit: str
     content: bytes | None
     head: bytes | None
 
 
-def file_at_base(ref: str, file: Path, environ: Mapping[str, str], before: str | None = None) -> BaseFile:
-    """Return a file as it was at the merge base of the commit ``ref`` and HEAD, and as it is committed at HEAD.
+def file_at_base(ref: str, commit: str, file: Path, environ: Mapping[str, str], before: str | None = None) -> BaseFile:
+    """Return a file as it was at ``commit``, the base of ``ref``, and as it is committed at HEAD.
 
-    ``before`` is its path in the repository at the merge base, if it had another one.
-
-    Raises:
-        UsageError: if the commit does not exist, or has no ancestor in common with HEAD.
-        IncomparableError: if git, the repository or the content is missing, or the file is too large.
+    ``before`` is its path in the repository at the base, if it had another one. Raises IncomparableError if git, the
+    repository or the content is missing, or the file is too large.
     """
     git, directory = open_repository(file.parent, environ)
-    commit = resolve_base(git, ref)
     path = posixpath.normpath(posixpath.join(directory, file.name))
     try:
         at_base, at_head = git.blobs((commit, "HEAD"), (before or path, path))
@@ -346,7 +341,7 @@ def file_at_base(ref: str, file: Path, environ: Mapping[str, str], before: str |
                 f"{file.name} is larger than {MAX_LOCKFILE_BYTES} bytes at {ref} or at HEAD", "remove --base"
             )
         content = git.content(base) if base else None
-        return BaseFile(commit, content, content if base == head else git.content(head) if head else None)
+        return BaseFile(content, content if base == head else git.content(head) if head else None)
     except GitError:
         raise missing_files(ref) from None
 
@@ -377,17 +372,13 @@ def resolve_base(git: Git, ref: str) -> str:
         UsageError: if the commit does not exist, has no ancestor in common with HEAD, or a tag has its name.
         IncomparableError: if git or the commit is missing.
     """
-    try:
-        shallow = git.is_shallow()
-    except GitError as error:
-        raise IncomparableError(str(error), error.remedy) from None
     if not ref.strip():
-        unshallow = f"; `git merge-base` prints nothing in a shallow clone: {_FETCH}" if shallow else ""
+        unshallow = f"; `git merge-base` prints nothing in a shallow clone: {_FETCH}" if _is_shallow(git) else ""
         raise UsageError("--base is empty", f"pass a branch, a tag or a commit{unshallow}")
     try:
         commit = git.commit(ref)
     except GitError:
-        if shallow:
+        if _is_shallow(git):
             raise IncomparableError(f"this clone is shallow and does not contain {ref}", _FETCH) from None
         raise UsageError(
             f"--base {ref}: no such commit in this repository", "pass a branch, a tag or a commit, and fetch it first"
@@ -397,15 +388,22 @@ def resolve_base(git: Git, ref: str) -> str:
             f"--base {ref}: ambiguous: {' and '.join(names)} exist", f"pass a full name or hash, such as {names[-1]}"
         )
     try:
-        return git.merge_base(commit, git.commit("HEAD"))
+        return git.merge_base(commit, "HEAD")
     except GitError:
-        if shallow:
+        if _is_shallow(git):
             raise IncomparableError(
                 f"this clone is shallow and does not contain the common ancestor of {ref} and HEAD", _FETCH
             ) from None
         raise UsageError(
             f"--base {ref}: no ancestor in common with HEAD", "pass the branch that this one will be merged into"
         ) from None
+
+
+def _is_shallow(git: Git) -> bool:
+    try:
+        return git.is_shallow()
+    except GitError as error:
+        raise IncomparableError(str(error), error.remedy) from None
 
 
 _STAGES: Final = (":1", ":2", ":3")
