@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import sys
 from functools import cache
@@ -29,6 +30,11 @@ settings.register_profile(
     "nightly", settings.get_profile("thorough"), derandomize=False, max_examples=200, print_blob=True
 )
 settings.load_profile("repeatable")
+
+# A command waits for the disk at each write of a lockfile or a store; in memory there is nothing to wait for.
+MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own there
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**31 and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # A shell starts background commands with SIGINT ignored, which processes inherit: tests that interrupt would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)

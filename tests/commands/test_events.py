@@ -41,6 +41,7 @@ def log(reconcile: Cli) -> Path:
 
 
 def test_the_log_has_a_whole_run_from_plan_to_summary(reconcile: Cli, log: Path) -> None:
+    reconcile.clock.least = 5
     reconcile.manifest("adder", more=CHECKS)
     done = reconcile("apply", "--yes", "--events", "events.jsonl")
     assert done.status == 0, done.err
@@ -65,6 +66,7 @@ def test_the_log_has_a_whole_run_from_plan_to_summary(reconcile: Cli, log: Path)
 
 
 def test_lines_are_written_during_the_run(reconcile: Cli, log: Path) -> None:
+    reconcile.clock.least = 5
     reconcile.manifest("adder")
     seen = []
     reconcile.clock.on_move = lambda _now: seen.append(len(log.read_text().splitlines()))

@@ -153,6 +153,7 @@ def test_a_job_that_is_queued_for_hours(reconcile: Cli, world: World) -> None:
 
 
 def test_a_job_canceled_during_the_wait(reconcile: Cli, slow: World) -> None:
+    reconcile.clock.least = 5
     manifest(reconcile)
 
     def cancel(now: datetime) -> None:
