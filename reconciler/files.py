@@ -170,7 +170,9 @@ def acquire_lock(path: Path, holder: str, wait: Callable[[str], None]) -> int | 
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Return whether the lock is held now, or cannot be had on this file system."""
+    """Return whether the lock is held now, or the system or the file system has no such locks."""
+    if fcntl is None:
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -245,10 +247,7 @@ def _open_temporary(path: Path) -> tuple[Path, int]:
     while True:
         temporary = path.with_name(f".{path.name[:_NAME_SHOWN]}.{os.urandom(4).hex()}.tmp")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        if fcntl is not None:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
+        if _try_lock(descriptor) and os.fstat(descriptor).st_nlink:
             return temporary, descriptor
         os.close(descriptor)
 

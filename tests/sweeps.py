@@ -1,29 +1,35 @@
 """Kill, race and disturb runs on a simulated world, and count what that lost: nothing may be.
 
 ``python tests/sweeps.py`` prints what it injected and what came of it, and exits with 1 if a model was trained twice or
-lost, a rollback forgotten, or a project left in which a command fails. ``--plant BUG`` proves that it would find a bug.
+lost, a rollback forgotten, or a project left in which a command fails. ``--self-test`` proves that it finds such bugs.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import random
+import re
 import shutil
 import signal
 import sys
 import tempfile
+import time
+import traceback
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from msgspec import Struct, field
@@ -41,6 +47,9 @@ from support.cli_world import Project
 from support.simulation import Plant, Result, Run, World, ending_points, preload
 from support.vertex_runs import BASE
 from support.vertex_world import BUCKET, JOBS, LOCATION, PROJECT
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
 
 URL = "http://127.0.0.1:1"
 FILES, BUCKETS = (
@@ -60,8 +69,11 @@ TARGETS = {
 }
 """The target fields of each service, with the lockfile and the pointer in files and in a bucket."""
 FIRST = next(iter(TARGETS))
+_BROKEN = "broken"
+"""The violation that a part of the sweep raised an exception: it proves nothing."""
 Json = dict[str, Any]
 Command = tuple[str, ...]
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 APPLY: Command = ("apply", "--yes")
 READING = (
     ("status",),
@@ -81,10 +93,10 @@ class Scene:
     """A project on one target in a world."""
 
     def __init__(self, folder: Path, target: str, plant: Plant | None = None) -> None:
+        self.folder = folder
         self.world = World(folder / "world")
         self.plant = plant
         self.target = target
-        self._aside = folder / "aside"
         self._kept = 0
         self.project = self.checkout("project")
 
@@ -131,12 +143,19 @@ class Scene:
         """Run a command from start to end in the current checkout."""
         return self.world.run(*arguments, folder=self.project.folder, plant=self.plant)
 
+    def start(self, *arguments: str, place: Project) -> Run:
+        """Start a command in a checkout."""
+        return self.world.start(*arguments, folder=place.folder, plant=self.plant)
+
+    def copy(self, name: str) -> Project:
+        """Return a copy of the current checkout."""
+        shutil.copytree(self.project.folder, self.world.folder / name)
+        return self.checkout(name)
+
     def keep(self) -> Callable[[], None]:
         """Return what restores everything as it is now."""
         self._kept += 1
-        aside = self._aside / str(self._kept)
-        now = self.world.save(aside)
-        return lambda: self.world.restore(aside, now)
+        return partial(self.world.restore, self.world.save(self.folder / f"aside-{self._kept}"))
 
     # what is observed
 
@@ -202,11 +221,13 @@ def _model_of(job: Json) -> str:
     return str(job.get("tunedModel", {}).get("model", "")).partition("@")[0]
 
 
-class Tally(Struct, dict=True):
+class Tally(Struct):
     """What was injected, and what came of it."""
 
     injected: Counter[str] = field(default_factory=Counter)
-    outcome: Counter[str] = field(default_factory=lambda: Counter(duplicates=0, lost=0, wedged=0, forgotten=0))
+    outcome: Counter[str] = field(
+        default_factory=lambda: Counter(duplicates=0, lost=0, forgotten=0, wedged=0, **{_BROKEN: 0})
+    )
     examples: list[str] = field(default_factory=list)
 
     def blame(self, kind: str, where: str, what: object) -> None:
@@ -218,12 +239,27 @@ class Tally(Struct, dict=True):
     def failed(self) -> bool:
         return any(self.outcome.values())
 
+    def add(self, other: Tally) -> None:
+        """Add what another process found."""
+        self.injected.update(other.injected)
+        self.outcome.update(other.outcome)
+        self.examples += other.examples
+
+    @contextmanager
+    def counting_errors(self, where: str) -> Iterator[None]:
+        """Count an exception as a violation, so that the rest of the sweep is carried out."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001 - whatever it is, it is shown
+            self.blame(_BROKEN, where, traceback.format_exc())
+
     def check(self, where: str, result: Result, allowed: Sequence[int] = tuple(ExitStatus)) -> bool:
         """Return whether a run ended as documented: in time, without a traceback, and with a reason for its status."""
         said = result.err + result.out
         if result.killed:
             return True
-        if "Traceback" in said or "internal error" in said or result.status not in allowed or not said.strip():
+        broken = result.stuck or "Traceback" in said or "internal error" in said or not said.strip()
+        if broken or result.status not in allowed:
             self.blame("wedged", where, result)
             return False
         return True
@@ -261,6 +297,31 @@ def examine(scene: Scene, tally: Tally, where: str) -> None:  # noqa: C901 - one
         tally.blame("wedged", where, f"{file.name} is left")
     if scene.in_bucket and "lock.json.lease" in scene.world.objects():
         tally.blame("wedged", where, "the lease is left")
+
+
+def examine_decisions(scene: Scene, tally: Tally, where: str, rejected: Iterable[tuple[Project, str, str]]) -> None:
+    """Check that each rollback that was reported as done is kept, and that what serves exists."""
+    for project, name, key in rejected:
+        model = scene.lock(project).get(name, {})
+        if key not in rejected_keys(model):
+            tally.blame("forgotten", where, f"{name}: {key} was rolled back")
+    live = scene.live()
+    for name, model in scene.lock().items():
+        serving = model.get("serving")
+        if serving in rejected_keys(model):
+            tally.blame("forgotten", where, f"{name}: {serving} serves although it is rejected")
+        if serving and serving not in live:
+            tally.blame("lost", where, f"{name}: {serving} serves, and does not exist")
+
+
+def rejected_by(results: Sequence[Result], places: Sequence[Project]) -> list[tuple[Project, str, str]]:
+    """Return what successful rollbacks reported as rejected, with the checkout and the model."""
+    return [
+        (place, result.arguments[1], key)
+        for result, place in zip(results, places, strict=True)
+        if result.arguments[0] == "rollback" and result.status == 0
+        for key in rejected_keys(json.loads(result.out))
+    ]
 
 
 # kill points
@@ -349,7 +410,7 @@ def _unlocked(scene: Scene) -> None:
         scene.world.ask("DELETE", f"/storage/v1/b/{BUCKET}/o/{name}")
 
 
-_ROLLBACK: Command = ("rollback", "adder", "--reason", "worse")
+_ROLLBACK: Command = ("rollback", "adder", "--reason", "worse", "--format", "json")
 CASES = (
     Case("apply", _changed, lambda _: APPLY),
     Case("apply --prune", _prunable, lambda _: (*APPLY, "--prune")),
@@ -361,13 +422,14 @@ CASES = (
     Case("refresh", _unlocked, lambda _: ("refresh",)),
 )
 """What is killed: the commands that write, with publishing and locks as their target has them."""
+_CASES = {case.name: case for case in CASES}
 
 
 def kill(
     tally: Tally,
     folder: Path,
-    case: Case,
     target: str,
+    case: str,
     signals: Sequence[int],
     most: int,
     plant: Plant | None = None,
@@ -376,32 +438,40 @@ def kill(
 ) -> None:
     """End a command at its points, at most at so many, and check that the project is as if it had not been ended.
 
-    ``stop`` ends at the first violation.
+    What two ends leave alike is settled once. ``stop`` ends at the first violation.
     """
+    ended = _CASES[case]
     with staged(folder, target) as scene:
-        case.prepare(scene)
-        command = case.command(scene)
+        ended.prepare(scene)
+        command = ended.command(scene)
         restore = scene.keep()
         run = scene.world.start(*command)
-        (ended,) = scene.world.play([run])
-        settle(scene, tally, f"{target}: {case.name}, not ended", *([command] if case.again(scene) else []))
+        scene.world.play([run])
+        tally.check(f"{target}: {case}", run.result or Result(command, 1), [0])
+        settle(scene, tally, f"{target}: {case}, not ended", *([command] if ended.again(scene) else []))
         wanted, points = scene.summary(), ending_points(run.points)
-        tally.check(f"{target}: {case.name}", ended, [0])
         scene.plant = plant
-        for number in signals:
-            for index in sorted(random.Random(case.name).sample(range(points), min(most, points))):  # noqa: S311 - no secret
-                restore()
+        settled: set[str] = set()
+        indexes = sorted(random.Random(case).sample(range(points), min(most, points)))  # noqa: S311 - no secret
+        for number, index in product(signals, indexes):
+            restore()
+            where = f"{target}: {case}, {signal.Signals(number).name} at {index}"
+            with tally.counting_errors(where):
                 result, point = scene.world.cut(index, number, *command, plant=plant)
-                where = f"{target}: {case.name}, {signal.Signals(number).name} at {index} ({point})"
-                tally.injected[f"{signal.Signals(number).name} at {point.kind if point else 'the end'}"] += 1
+                where = f"{where} ({point})"
+                tally.injected[f"{signal.Signals(number).name} at a {point.kind if point else 'point beyond'}"] += 1
                 tally.check(where, result)
-                tally.check(where, scene.run(*READING[index % len(READING)]), [0, 2])
-                settle(scene, tally, where, *([command] if case.again(scene) else []))
-                found = scene.summary()
-                if found != wanted:
-                    tally.blame("lost", where, f"ends as {found} in place of {wanted}")
-                if stop and tally.failed:
-                    return
+                left = scene.world.digest()
+                if left not in settled:
+                    settled.add(left)
+                    tally.check(where, scene.run(*READING[index % len(READING)]), [0, 2])
+                    settle(scene, tally, where, *([command] if ended.again(scene) else []))
+                    found = scene.summary()
+                    if found != wanted:
+                        tally.blame("lost", where, f"ends as {found} in place of {wanted}")
+            if stop and tally.failed:
+                return
+        tally.injected["different states that were left by signals"] += len(settled)
 
 
 @contextmanager
@@ -426,48 +496,166 @@ _RACING: tuple[Command, ...] = (
     ("wait",),
     ("refresh",),
     ("prune", "--yes"),
-    (*_ROLLBACK, "--format", "json"),
+    _ROLLBACK,
 )
 
 
-def race(tally: Tally, folder: Path, target: str, seed: int, plant: Plant | None = None) -> None:
+def _contested(scene: Scene) -> None:
+    """Two generations of two models, and trainings to start: of nova a long one."""
+    for size in (1, 2):
+        scene.declare("words", size)
+        _served(scene, size)
+    scene.declare("adder", 3)
+    scene.declare("nova", 1, epochs=60)
+
+
+def races(tally: Tally, folder: Path, target: str, seeds: Sequence[int], plant: Plant | None = None) -> None:
     """Let 2 to 8 runs meet in one checkout or in several, in an order that the seed decides."""
+    with staged(folder, target) as scene:
+        _contested(scene)
+        restore, project = scene.keep(), scene.project
+        scene.plant = plant
+        for seed in seeds:
+            restore()
+            scene.project = project
+            with tally.counting_errors(f"{target}: race {seed}"):
+                _race(tally, scene, seed)
+
+
+def _race(tally: Tally, scene: Scene, seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311 - reproducible, and no secret
     count, checkouts = rng.randint(2, 8), rng.choice([1, 1, 1, 2, 3])
+    projects = [scene.project, *(scene.copy(f"project-{number}") for number in range(1, checkouts))]
+    places = [rng.choice(projects) for _ in range(count)]
+    commands = [APPLY, *(rng.choice(_RACING) for _ in range(count - 1))]
+    runs = [scene.start(*command, place=place) for command, place in zip(commands, places, strict=True)]
+    for run in runs[1:]:
+        run.wakes += timedelta(seconds=rng.choice([0, 0, 5, 10, 20]))  # also while another run waits
+    results = scene.world.play(runs, choose=_schedule(rng))
+    listed = ", ".join(" ".join(command) for command in commands)
+    where = f"{scene.target}: race {seed} of {count} runs in {counted(checkouts, 'checkout')} ({listed})"
+    tally.injected[f"races in {'one checkout' if checkouts == 1 else 'several checkouts'}"] += 1
+    tally.injected["runs that raced"] += count
+    _settle_race(scene, tally, where, results, places)
+
+
+def _settle_race(scene: Scene, tally: Tally, where: str, results: Sequence[Result], places: Sequence[Project]) -> None:
+    """Check what runs left that met: at once, and after a calm run in each checkout."""
+    for result in results:
+        tally.check(where, result, [0, 1])
+    rejected = rejected_by(results, places)
+    for project in dict.fromkeys(places):
+        scene.project = project
+        examine_decisions(scene, tally, where, [one for one in rejected if one[0] is project])
+        settle(scene, tally, where)
+    examine_decisions(scene, tally, where, rejected)
+
+
+class Meeting(Struct, frozen=True):
+    """Two commands: the second one runs while the first one stops at one of its points."""
+
+    first: Callable[[Scene], Command]
+    second: Callable[[Scene], Command]
+    prepare: Callable[[Scene], None] = _contested
+
+
+def _always(*command: str) -> Callable[[Scene], Command]:
+    return lambda _scene: command
+
+
+def _to_the_first(scene: Scene) -> Command:
+    """Roll back to the oldest generation, which prune deletes."""
+    return *_ROLLBACK, "--to", str(scene.lock()["adder"]["generations"][0]["key"])
+
+
+def _contested_orphan(scene: Scene) -> None:
+    scene.declare("words", 1)
+    _served(scene, 1, 2, 3)
+    scene.withdraw("words")
+
+
+def _contested_training(scene: Scene) -> None:
+    _contested(scene)
+    scene.must(*APPLY, "--no-wait")
+
+
+def _contested_adoption(scene: Scene) -> None:
+    _contested(scene)
+    train_as_another_user(scene)
+    scene.world.now += timedelta(hours=1)
+
+
+_APPLIES, _ROLLS_BACK = _always(*APPLY), _always(*_ROLLBACK)
+_OTHER_ROLLBACK = _always("rollback", "words", *_ROLLBACK[2:])
+_PRUNES = _always("prune", "--yes")
+MEETINGS = {
+    "apply and rollback": Meeting(_APPLIES, _ROLLS_BACK),
+    "rollback and apply": Meeting(_ROLLS_BACK, _APPLIES),
+    "apply and apply": Meeting(_APPLIES, _always(*APPLY, "--only", "nova")),
+    "wait and rollback": Meeting(_always("wait"), _ROLLS_BACK, _contested_training),
+    "rollback and rollback of another model": Meeting(_ROLLS_BACK, _OTHER_ROLLBACK),
+    "rollback and rollback of the same model": Meeting(_ROLLS_BACK, _ROLLS_BACK),
+    "prune and rollback": Meeting(_PRUNES, _to_the_first, _contested_orphan),
+    "rollback and prune": Meeting(_to_the_first, _PRUNES, _contested_orphan),
+    "prune and forget": Meeting(_PRUNES, _always("forget", "words", "--yes"), _contested_orphan),
+    "refresh and rollback": Meeting(_always("refresh"), _ROLLS_BACK, _contested_training),
+    "adopt and rollback": Meeting(_adopt, _ROLLS_BACK, _contested_adoption),
+}
+"""Pairs that lost something once, or could: a decision and what acts or saves beside it."""
+
+
+def meet(
+    tally: Tally,
+    folder: Path,
+    target: str,
+    name: str,
+    most: int,
+    plant: Plant | None = None,
+    *,
+    stop: bool = False,
+) -> None:
+    """Stop a command at its points, at most at so many, and run another one meanwhile as far as locks allow it.
+
+    With a lockfile in a bucket the second one runs in a checkout of its own. ``stop`` ends at the first violation.
+    """
+    meeting = MEETINGS[name]
     with staged(folder, target) as scene:
-        scene.declare("words", 1)
-        _served(scene, 1, 2)
-        scene.declare("adder", 3)
-        scene.declare("nova", 1, epochs=60)
+        meeting.prepare(scene)
+        first, second = meeting.first(scene), meeting.second(scene)
+        places = [scene.project, scene.copy("project-1") if scene.in_bucket else scene.project]
+        restore = scene.keep()
+        alone = scene.start(*first, place=places[0])
+        scene.world.play([alone])
         scene.plant = plant
-        projects = [scene.project]
-        for number in range(1, checkouts):
-            shutil.copytree(scene.project.folder, scene.world.folder / f"project-{number}")
-            projects.append(scene.checkout(f"project-{number}"))
-        places = [rng.choice(projects) for _ in range(count)]
-        commands = [APPLY, *(rng.choice(_RACING) for _ in range(count - 1))]
-        runs = [
-            scene.world.start(*command, folder=place.folder, plant=plant)
-            for command, place in zip(commands, places, strict=True)
-        ]
-        for run in runs[1:]:
-            run.wakes += timedelta(seconds=rng.choice([0, 0, 5, 10, 20]))  # also while another run waits
-        results = scene.world.play(runs, choose=_schedule(rng))
-        listed = ", ".join(" ".join(command) for command in commands)
-        where = f"{target}: race {seed} of {count} runs in {counted(checkouts, 'checkout')} ({listed})"
-        tally.injected[f"races in {'one checkout' if checkouts == 1 else 'several checkouts'}"] += 1
-        rejected = []
-        for result, place in zip(results, places, strict=True):
-            tally.check(where, result, [0, 1])
-            if result.arguments[0] == "rollback" and result.status == 0:
-                rejected += [(place, key) for key in rejected_keys(json.loads(result.out))]
-        for project in projects:
-            scene.project = project
-            settle(scene, tally, where)
-        for project, key in rejected:
-            scene.project = project
-            if key not in rejected_keys(scene.lock()["adder"]):
-                tally.blame("forgotten", where, f"{key} was rolled back")
+        points = len(alone.points)
+        for index in sorted(random.Random(name).sample(range(points), min(most, points))):  # noqa: S311 - no secret
+            restore()
+            scene.project = places[0]
+            where = f"{target}: {name}, stopped at {index} ({alone.points[index]})"
+            with tally.counting_errors(where):
+                results = _run_meanwhile(scene, index, (first, second), places)
+                tally.injected["meetings at a point of a run"] += 1
+                _settle_race(scene, tally, where, results, places)
+            if stop and tally.failed:
+                return
+
+
+def _run_meanwhile(
+    scene: Scene, index: int, commands: tuple[Command, Command], places: Sequence[Project]
+) -> list[Result]:
+    """Run the first command to its point of this index, then the second one whenever it can run, then the first one."""
+    runs = [scene.start(*commands[0], place=places[0])]
+
+    def choose(ready: Sequence[Run]) -> Run:
+        if len(runs) == 1 and len(runs[0].points) > index:
+            runs.append(scene.start(*commands[1], place=places[1]))
+            ready = [*ready, *(run for run in runs[1:] if run.result is None)]
+        return ready[-1]
+
+    results = scene.world.play(runs, choose=choose)
+    if len(runs) == 1:
+        results += scene.world.play([scene.start(*commands[1], place=places[1])])
+    return results
 
 
 def _schedule(rng: random.Random) -> Callable[[Sequence[Run]], Run]:
@@ -543,33 +731,36 @@ _STORMED: tuple[Command, ...] = (
 )
 
 
-def storm(tally: Tally, folder: Path, target: str, seed: int, plant: Plant | None = None) -> None:
+def storms(tally: Tally, folder: Path, target: str, seeds: Sequence[int], plant: Plant | None = None) -> None:
     """Run commands while the services fail as the seed decides, then calmly."""
-    rng = random.Random(seed)  # noqa: S311 - reproducible, and no secret
     with staged(folder, target) as scene:
         scene.declare("words", 1)
         _served(scene, 1, 2, 3)
         scene.declare("adder", 4)
         scene.declare("nova", 1)
-        if rng.random() < 0.3:
-            scene.withdraw("words")
+        restore = scene.keep()
         scene.plant = plant
-        front = scene.world.storm(storm_of(seed))
-        commands = [APPLY, rng.choice(_STORMED)]
-        rng.shuffle(commands)
-        where = f"{target}: storm {seed} ({', '.join(' '.join(command) for command in commands)})"
-        rejected: list[str] = []
-        for command in commands:
-            result = scene.run(*command)
-            tally.check(where, result)
-            if command == _ROLLBACK and result.status == 0:
-                rejected += rejected_keys(scene.lock()["adder"])
-        tally.injected["storms"] += 1
-        tally.injected.update({f"fault {kind}": number for kind, number in front.fired.items() if number})
-        settle(scene, tally, where)
-        for key in rejected:
-            if key not in rejected_keys(scene.lock()["adder"]):
-                tally.blame("forgotten", where, f"{key} was rolled back")
+        for seed in seeds:
+            restore()
+            with tally.counting_errors(f"{target}: storm {seed}"):
+                _storm(tally, scene, seed)
+
+
+def _storm(tally: Tally, scene: Scene, seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311 - reproducible, and no secret
+    if rng.random() < 0.3:
+        scene.withdraw("words")
+    front = scene.world.storm(storm_of(seed))
+    commands = [APPLY, rng.choice(_STORMED)]
+    rng.shuffle(commands)
+    where = f"{scene.target}: storm {seed} ({', '.join(' '.join(command) for command in commands)})"
+    results = [scene.run(*command) for command in commands]
+    for result in results:
+        tally.check(where, result)
+    tally.injected["storms"] += 1
+    tally.injected.update({f"fault {kind} in storms": number for kind, number in front.fired.items() if number})
+    settle(scene, tally, where)
+    examine_decisions(scene, tally, where, rejected_by(results, [scene.project] * len(results)))
 
 
 # sequences
@@ -585,8 +776,8 @@ _COMMANDS = (
 )
 
 
-def sequences(tally: Tally, folder: Path, target: str, count: int, plant: Plant | None = None) -> None:  # noqa: C901 - the rules of one class
-    """Run random sequences of commands, edits and changes by others; Hypothesis chooses them."""
+def sequences(tally: Tally, folder: Path, target: str, chosen: int, count: int, plant: Plant | None = None) -> None:  # noqa: C901 - the rules of one class
+    """Run random sequences of commands, edits and changes by others; Hypothesis chooses them by a seed."""
 
     class Steps(RuleBasedStateMachine):
         def __init__(self) -> None:
@@ -619,15 +810,15 @@ def sequences(tally: Tally, folder: Path, target: str, count: int, plant: Plant 
             self.note(*command)
             tally.check(self.where, self.scene.run(*command))
 
-        @rule(command=st.sampled_from(_COMMANDS), index=st.integers(0, 60))
-        def killed(self, command: Command, index: int) -> None:
-            self.note("killed at", index, *command)
-            self.scene.world.cut(index, signal.SIGKILL, *command, plant=plant)
+        @rule(command=st.sampled_from(_COMMANDS), index=st.integers(0, 60), number=st.sampled_from(SIGNALS))
+        def ended(self, command: Command, index: int, number: signal.Signals) -> None:
+            self.note(number.name, "at", index, *command)
+            tally.check(self.where, self.scene.world.cut(index, number, *command, plant=plant)[0])
 
         @rule()
         def foreign(self) -> None:
             self.note("another user trains a model")
-            if not self.scene.vertex and "theirs" not in self.scene.live():
+            if "theirs" not in self.scene.live():
                 train_as_another_user(self.scene)
 
         @rule(minutes=st.sampled_from([1, 60]))
@@ -637,22 +828,23 @@ def sequences(tally: Tally, folder: Path, target: str, count: int, plant: Plant 
 
         def teardown(self) -> None:
             tally.injected["sequences"] += 1
-            settle(self.scene, tally, self.where)
+            with tally.counting_errors(self.where):
+                settle(self.scene, tally, self.where)
             self.scene.world.close()
             self._folder.cleanup()
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # Hypothesis has no type for it
-        Steps,
-        settings=settings(
-            max_examples=count,
-            stateful_step_count=8,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.generate],  # a violation is counted, and not shrunk
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    with tally.counting_errors(f"{target}: sequences of seed {chosen}"):
+        run_state_machine_as_test(  # type: ignore[no-untyped-call]  # Hypothesis has no type for it
+            seed(chosen)(Steps),
+            settings=settings(
+                max_examples=count,
+                stateful_step_count=8,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],  # a violation is counted, and not shrunk
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
 
 
 # bugs that are planted, in the process of a run only
@@ -707,56 +899,97 @@ def _delete_before_saving() -> None:
     Pruner._delete_batch = planted  # type: ignore[method-assign]
 
 
-BUGS: dict[str, tuple[Plant, str]] = {
-    "lost-event": (_lose_an_event, "rollback"),
-    "replayed-event": (_replay_events, "races"),
-    "double-create": (_create_twice, "apply"),
-    "no-lock": (_take_no_lock, "races"),
-    "delete-before-save": (_delete_before_saving, "prune"),
+class Bug(Struct, frozen=True):
+    """What plants a bug, and the part of the sweep that finds it for certain."""
+
+    plant: Plant
+    find: Callable[[Tally, Path, Plant], None]
+
+
+def _by_kills(case: str) -> Callable[[Tally, Path, Plant], None]:
+    return lambda tally, folder, plant: kill(tally, folder, "Vertex AI", case, [signal.SIGKILL], _ALL, plant, stop=True)
+
+
+def _by_meetings(name: str) -> Callable[[Tally, Path, Plant], None]:
+    return lambda tally, folder, plant: meet(tally, folder, FIRST, name, _ALL, plant, stop=True)
+
+
+_ALL = 10**6
+BUGS = {
+    "lost-event": Bug(_lose_an_event, _by_kills("rollback")),
+    "replayed-event": Bug(_replay_events, _by_meetings("apply and rollback")),
+    "double-create": Bug(_create_twice, _by_kills("apply")),
+    "no-lock": Bug(_take_no_lock, _by_meetings("rollback and rollback of another model")),
+    "delete-before-save": Bug(_delete_before_saving, _by_kills("prune")),
 }
-"""What each bug is called, what plants it, and the part of the sweep that looks for it first."""
-MOST_SEEDS = 60
-"""After so many races a planted bug counts as not found."""
+"""Bugs by name; each of them loses something, and each was or could be a bug of the product."""
 
 
-def finds(bug: str, folder: Path) -> Tally:
-    """Return the tally of a sweep with a planted bug, as far as its first violation."""
-    plant, part = BUGS[bug]
+def finds(name: str, folder: Path) -> Tally:
+    """Return the tally of a part of the sweep with a planted bug, as far as its first violation."""
     tally = Tally()
-    if part == "races":
-        for seed in range(MOST_SEEDS):
-            race(tally, folder, FIRST, seed, plant)
-            if tally.failed:
-                break
-        return tally
-    (case,) = (case for case in CASES if case.name == part)
-    kill(tally, folder, case, "Vertex AI", [signal.SIGKILL], 10**6, plant, stop=True)
+    BUGS[name].find(tally, folder, BUGS[name].plant)
     return tally
 
 
 # the command
 
 
+class Part(Struct, frozen=True):
+    """What one process does at a time: a function of this module, with its arguments after tally, folder and target."""
+
+    work: str
+    target: str
+    arguments: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.work} {' '.join(map(str, self.arguments))}"
+
+
+_WORK: dict[str, Callable[..., None]] = {work.__name__: work for work in (kill, meet, races, storms, sequences)}
+_BATCH = 5
+"""How many seeds a part has: it prepares its scene once."""
+
+
 def main() -> int:
-    """Run the sweep, print the tally, and return the exit status."""
+    """Run the sweep, print what came of it, and return the exit status."""
     parser = ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--points", type=int, default=_ALL, help="points at which each command is ended; default: all")
     parser.add_argument(
-        "--points", type=int, default=10**6, help="kill points of each command and signal; default: all"
+        "--signals", nargs="+", default=[one.name for one in SIGNALS], metavar="SIGNAL", help="default: %(default)s"
     )
-    parser.add_argument("--races", type=int, default=200)
-    parser.add_argument("--sequences", type=int, default=100)
-    parser.add_argument("--storms", type=int, default=300)
-    parser.add_argument("--signals", nargs="+", default=["SIGKILL", "SIGTERM", "SIGINT"], metavar="SIGNAL")
+    parser.add_argument(
+        "--meetings", type=int, default=25, help="points of each command at which another one runs; default: 25"
+    )
+    parser.add_argument("--races", type=int, default=200, help="seeds of 2 to 8 racing runs; default: 200")
+    parser.add_argument("--storms", type=int, default=300, help="seeds of faults; default: 300")
+    parser.add_argument("--sequences", type=int, default=100, help="random sequences of commands; default: 100")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: one for each processor")
-    parser.add_argument("--plant", choices=BUGS, help="plant this bug: the sweep must find it, and exits with 1")
-    parser.add_argument("--self-test", action="store_true", help="plant each bug in turn, until it is found")
+    parser.add_argument("--plant", choices=BUGS, help="plant a bug in every run: the sweep must find it")
+    parser.add_argument("--self-test", action="store_true", help="plant each bug in turn, and stop when it is found")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="replace the table in this page; not if interrupted")
     options = parser.parse_args()
     preload()
-    with tempfile.TemporaryDirectory() as name:
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there; the runs write and sync often
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
         if options.self_test:
             return self_test(Path(name))
-        tally = sweep(Path(name), options)
-    return int(tally.failed)
+        parts, started = parts_of(options), time.monotonic()
+        tally, done = sweep(Path(name), parts, options.jobs, BUGS[options.plant].plant if options.plant else None)
+    shown = report(tally, options, minutes=(time.monotonic() - started) / 60)
+    print(shown)
+    print(*tally.examples[:_SHOWN], sep="\n")
+    if done < len(parts):
+        print(f"Interrupted: {done} of {len(parts)} parts were completed.")
+    elif options.write:
+        page = options.write.read_text(encoding="utf-8")
+        options.write.write_text(_TABLE.sub(lambda block: f"{block[1]}\n{shown}\n{block[2]}", page), encoding="utf-8")
+    return int(tally.failed or done < len(parts))
+
+
+_SHOWN = 20
+"""How many examples are repeated at the end; all are printed when they are found."""
+_TABLE = re.compile(r"(<!-- last full run -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def self_test(folder: Path) -> int:
@@ -765,64 +998,118 @@ def self_test(folder: Path) -> int:
     for bug in BUGS:
         tally = finds(bug, folder)
         missed += not tally.failed
+        print(f"{bug}: {tally.examples[0] if tally.failed else 'NOT FOUND'}")
     return int(bool(missed))
-
-
-class Part(Struct, frozen=True):
-    """What one process does at a time: a function of this module, with its arguments after the tally and the folder."""
-
-    work: str
-    target: str
-    arguments: tuple[Any, ...]
 
 
 def parts_of(options: Namespace) -> list[Part]:
     """Return the parts of a sweep of this size, the longest first."""
-    targets = list(TARGETS)
-    each = [targets[seed % len(targets)] for seed in range(max(options.races, options.storms))]
     signals = [signal.Signals[one] for one in options.signals]
-    share = -(-options.sequences // len(targets))
-    kills = [(case.name, target, number) for case in CASES for target in targets for number in signals]
+    targets = list(TARGETS)
+
+    def seeded(work: str, count: int) -> Iterator[Part]:
+        for first in range(0, count, _BATCH * len(targets)):
+            for number, target in enumerate(targets):
+                if seeds := range(first + number, min(first + _BATCH * len(targets), count), len(targets)):
+                    yield Part(work, target, (seeds,))
+
     return [
-        *(Part("kill", target, (name, number, options.points)) for name, target, number in kills if options.points),
-        *(Part("sequences", target, (share,)) for target in targets if share),
-        *(Part("race", each[seed], (seed,)) for seed in range(options.races)),
-        *(Part("storm", each[seed], (seed,)) for seed in range(options.storms)),
+        *(Part("kill", target, (case, signals, options.points)) for target in targets for case in _CASES),
+        *(Part("meet", target, (name, options.meetings)) for target in targets for name in MEETINGS),
+        *(
+            Part("sequences", targets[number % len(targets)], (number, _BATCH))
+            for number in range(options.sequences // _BATCH)
+        ),
+        *seeded("races", options.races),
+        *seeded("storms", options.storms),
     ]
 
 
-def sweep(folder: Path, options: Namespace) -> Tally:
-    """Run every part in a few processes, and return what came of them."""
+def sweep(folder: Path, parts: Sequence[Part], jobs: int, plant: Plant | None = None) -> tuple[Tally, int]:
+    """Run parts in a few processes, and return what came of them, and how many were completed.
+
+    SIGINT and SIGTERM end the sweep, which returns what it has then.
+    """
+    tally, done, waiting = Tally(), 0, list(reversed(parts))
+    working: dict[Connection, tuple[Part, BaseProcess]] = {}
+    context = get_context("fork")
+
+    def collect(pipe: Connection) -> None:
+        part, process = working.pop(pipe)
+        found = Tally()
+        try:
+            found = pipe.recv()
+        except EOFError:
+            found.blame(_BROKEN, str(part), "its process ended without a result")
+        process.join()
+        pipe.close()
+        tally.add(found)
+        print(
+            f"{len(parts) - len(waiting) - len(working)}/{len(parts)} {part}",
+            *found.examples,
+            sep="\n  ",
+            file=sys.stderr,
+        )
+
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        while waiting or working:
+            while waiting and len(working) < jobs:
+                pipe, other = context.Pipe(duplex=False)
+                part = waiting.pop()
+                process = context.Process(target=_carry_out, args=(other, folder, plant, part), daemon=True)
+                process.start()
+                other.close()
+                working[pipe] = part, process
+            for pipe in wait(list(working)):
+                collect(pipe)
+                done += 1
+    except KeyboardInterrupt:
+        for _, process in working.values():
+            process.terminate()
+        for pipe in list(working):
+            collect(pipe)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return tally, done
+
+
+def _carry_out(pipe: Connection, folder: Path, plant: Plant | None, part: Part) -> None:
+    """Run one part in this process, and send what came of it, also if it is terminated."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    os.setsid()  # a Ctrl-C in the terminal is for the sweep, which terminates this process
+    signal.signal(signal.SIGTERM, stop)
     tally = Tally()
-    work = partial(carry_out, folder, options.plant)
-    parts = parts_of(options)
-    with get_context("fork").Pool(options.jobs) as pool:
-        for _done, found in enumerate(pool.imap_unordered(work, parts), 1):
-            tally.injected += found.injected
-            tally.outcome.update(found.outcome)
-            tally.examples += found.examples
-    return tally
+    with suppress(KeyboardInterrupt), tally.counting_errors(str(part)):
+        _WORK[part.work](tally, folder, part.target, *part.arguments, plant)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pipe.send(tally)
 
 
-def carry_out(folder: Path, bug: str | None, part: Part) -> Tally:
-    """Run one part, and return what came of it."""
-    tally = Tally()
-    plant = BUGS[bug][0] if bug else None
-    if part.work == "kill":
-        name, number, most = part.arguments
-        (case,) = (case for case in CASES if case.name == name)
-        kill(tally, folder, case, part.target, [number], most, plant)
-    else:
-        work = {"race": race, "storm": storm, "sequences": sequences}[part.work]
-        work(tally, folder, part.target, *part.arguments, plant)
-    return tally
-
-
-def report(tally: Tally) -> str:
-    """Return what was injected and what came of it."""
-    injected = [f"  {number:6}  {what}" for what, number in sorted(tally.injected.items())]
-    outcome = ", ".join(f"{what} {number}" for what, number in tally.outcome.items())
-    return "\n".join(["Injected:", *injected, f"Result: {outcome}", *tally.examples[:20]])
+def report(tally: Tally, options: Namespace, minutes: float) -> str:
+    """Return what was injected and what came of it, as tables."""
+    seeds = {"races": options.races, "storms": options.storms, "sequences": options.sequences // _BATCH}
+    shown = ", ".join(f"{what} 0 to {count - 1}" for what, count in seeds.items() if count)
+    ran = f"{datetime.now(tz=UTC):%Y-%m-%d}, Python {platform.python_version()}, {minutes:.0f} minutes"
+    return "\n".join(
+        [
+            f"{ran}. Seeds: {shown}.",
+            "",
+            "| injected | number |",
+            "|---|---:|",
+            *(f"| {what} | {number:,} |" for what, number in sorted(tally.injected.items())),
+            "",
+            "| result | number |",
+            "|---|---:|",
+            *(f"| {what} | {number:,} |" for what, number in tally.outcome.items()),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import io
 import json
 import os
@@ -51,10 +52,23 @@ MAX_POINTS = 20_000
 """More points of one run are a wait without end."""
 _SILENCE = 60.0
 """The longest real time between two points of a run, in seconds."""
+_STUCK = "wedged:"
 _CLIENT_TIMEOUT = 60.0
 _CLIENT_DEADLINE = 120.0
 """When the HTTP client gives up, in seconds: without a byte, and without the whole response."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_LATE = (
+    "anyio._backends._asyncio",
+    "anyio.streams.tls",
+    "encodings.utf_8_sig",
+    "google.auth.transport.requests",
+    "google_crc32c",
+    "httpcore",
+    "re2",
+    "rich.progress",
+    "yaml",
+)
+"""What libraries import at their first use."""
 _FILE_EVENTS = frozenset(
     {"os.rename", "os.remove", "os.link", "os.chmod", "os.mkdir", "os.truncate", "os.rmdir", "fcntl.flock"}
 )
@@ -75,6 +89,11 @@ class Result(Struct, frozen=True):
     def killed(self) -> bool:
         """Whether a signal ended it, so that it printed nothing."""
         return self.status < 0
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the schedule had to end it."""
+        return self.err.startswith(_STUCK)
 
     def __str__(self) -> str:
         return f"reconcile {' '.join(self.arguments)} -> {self.status}: {self.err.strip()[-600:] or self.out[-300:]}"
@@ -101,7 +120,7 @@ def preload() -> None:
     for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
         if module.name != "reconciler.__main__":
             import_module(module.name)
-    for name in ("google.auth.transport.requests", "google_crc32c", "httpcore", "rich.progress", "yaml"):
+    for name in _LATE:
         import_module(name)
     gc.collect()
     gc.freeze()
@@ -127,6 +146,8 @@ class _Process:
             try:
                 self._pipe.send((point.kind, point.detail, point.payload))
                 self._now, number, answer = self._pipe.recv()
+            except (EOFError, OSError):
+                os._exit(1)  # the process of the schedule has ended
             finally:
                 self._inside = False
         if number:
@@ -216,8 +237,11 @@ class Run:
         self._pipe, other = Pipe()
         self._pid = os.fork()
         if self._pid == 0:
+            for run in (self, *world.live):
+                run._pipe.close()  # so that each run ends with the process of the schedule
             self._be(other, folder, plant)
         other.close()
+        world.live.add(self)
         self._receive()
 
     def _be(self, pipe: Connection, folder: Path, plant: Plant | None) -> NoReturn:
@@ -239,7 +263,7 @@ class Run:
         """Let the run go on to its next point, with a signal if ``number`` is not 0; SIGKILL ends it here."""
         answer = self._world.answer(*self.point.payload) if self.point.kind == "response" else None
         if number == signal.SIGKILL:
-            self._end(number)
+            self.end(number)
             return
         self._pipe.send((self._world.now, number, answer))
         self._receive()
@@ -247,25 +271,27 @@ class Run:
     def _receive(self) -> None:
         try:
             if len(self.points) > MAX_POINTS or not self._pipe.poll(_SILENCE):
-                self._end(signal.SIGKILL)
-                self.result = Result(self.arguments, 1, f"wedged: no end after {len(self.points)} points")
+                self.end(signal.SIGKILL)
+                self.result = Result(self.arguments, 1, f"{_STUCK} no end after {len(self.points)} points")
                 return
             kind, detail, payload = self._pipe.recv()
         except EOFError:
-            self._end(signal.SIGKILL)
-            self.result = Result(self.arguments, 1, "wedged: the process ended without a result")
+            self.end(signal.SIGKILL)
+            self.result = Result(self.arguments, 1, f"{_STUCK} the process ended without a result")
             return
         if kind == "end":
-            self._end(0)
+            self.end(0)
             self.result = Result(self.arguments, *payload)
             return
         self.points.append(Point(kind, detail, payload))
         self.wakes = self._world.now + timedelta(seconds=payload if kind == "sleep" else 0)
 
-    def _end(self, number: int) -> None:
+    def end(self, number: int) -> None:
+        """End the process, by a signal if ``number`` is not 0."""
         if number:
             os.kill(self._pid, number)
         os.waitpid(self._pid, 0)
+        self._world.live.remove(self)
         self._pipe.close()
         self.result = Result(self.arguments, -number)
 
@@ -282,6 +308,14 @@ class _Inline(ThreadPoolExecutor):
         return future
 
 
+class Kept(Struct, frozen=True):
+    """A world as it was."""
+
+    folder: Path
+    now: datetime
+    starts: int
+
+
 class World:
     """The services, their time, and the folders of the checkouts, all below ``folder``."""
 
@@ -291,21 +325,30 @@ class World:
         self.now = START
         self.lines: list[str] = []
         """The requests that the services carried out."""
-        self.runs = 0
+        self.live: set[Run] = set()
+        """The runs that have not ended."""
+        self._starts = 0
+        self._parent = os.getppid()
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(_Inline())
         self._begin()
 
     def close(self) -> None:
+        """End what is left of a schedule that failed."""
+        self._end_runs()
         self._loop.close()
+
+    def _end_runs(self) -> None:
+        for run in list(self.live):
+            run.end(signal.SIGKILL)
 
     def _begin(self) -> None:
         (self.folder / "service").mkdir(parents=True, exist_ok=True)
-        self.runs += 1
+        self._starts += 1
         self.app: ASGIApp = create_app(
             store=self.folder / "service" / "store.sqlite3",
             clock=lambda: self.now,
-            random=random.Random(f"{self.now}{self.runs}"),  # noqa: S311 - made-up ids, no secret
+            random=random.Random(f"{self.now}{self._starts}"),  # noqa: S311 - made-up ids, no secret
             settings=QUICK,
         )
         self.front: FaultInjector | None = None
@@ -315,17 +358,27 @@ class World:
         """The folder of the first checkout."""
         return self.folder / "project"
 
-    def save(self, aside: Path) -> datetime:
-        """Copy all folders, and return the time, for :meth:`restore`."""
+    def save(self, aside: Path) -> Kept:
+        """Copy all folders to another one, for :meth:`restore`."""
         shutil.copytree(self.folder, aside)
-        return self.now
+        return Kept(aside, self.now, self._starts)
 
-    def restore(self, aside: Path, now: datetime) -> None:
+    def restore(self, kept: Kept) -> None:
         """Return to what was saved."""
+        self._end_runs()
         shutil.rmtree(self.folder)
-        shutil.copytree(aside, self.folder)
-        self.now, self.lines = now, []
+        shutil.copytree(kept.folder, self.folder)
+        self.now, self._starts, self.lines = kept.now, kept.starts, []
         self._begin()
+
+    def digest(self) -> str:
+        """Return a digest of all folders and the time; holders of locks are not part of it."""
+        found = hashlib.sha256(str(self.now).encode())
+        for file in sorted(self.folder.rglob("*")):
+            if file.is_file() and file.suffix != ".lock":
+                found.update(f"{file.relative_to(self.folder)} {file.stat().st_mode} {file.stat().st_size}\n".encode())
+                found.update(file.read_bytes())
+        return found.hexdigest()
 
     def storm(self, faults: Faults) -> FaultInjector:
         """Put faults before the services, until :meth:`calm`."""
@@ -410,6 +463,8 @@ class World:
 
     def start(self, *arguments: str, folder: Path | None = None, plant: Plant | None = None) -> Run:
         """Start a run, which waits at its first point."""
+        if os.getppid() != self._parent:
+            os._exit(1)  # the sweep has ended
         return Run(self, arguments, folder or self.project, plant)
 
     def run(self, *arguments: str, folder: Path | None = None, plant: Plant | None = None) -> Result:
@@ -422,8 +477,8 @@ class World:
         choose: Callable[[Sequence[Run]], Run] = lambda ready: ready[0],
         interrupt: Callable[[Run], int] = lambda _run: 0,
     ) -> list[Result]:
-        """Let runs go on in the chosen order until all have ended; ``interrupt`` returns the signal for a point."""
-        while live := [run for run in runs if run.result is None]:
+        """Let runs continue in the chosen order until all have ended; ``interrupt`` returns the signal for a point."""
+        while live := [run for run in runs if run.result is None]:  # ``choose`` may add runs
             self.now = max(self.now, min(run.wakes for run in live))
             chosen = choose([run for run in live if run.wakes <= self.now])
             chosen.go_on(interrupt(chosen))
