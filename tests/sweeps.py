@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import product
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -44,7 +43,7 @@ from reconciler.providers.vertex.provider import Vertex
 from reconciler.reports.text.format import counted
 from reconciler.state import checkout
 from support.cli_world import Project
-from support.simulation import Plant, Result, Run, World, ending_points, preload
+from support.simulation import Kept, Plant, Point, Result, Run, World, ending_points, preload
 from support.vertex_runs import BASE
 from support.vertex_world import BUCKET, JOBS, LOCATION, PROJECT
 
@@ -152,10 +151,14 @@ class Scene:
         shutil.copytree(self.project.folder, self.world.folder / name)
         return self.checkout(name)
 
+    def save(self) -> Kept:
+        """Copy everything aside."""
+        self._kept += 1
+        return self.world.save(self.folder / f"aside-{self._kept}")
+
     def keep(self) -> Callable[[], None]:
         """Return what restores everything as it is now."""
-        self._kept += 1
-        return partial(self.world.restore, self.world.save(self.folder / f"aside-{self._kept}"))
+        return partial(self.world.restore, self.save())
 
     # what is observed
 
@@ -310,7 +313,8 @@ def examine_decisions(scene: Scene, tally: Tally, where: str, rejected: Iterable
         serving = model.get("serving")
         if serving in rejected_keys(model):
             tally.blame("forgotten", where, f"{name}: {serving} serves although it is rejected")
-        if serving and serving not in live:
+        origins = {one.get("origin") for one in model.get("generations", []) if one["key"] == serving}
+        if serving and serving not in live and origins != {"adopted"}:
             tally.blame("lost", where, f"{name}: {serving} serves, and does not exist")
 
 
@@ -425,53 +429,113 @@ CASES = (
 _CASES = {case.name: case for case in CASES}
 
 
+_KINDS = {"request": "before a request", "response": "before its response", "file": "before a file operation"}
+
+
+class _Ending(Struct, frozen=True):
+    """What a signal left."""
+
+    where: str
+    result: Result
+    left: str
+    kept: Kept | None
+    """What was left; ``None`` if as much was left before, or if it is there now."""
+
+
 def kill(
     tally: Tally,
     folder: Path,
     target: str,
-    case: str,
+    name: str,
     signals: Sequence[int],
     most: int,
+    interrupts: int,
     plant: Plant | None = None,
     *,
     stop: bool = False,
 ) -> None:
     """End a command at its points, at most at so many, and check that the project is as if it had not been ended.
 
-    What two ends leave alike is settled once. ``stop`` ends at the first violation.
+    What two ends leave alike is settled once. At most at so many points it is interrupted, which takes a run for each.
+    ``stop`` ends at the first violation.
     """
-    ended = _CASES[case]
+    case = _CASES[name]
     with staged(folder, target) as scene:
-        ended.prepare(scene)
-        command = ended.command(scene)
+        case.prepare(scene)
+        command = case.command(scene)
         restore = scene.keep()
         run = scene.world.start(*command)
-        scene.world.play([run])
-        tally.check(f"{target}: {case}", run.result or Result(command, 1), [0])
-        settle(scene, tally, f"{target}: {case}, not ended", *([command] if ended.again(scene) else []))
+        (undisturbed,) = scene.world.play([run])
+        tally.check(f"{target}: {name}", undisturbed, [0])
+        settle(scene, tally, f"{target}: {name}, not ended", *([command] if case.again(scene) else []))
         wanted, points = scene.summary(), ending_points(run.points)
         scene.plant = plant
         settled: set[str] = set()
-        indexes = sorted(random.Random(case).sample(range(points), min(most, points)))  # noqa: S311 - no secret
-        for number, index in product(signals, indexes):
+        indexes = sorted(random.Random(name).sample(range(points), min(most, points)))  # noqa: S311 - no secret
+        for number in signals:
             restore()
-            where = f"{target}: {case}, {signal.Signals(number).name} at {index}"
-            with tally.counting_errors(where):
-                result, point = scene.world.cut(index, number, *command, plant=plant)
-                where = f"{where} ({point})"
-                tally.injected[f"{signal.Signals(number).name} at a {point.kind if point else 'point beyond'}"] += 1
-                tally.check(where, result)
+            endings = _killings if number == signal.SIGKILL else _interruptions
+            some = indexes if number == signal.SIGKILL else indexes[:: -(-len(indexes) // interrupts)]
+            for ending in endings(scene, restore, command, number, some):
+                where = f"{target}: {name}, {signal.Signals(number).name} {ending.where}"
+                tally.injected[f"{signal.Signals(number).name} {ending.where.partition(' at ')[0]}"] += 1
+                with tally.counting_errors(where):
+                    tally.check(where, ending.result)
+                    if ending.left in settled:
+                        continue
+                    settled.add(ending.left)
+                    if ending.kept:
+                        scene.world.restore(ending.kept)
+                    _settle_ended(scene, tally, where, [command] if case.again(scene) else [], wanted)
+                if stop and tally.failed:
+                    return
+        tally.injected["different states that signals left"] += len(settled)
+
+
+def _killings(
+    scene: Scene, _restore: Callable[[], None], command: Command, number: int, indexes: Sequence[int]
+) -> Iterator[_Ending]:
+    """Run the command once, and yield what is there at its points: SIGKILL leaves exactly that."""
+    found: dict[str, Kept | None] = {}
+    endings = []
+    reached = 0
+
+    def save(run: Run) -> int:
+        nonlocal reached
+        if run.point.can_end:
+            if reached in indexes:
                 left = scene.world.digest()
-                if left not in settled:
-                    settled.add(left)
-                    tally.check(where, scene.run(*READING[index % len(READING)]), [0, 2])
-                    settle(scene, tally, where, *([command] if ended.again(scene) else []))
-                    found = scene.summary()
-                    if found != wanted:
-                        tally.blame("lost", where, f"ends as {found} in place of {wanted}")
-            if stop and tally.failed:
-                return
-        tally.injected["different states that were left by signals"] += len(settled)
+                kept = None if left in found else found.setdefault(left, scene.save())
+                endings.append(_Ending(_shown(reached, run.point), Result(command, -number), left, kept))
+            reached += 1
+        return 0
+
+    scene.world.play([scene.start(*command, place=scene.project)], interrupt=save)
+    yield from endings
+
+
+def _interruptions(
+    scene: Scene, restore: Callable[[], None], command: Command, number: int, indexes: Sequence[int]
+) -> Iterator[_Ending]:
+    """Run the command anew for each point, and yield what it left after the signal."""
+    for index in indexes:
+        restore()
+        result, point = scene.world.cut(index, number, *command, plant=scene.plant)
+        yield _Ending(_shown(index, point), result, scene.world.digest(), None)
+
+
+def _shown(index: int, point: Point | None) -> str:
+    return f"{_KINDS[point.kind]} at {index} ({point})" if point else f"after the end at {index}"
+
+
+def _settle_ended(scene: Scene, tally: Tally, where: str, again: Sequence[Command], wanted: Json) -> None:
+    """Check that a command that reads works at once, and that the project ends as wanted."""
+    reading = scene.run(*READING[len(where) % len(READING)])
+    tally.check(where, reading, [0, 1 if "held" in reading.out else 0, 2])
+    settle(scene, tally, where, *again)
+    found = scene.summary()
+    if found != wanted:
+        tally.blame("lost", where, f"ends as {found} in place of {wanted}")
 
 
 @contextmanager
@@ -557,6 +621,8 @@ class Meeting(Struct, frozen=True):
     first: Callable[[Scene], Command]
     second: Callable[[Scene], Command]
     prepare: Callable[[Scene], None] = _contested
+    alone: bool = True
+    """Whether a checkout of its own can run the second one, if the lockfile is in a bucket."""
 
 
 def _always(*command: str) -> Callable[[Scene], Command]:
@@ -599,7 +665,7 @@ MEETINGS = {
     "rollback and prune": Meeting(_to_the_first, _PRUNES, _contested_orphan),
     "prune and forget": Meeting(_PRUNES, _always("forget", "words", "--yes"), _contested_orphan),
     "refresh and rollback": Meeting(_always("refresh"), _ROLLS_BACK, _contested_training),
-    "adopt and rollback": Meeting(_adopt, _ROLLS_BACK, _contested_adoption),
+    "adopt and rollback": Meeting(_adopt, _ROLLS_BACK, _contested_adoption, alone=False),
 }
 """Pairs that lost something once, or could: a decision and what acts or saves beside it."""
 
@@ -622,7 +688,7 @@ def meet(
     with staged(folder, target) as scene:
         meeting.prepare(scene)
         first, second = meeting.first(scene), meeting.second(scene)
-        places = [scene.project, scene.copy("project-1") if scene.in_bucket else scene.project]
+        places = [scene.project, scene.copy("project-1") if scene.in_bucket and meeting.alone else scene.project]
         restore = scene.keep()
         alone = scene.start(*first, place=places[0])
         scene.world.play([alone])
@@ -776,8 +842,8 @@ _COMMANDS = (
 )
 
 
-def sequences(tally: Tally, folder: Path, target: str, chosen: int, count: int, plant: Plant | None = None) -> None:  # noqa: C901 - the rules of one class
-    """Run random sequences of commands, edits and changes by others; Hypothesis chooses them by a seed."""
+def sequences(tally: Tally, folder: Path, target: str, seeds: Sequence[int], plant: Plant | None = None) -> None:  # noqa: C901 - the rules of one class
+    """Run random sequences of commands, edits and changes by others; Hypothesis chooses them."""
 
     class Steps(RuleBasedStateMachine):
         def __init__(self) -> None:
@@ -833,11 +899,11 @@ def sequences(tally: Tally, folder: Path, target: str, chosen: int, count: int, 
             self.scene.world.close()
             self._folder.cleanup()
 
-    with tally.counting_errors(f"{target}: sequences of seed {chosen}"):
+    with tally.counting_errors(f"{target}: sequences from {seeds[0]}"):
         run_state_machine_as_test(  # type: ignore[no-untyped-call]  # Hypothesis has no type for it
-            seed(chosen)(Steps),
+            seed(seeds[0])(Steps),
             settings=settings(
-                max_examples=count,
+                max_examples=len(seeds),
                 stateful_step_count=8,
                 deadline=None,
                 database=None,
@@ -906,21 +972,23 @@ class Bug(Struct, frozen=True):
     find: Callable[[Tally, Path, Plant], None]
 
 
-def _by_kills(case: str) -> Callable[[Tally, Path, Plant], None]:
-    return lambda tally, folder, plant: kill(tally, folder, "Vertex AI", case, [signal.SIGKILL], _ALL, plant, stop=True)
+def _by_kills(case: str, most: int) -> Callable[[Tally, Path, Plant], None]:
+    return lambda tally, folder, plant: kill(tally, folder, "Vertex AI", case, SIGNALS[:1], most, 0, plant, stop=True)
 
 
 def _by_meetings(name: str) -> Callable[[Tally, Path, Plant], None]:
-    return lambda tally, folder, plant: meet(tally, folder, FIRST, name, _ALL, plant, stop=True)
+    return lambda tally, folder, plant: meet(tally, folder, FIRST, name, _ENOUGH, plant, stop=True)
 
 
 _ALL = 10**6
+_ENOUGH = 20
+"""So many interleavings of a pair find a bug of its kind."""
 BUGS = {
-    "lost-event": Bug(_lose_an_event, _by_kills("rollback")),
+    "lost-event": Bug(_lose_an_event, _by_kills("rollback", 1)),
     "replayed-event": Bug(_replay_events, _by_meetings("apply and rollback")),
-    "double-create": Bug(_create_twice, _by_kills("apply")),
+    "double-create": Bug(_create_twice, _by_kills("apply", 1)),
     "no-lock": Bug(_take_no_lock, _by_meetings("rollback and rollback of another model")),
-    "delete-before-save": Bug(_delete_before_saving, _by_kills("prune")),
+    "delete-before-save": Bug(_delete_before_saving, _by_kills("prune", _ALL)),
 }
 """Bugs by name; each of them loses something, and each was or could be a bug of the product."""
 
@@ -943,11 +1011,17 @@ class Part(Struct, frozen=True):
     arguments: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return f"{self.target}: {self.work} {' '.join(map(str, self.arguments))}"
+        return f"{self.target}: {self.work} {' '.join(map(_short, self.arguments))}"
+
+
+def _short(argument: object) -> str:
+    if isinstance(argument, range):
+        return f"{argument[0]}-{argument[-1]}"
+    return ",".join(one.name for one in argument) if isinstance(argument, tuple) else str(argument)
 
 
 _WORK: dict[str, Callable[..., None]] = {work.__name__: work for work in (kill, meet, races, storms, sequences)}
-_BATCH = 5
+_BATCH = 10
 """How many seeds a part has: it prepares its scene once."""
 
 
@@ -956,7 +1030,12 @@ def main() -> int:
     parser = ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--points", type=int, default=_ALL, help="points at which each command is ended; default: all")
     parser.add_argument(
-        "--signals", nargs="+", default=[one.name for one in SIGNALS], metavar="SIGNAL", help="default: %(default)s"
+        "--interrupts", type=int, default=_ALL, help="points at which each command is interrupted; default: all"
+    )
+    parser.add_argument(
+        "--every-signal",
+        action="store_true",
+        help="SIGKILL, SIGTERM and SIGINT at each point; default: SIGKILL, and SIGTERM or SIGINT by the target",
     )
     parser.add_argument(
         "--meetings", type=int, default=25, help="points of each command at which another one runs; default: 25"
@@ -967,7 +1046,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: one for each processor")
     parser.add_argument("--plant", choices=BUGS, help="plant a bug in every run: the sweep must find it")
     parser.add_argument("--self-test", action="store_true", help="plant each bug in turn, and stop when it is found")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="replace the table in this page; not if interrupted")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="replace the table in this page")
     options = parser.parse_args()
     preload()
     memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there; the runs write and sync often
@@ -975,16 +1054,16 @@ def main() -> int:
         if options.self_test:
             return self_test(Path(name))
         parts, started = parts_of(options), time.monotonic()
-        tally, done = sweep(Path(name), parts, options.jobs, BUGS[options.plant].plant if options.plant else None)
-    shown = report(tally, options, minutes=(time.monotonic() - started) / 60)
+        sweep = Sweep(Path(name), BUGS[options.plant].plant if options.plant else None)
+        sweep.run(parts, options.jobs)
+    ended = f"{sweep.done} of {len(parts)} parts" if sweep.done < len(parts) else f"all {len(parts)} parts"
+    shown = report(sweep.tally, options, f"{ended}, {(time.monotonic() - started) / 60:.0f} minutes")
     print(shown)
-    print(*tally.examples[:_SHOWN], sep="\n")
-    if done < len(parts):
-        print(f"Interrupted: {done} of {len(parts)} parts were completed.")
-    elif options.write:
+    print(*sweep.tally.examples[:_SHOWN], sep="\n")
+    if options.write:
         page = options.write.read_text(encoding="utf-8")
         options.write.write_text(_TABLE.sub(lambda block: f"{block[1]}\n{shown}\n{block[2]}", page), encoding="utf-8")
-    return int(tally.failed or done < len(parts))
+    return int(sweep.tally.failed or sweep.done < len(parts))
 
 
 _SHOWN = 20
@@ -1003,100 +1082,108 @@ def self_test(folder: Path) -> int:
 
 
 def parts_of(options: Namespace) -> list[Part]:
-    """Return the parts of a sweep of this size, the longest first."""
-    signals = [signal.Signals[one] for one in options.signals]
+    """Return the parts of a sweep of this size."""
     targets = list(TARGETS)
+    interrupts = (signal.SIGTERM, signal.SIGINT, signal.SIGINT, signal.SIGTERM)
+    signals = {
+        target: SIGNALS if options.every_signal else (signal.SIGKILL, number)
+        for target, number in zip(targets, interrupts, strict=True)
+    }
 
     def seeded(work: str, count: int) -> Iterator[Part]:
-        for first in range(0, count, _BATCH * len(targets)):
-            for number, target in enumerate(targets):
-                if seeds := range(first + number, min(first + _BATCH * len(targets), count), len(targets)):
-                    yield Part(work, target, (seeds,))
+        for number in range(0, count, _BATCH):
+            yield Part(work, targets[number // _BATCH % len(targets)], (range(number, min(number + _BATCH, count)),))
 
     return [
-        *(Part("kill", target, (case, signals, options.points)) for target in targets for case in _CASES),
-        *(Part("meet", target, (name, options.meetings)) for target in targets for name in MEETINGS),
-        *(
-            Part("sequences", targets[number % len(targets)], (number, _BATCH))
-            for number in range(options.sequences // _BATCH)
-        ),
-        *seeded("races", options.races),
         *seeded("storms", options.storms),
+        *(
+            Part("kill", target, (name, signals[target], options.points, options.interrupts))
+            for name in _CASES
+            for target in targets
+        ),
+        *(Part("meet", target, (name, options.meetings)) for name in MEETINGS for target in targets),
+        *seeded("races", options.races),
+        *seeded("sequences", options.sequences),
     ]
 
 
-def sweep(folder: Path, parts: Sequence[Part], jobs: int, plant: Plant | None = None) -> tuple[Tally, int]:
-    """Run parts in a few processes, and return what came of them, and how many were completed.
+_PATIENCE = 10
+"""How many seconds a part has to report what it has, when the sweep is ended."""
 
-    SIGINT and SIGTERM end the sweep, which returns what it has then.
-    """
-    tally, done, waiting = Tally(), 0, list(reversed(parts))
-    working: dict[Connection, tuple[Part, BaseProcess]] = {}
-    context = get_context("fork")
 
-    def collect(pipe: Connection) -> None:
-        part, process = working.pop(pipe)
-        found = Tally()
+class Sweep:
+    """Runs parts in a few processes. SIGINT and SIGTERM end it early, and what it has then is its result."""
+
+    def __init__(self, folder: Path, plant: Plant | None = None) -> None:
+        self.tally = Tally()
+        self.done = 0
+        """How many parts were completed."""
+        self._folder = folder
+        self._plant = plant
+        self._working: dict[Connection, tuple[Part, BaseProcess]] = {}
+
+    def run(self, parts: Sequence[Part], jobs: int) -> None:
+        waiting = list(reversed(parts))
+        ended: list[int] = []
+        before = {number: signal.signal(number, lambda *_: ended.append(1)) for number in SIGNALS[1:]}
         try:
-            found = pipe.recv()
-        except EOFError:
-            found.blame(_BROKEN, str(part), "its process ended without a result")
+            while (waiting or self._working) and not ended:
+                while waiting and len(self._working) < jobs:
+                    self._start(waiting.pop())
+                for pipe in wait(list(self._working), timeout=1):
+                    self._collect(pipe)
+        finally:
+            for _, process in self._working.values():
+                process.terminate()
+            for pipe in list(self._working):
+                self._collect(pipe, ended=True)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _start(self, part: Part) -> None:
+        context = get_context("fork")
+        pipe, other = context.Pipe(duplex=False)
+        process = context.Process(target=_carry_out, args=(other, self._folder, self._plant, part), daemon=True)
+        process.start()
+        other.close()
+        self._working[pipe] = part, process
+
+    def _collect(self, pipe: Connection, *, ended: bool = False) -> None:
+        """Add what a part found; ``ended`` is whether its process was told to end before."""
+        part, process = self._working.pop(pipe)
+        found, completed = Tally(), False
+        with suppress(EOFError):
+            if pipe.poll(_PATIENCE if ended else None):
+                found, completed = pipe.recv()
+        process.kill()
         process.join()
         pipe.close()
-        tally.add(found)
-        print(
-            f"{len(parts) - len(waiting) - len(working)}/{len(parts)} {part}",
-            *found.examples,
-            sep="\n  ",
-            file=sys.stderr,
-        )
-
-    def stop(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        while waiting or working:
-            while waiting and len(working) < jobs:
-                pipe, other = context.Pipe(duplex=False)
-                part = waiting.pop()
-                process = context.Process(target=_carry_out, args=(other, folder, plant, part), daemon=True)
-                process.start()
-                other.close()
-                working[pipe] = part, process
-            for pipe in wait(list(working)):
-                collect(pipe)
-                done += 1
-    except KeyboardInterrupt:
-        for _, process in working.values():
-            process.terminate()
-        for pipe in list(working):
-            collect(pipe)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return tally, done
+        if not (completed or ended):
+            found.blame(_BROKEN, str(part), f"its process ended early, with status {process.exitcode}")
+        self.done += completed
+        self.tally.add(found)
+        print(f"{self.done} {part}", *found.examples, sep="\n  ", file=sys.stderr)
 
 
 def _carry_out(pipe: Connection, folder: Path, plant: Plant | None, part: Part) -> None:
     """Run one part in this process, and send what came of it, also if it is terminated."""
-
-    def stop(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
     os.setsid()  # a Ctrl-C in the terminal is for the sweep, which terminates this process
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     tally = Tally()
-    with suppress(KeyboardInterrupt), tally.counting_errors(str(part)):
-        _WORK[part.work](tally, folder, part.target, *part.arguments, plant)
+    completed = False
+    with suppress(KeyboardInterrupt):
+        with tally.counting_errors(str(part)):
+            _WORK[part.work](tally, folder, part.target, *part.arguments, plant)
+        completed = True
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    pipe.send(tally)
+    pipe.send((tally, completed))
 
 
-def report(tally: Tally, options: Namespace, minutes: float) -> str:
+def report(tally: Tally, options: Namespace, ran: str) -> str:
     """Return what was injected and what came of it, as tables."""
-    seeds = {"races": options.races, "storms": options.storms, "sequences": options.sequences // _BATCH}
+    seeds = {"races": options.races, "storms": options.storms}
     shown = ", ".join(f"{what} 0 to {count - 1}" for what, count in seeds.items() if count)
-    ran = f"{datetime.now(tz=UTC):%Y-%m-%d}, Python {platform.python_version()}, {minutes:.0f} minutes"
+    ran = f"{datetime.now(tz=UTC):%Y-%m-%d}, Python {platform.python_version()}, {ran}"
     return "\n".join(
         [
             f"{ran}. Seeds: {shown}.",

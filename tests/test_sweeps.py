@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ import pytest
 import sweeps
 from support.cases import slow_except
 from support.simulation import preload
-from sweeps import BUGS, CASES, TARGETS, Tally, finds, kill, race, storm
+from sweeps import BUGS, CASES, TARGETS, Part, Sweep, Tally, finds, kill, meet, races, storms
 
-FIRST, _, VERTEX, BUCKET = TARGETS
+FIRST, GL_BUCKET, VERTEX, BUCKET = TARGETS
+KILLED = [(case.name, (FIRST, BUCKET)[number % 2]) for number, case in enumerate(CASES) if case.name != "prune"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,55 +24,96 @@ def imported() -> None:
     preload()
 
 
-def case_of(name: str) -> sweeps.Case:
-    (case,) = (case for case in CASES if case.name == name)
-    return case
-
-
-@pytest.mark.parametrize(
-    ("name", "target"),
-    slow_except([(case.name, target) for case in CASES for target in (FIRST, BUCKET)], ("rollback", FIRST)),
-)
+@pytest.mark.parametrize(("name", "target"), slow_except([*KILLED, ("prune", FIRST)], ("prune", FIRST)))
 def test_a_killed_run_loses_nothing(tmp_path: Path, name: str, target: str) -> None:
     tally = Tally()
-    kill(tally, tmp_path, case_of(name), target, [signal.SIGKILL], 1)
-    assert tally.injected
+    kill(tally, tmp_path, target, name, [signal.SIGKILL], 5, 0)
+    assert tally.injected["SIGKILL before a file operation"]
     assert tally.examples == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_run_loses_nothing(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(("target", "number"), [(VERTEX, signal.SIGTERM), (GL_BUCKET, signal.SIGINT)])
+def test_an_interrupted_run_loses_nothing(tmp_path: Path, target: str, number: int) -> None:
     tally = Tally()
-    kill(tally, tmp_path, case_of("apply"), VERTEX, [number], 2)
+    kill(tally, tmp_path, target, "apply", [number], 3, 3)
     assert tally.examples == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("target", "seed"), [(FIRST, 4), (BUCKET, 7)])
-def test_runs_that_meet_lose_nothing(tmp_path: Path, target: str, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        (FIRST, "rollback and rollback of the same model"),
+        (BUCKET, "apply and rollback"),
+        (GL_BUCKET, "prune and rollback"),
+        (VERTEX, "apply and apply"),
+    ],
+)
+def test_runs_that_meet_lose_nothing(tmp_path: Path, target: str, name: str) -> None:
     tally = Tally()
-    race(tally, tmp_path, target, seed)
+    meet(tally, tmp_path, target, name, 3)
+    assert tally.injected["meetings at a point of a run"] == 3
     assert tally.examples == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3, 7))
-def test_a_storm_of_faults_loses_nothing(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("target", "seed"), [(FIRST, 8), (BUCKET, 7)])
+def test_runs_that_race_lose_nothing(tmp_path: Path, target: str, seed: int) -> None:
     tally = Tally()
-    storm(tally, tmp_path, list(TARGETS)[seed % len(TARGETS)], seed)
+    races(tally, tmp_path, target, [seed])
+    assert tally.examples == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "seeds"), [(FIRST, range(3)), (BUCKET, range(3, 6))])
+def test_a_storm_of_faults_loses_nothing(tmp_path: Path, target: str, seeds: range) -> None:
+    tally = Tally()
+    storms(tally, tmp_path, target, seeds)
+    assert tally.injected["storms"] == len(seeds)
     assert tally.examples == []
 
 
 @pytest.mark.slow
 def test_random_sequences_lose_nothing(tmp_path: Path) -> None:
     tally = Tally()
-    sweeps.sequences(tally, tmp_path, FIRST, 2)
+    sweeps.sequences(tally, tmp_path, FIRST, range(2))
     assert tally.injected["sequences"] == 2
     assert tally.examples == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bug", [bug for bug, (_, part) in BUGS.items() if part != "races"])
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(tmp_path: Path, bug: str) -> None:
-    assert finds(bug, tmp_path).failed
+    tally = finds(bug, tmp_path)
+    assert tally.failed
+    assert not tally.outcome["broken"], tally.examples
+
+
+def test_a_part_that_raises_is_a_violation_and_the_others_are_carried_out(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    sweep.run([Part("meet", FIRST, ("no such meeting", 1)), Part("kill", FIRST, ("no such case", (), 1))], 1)
+    assert sweep.done == 2
+    assert sweep.tally.outcome["broken"] == 2
+    assert "no such meeting" in sweep.tally.examples[0]
+    assert "KeyError" in sweep.tally.examples[1]
+
+
+def _interrupt_the_sweep(*_arguments: object) -> None:
+    os.kill(os.getppid(), signal.SIGTERM)
+    while True:
+        time.sleep(0.01)
+
+
+def _die(*_arguments: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_interrupted_sweep_keeps_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sweeps._WORK, "die", _die)
+    monkeypatch.setitem(sweeps._WORK, "interrupt", _interrupt_the_sweep)
+    sweep = Sweep(tmp_path)
+    sweep.run([Part("die", FIRST, ()), Part("interrupt", FIRST, ()), Part("meet", FIRST, ("not reached", 1))], 1)
+    assert sweep.done == 0
+    assert len(sweep.tally.examples) == 1
+    assert "ended early, with status -9" in sweep.tally.examples[0]

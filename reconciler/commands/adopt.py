@@ -21,6 +21,7 @@ from reconciler.domain.lock import LockedGeneration, record_target
 from reconciler.domain.model import Handle, Manifest, Mark, RemoteModel
 from reconciler.domain.plan import Observation
 from reconciler.environment import Environment
+from reconciler.files import remove_leftovers
 from reconciler.manifests.adopted_manifest import manifest_path, manifest_text, write_manifest
 from reconciler.planning.adopt import (
     adopted_generation,
@@ -87,6 +88,7 @@ def adopt(
         for path, text in texts:
             write_manifest(path, text)
         for adoption, generation in adopted:
+            remove_leftovers(root / _manifest_file(adoption, root))
             _record(project, adoption.name, _manifest_file(adoption, root), generation)
     live = {adoption.live.remote: adoption.live for adoption in adoptions}
     actions = open_project(environment, command_input).plan(Observation(live)).actions

@@ -96,7 +96,7 @@ class Result(Struct, frozen=True):
         return self.err.startswith(_STUCK)
 
     def __str__(self) -> str:
-        return f"reconcile {' '.join(self.arguments)} -> {self.status}: {self.err.strip()[-600:] or self.out[-300:]}"
+        return f"reconcile {' '.join(self.arguments)} -> {self.status}: {self.err.strip()[-600:]}\n{self.out[-600:]}"
 
 
 class Point(Struct, frozen=True):
