@@ -680,7 +680,7 @@ def meet(
     *,
     stop: bool = False,
 ) -> None:
-    """Stop a command at its points, at most at so many, and run another one meanwhile as far as locks allow it.
+    """Stop a command at its points, at most at so many, and run another one meanwhile as far as the locks let it.
 
     With a lockfile in a bucket the second one runs in a checkout of its own. ``stop`` ends at the first violation.
     """
@@ -986,7 +986,7 @@ _ENOUGH = 20
 BUGS = {
     "lost-event": Bug(_lose_an_event, _by_kills("rollback", 1)),
     "replayed-event": Bug(_replay_events, _by_meetings("apply and rollback")),
-    "double-create": Bug(_create_twice, _by_kills("apply", 1)),
+    "double-create": Bug(_create_twice, _by_kills("apply", 4)),
     "no-lock": Bug(_take_no_lock, _by_meetings("rollback and rollback of another model")),
     "delete-before-save": Bug(_delete_before_saving, _by_kills("prune", _ALL)),
 }

@@ -108,6 +108,16 @@ def test_an_adopted_model_can_be_forgotten_and_adopted_again(reconcile: Cli, wor
     adopt(reconcile, remote, "vertex")
 
 
+def test_an_adoption_that_was_cut_off_is_completed_and_leaves_no_file(reconcile: Cli, world: World) -> None:
+    remote = foreign(reconcile, world, "vertex")
+    adopt(reconcile, remote, "vertex")
+    lock_file(reconcile, "vertex").unlink()
+    left = reconcile.specs / ".adder.yaml.0123abcd.tmp"
+    left.hardlink_to(reconcile.specs / "adder.yaml")
+    adopt(reconcile, remote, "vertex")
+    assert not left.exists()
+
+
 def test_forget_shows_the_model_before_the_confirmation(reconcile: Cli, world: World) -> None:
     assert world
     remote = orphaned(reconcile, "gl")

@@ -57,33 +57,6 @@ def test_a_rollback_while_apply_waits_is_kept(reconcile: Cli) -> None:
     assert reconcile.lock["slow"]["serving"]
 
 
-@pytest.mark.slow
-def test_applies_at_once_all_serve(reconcile: Cli) -> None:
-    reconcile.target("  embedded: {stepSeconds: 0.01}\n")
-    names = [f"adder-{number}" for number in range(4)]
-    for name in names:
-        reconcile.manifest(name)
-
-    runs = [reconcile.process("apply", "--yes", "--only", name) for name in names]
-
-    assert [(run.communicate(timeout=120), run.returncode)[1] for run in runs] == [0] * 4
-    assert all(reconcile.lock[name]["serving"] for name in names)
-
-
-@pytest.mark.slow
-def test_rollbacks_at_once_are_all_kept(reconcile: Cli) -> None:
-    names = [f"adder-{number}" for number in range(4)]
-    for epochs in (2, 3):
-        for name in names:
-            reconcile.manifest(name, epochs=epochs)
-        reconcile("apply", "--yes")
-
-    runs = [reconcile.process("rollback", name, "--reason", "bad") for name in names]
-
-    assert [(run.communicate(timeout=120), run.returncode)[1] for run in runs] == [0] * 4
-    assert all(reconcile.lock[name]["rejected"] for name in names)
-
-
 def test_a_run_whose_branch_is_switched_ends(reconcile: Cli) -> None:
     repository = Repository(reconcile.folder)
     (reconcile.folder / ".gitignore").write_text(".reconcile/\n")

@@ -252,6 +252,14 @@ def test_a_failing_training_is_recorded_and_held(tmp_path: Path, rules: list[Rul
     assert generation.failure.message == "The training failed (a fault on demand)"
 
 
+def test_a_partial_response_without_names_can_be_about_failing_trainings(tmp_path: Path) -> None:
+    world = faulty(tmp_path, {"fault": "failTraining"})
+    ask(world, "POST")
+    world.time.now += timedelta(hours=1)
+    assert ask(world, fields="tunedModels(state)").json() == {"tunedModels": [{"state": "ACTIVE"}]}
+    assert ask(world, fields="tunedModels(name,state)").json()["tunedModels"][0]["state"] == "FAILED"
+
+
 def test_storms_end_converged_or_lead_to_a_calm_run_that_does(tmp_path: Path) -> None:
     kinds = [
         {"fault": "status"},

@@ -1,0 +1,30 @@
+"""docs/security.md and docs/reliability.md name a test for each promise; each of them exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("security.md", "reliability.md")}
+NAMED = {page: re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text) for page, text in PAGES.items()}
+
+
+@pytest.mark.parametrize(("file", "test"), sorted({test for tests in NAMED.values() for test in tests}))
+def test_a_named_test_exists(file: str, test: str) -> None:
+    assert re.search(rf"^def {test}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_promise_names_a_test(page: str) -> None:
+    assert len(NAMED[page]) == PAGES[page].count("`tests/")
+    assert len(NAMED[page]) > 20
+
+
+def test_every_row_of_the_promises_names_a_test() -> None:
+    tables = re.findall(r"\| promise \| test \|\n\|---\|---\|\n((?:\|.*\n)+)", PAGES["reliability.md"])
+    assert len(tables) == 3
+    for row in "".join(tables).splitlines():
+        assert re.fullmatch(r"\| .+ \| (`tests/[\w/]+\.py::\w+`(, )?)+ \|", row), row
