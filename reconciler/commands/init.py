@@ -14,12 +14,15 @@ from reconciler.commands import _options
 from reconciler.domain.errors import InvalidInput, UsageError
 from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
+from reconciler.manifests.datasets.detect import Fields
 from reconciler.manifests.discovery import DEFAULT, find_root, target_file_name
 from reconciler.manifests.scaffold import Platform, Scaffold, Workflows, create_workflows, init, init_workflows
 from reconciler.manifests.target import read_target
 
 
-def scaffold(environment: Environment, *, data: Path | None, name: str | None) -> Scaffold:
+def scaffold(
+    environment: Environment, *, data: Path | None, name: str | None, fields: Fields = (None, None)
+) -> Scaffold:
     """Write a target and a first manifest into the working directory; overwrite nothing.
 
     Raises:
@@ -27,11 +30,17 @@ def scaffold(environment: Environment, *, data: Path | None, name: str | None) -
         ReconcileError: when a file exists or cannot be written.
         UsageError: when ``name`` is invalid.
     """
-    return init(environment.cwd, data=environment.cwd / data if data else None, name=name)
+    return init(environment.cwd, data=environment.cwd / data if data else None, name=name, fields=fields)
 
 
 def scaffold_flow(
-    environment: Environment, platform: Platform, *, target: str | None, data: Path | None, name: str | None
+    environment: Environment,
+    platform: Platform,
+    *,
+    target: str | None,
+    data: Path | None,
+    name: str | None,
+    fields: Fields = (None, None),
 ) -> Scaffold:
     """Write the pull-request workflow for an existing target, or for a project that is written first.
 
@@ -43,13 +52,13 @@ def scaffold_flow(
     """
     project = None
     if target is None and not _has_target(environment):
-        project = scaffold(environment, data=data, name=name)
+        project = scaffold(environment, data=data, name=name, fields=fields)
     elif data or name:
         raise UsageError("--from and --name need a new project, but a target exists", "remove them")
     flow = init_workflows(environment.cwd, _flow(environment, platform, target or DEFAULT))
     if project is None:
         return flow
-    return replace(flow, created=(*project.created, *flow.created), next_command=project.next_command)
+    return replace(project, created=(*project.created, *flow.created), steps=flow.steps)
 
 
 def _has_target(environment: Environment) -> bool:
@@ -82,8 +91,10 @@ def _default_path(environment: Environment) -> str:
     envvar="RECONCILE_INIT_FROM",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Data set (.csv .tsv .jsonl .json); its fields are detected. Default: write a sample.",
+    help="Data set. Its format and fields are recognized, and written into the manifest. Default: write a sample.",
 )
+@click.option("--input", "input_field", metavar="FIELD", help="Column or member with the inputs; needs --from.")
+@click.option("--output", "output_field", metavar="FIELD", help="Column or member with the outputs; needs --from.")
 @click.option("--name", metavar="NAME", help="Name of the model. Default: the name of the data set.")
 @click.option(
     "--ci",
@@ -95,7 +106,15 @@ def _default_path(environment: Environment) -> str:
 @_options.target
 @_options.environment
 def command(
-    environment: Environment, /, *, data: Path | None, name: str | None, platform: Any, target: str | None
+    environment: Environment,
+    /,
+    *,
+    data: Path | None,
+    input_field: str | None,
+    output_field: str | None,
+    name: str | None,
+    platform: Any,
+    target: str | None,
 ) -> None:
     """Write a target and a first manifest here.
 
@@ -103,11 +122,16 @@ def command(
     """
     if not platform and click.get_current_context().get_parameter_source("target") is ParameterSource.COMMANDLINE:
         raise UsageError("--target needs --ci", "remove it, or add --ci github or --ci gitlab")
+    if data is None and (input_field or output_field):
+        raise UsageError("--input and --output name fields of a data set", "add --from FILE")
+    fields = (input_field, output_field)
     result = (
-        scaffold_flow(environment, platform, target=target, data=data, name=name)
+        scaffold_flow(environment, platform, target=target, data=data, name=name, fields=fields)
         if platform
-        else scaffold(environment, data=data, name=name)
+        else scaffold(environment, data=data, name=name, fields=fields)
     )
+    for line in result.mapping:
+        click.echo(terminal_safe(line))
     for file in result.created:
         click.echo(f"wrote {terminal_safe(file)}")
     if result.next_command:

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -23,7 +22,7 @@ from reconciler.domain.text import counted
 from reconciler.manifests.checks import inputs
 from reconciler.manifests.dataset_history import paths_within
 from reconciler.manifests.datasets.declarations import LoadContext, Origin
-from reconciler.manifests.datasets.file_formats import LfsPointer, file_records, read_pointer
+from reconciler.manifests.datasets.file_formats import LfsPointer, read_pointer
 from reconciler.manifests.datasets.validation import DatasetSource, raw_examples
 from reconciler.manifests.discovery import expand_lists, manifest_name, read
 from reconciler.manifests.git import (
@@ -81,10 +80,8 @@ class Base:
 
     def source_at_commit(self, source: DatasetSource) -> DatasetSource | None:
         """Return the source of the same file at the commit; ``None`` if the file did not exist."""
-        if source.fields is None:
-            return None
-        file = None if self.unavailable(source) else self._tree.file(source.path)
-        return replace(source, records=partial(file_records, file, source.fields)) if file else None
+        file = self._tree.file(source.path) if source.options and not self.unavailable(source) else None
+        return source.of_file(file) if file else None
 
     def unavailable(self, source: DatasetSource) -> str:
         """Return why git has no data of a file at the commit; empty where it has, or there was no file."""

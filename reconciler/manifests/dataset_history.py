@@ -14,13 +14,13 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import REMOTE_SCHEME, Dataset, TrainingExample
-from reconciler.manifests.datasets.declarations import TRAINING, LoadContext, Origin, declared_fields, read_training
-from reconciler.manifests.datasets.file_formats import require_format
-from reconciler.manifests.datasets.records import Fields
+from reconciler.manifests.datasets.declarations import TRAINING, LoadContext, Origin, declared_options, read_training
+from reconciler.manifests.datasets.records import ReadOptions
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
 from reconciler.manifests.discovery import TUNED_MODEL, expand_lists, manifest_name, read
 from reconciler.manifests.git import Blob, Git, GitError
@@ -69,7 +69,7 @@ class _Search(Struct):
     folder: Path
     found: dict[str, Examples] = {}
     bytes_left: int = _MAX_BYTES
-    _fields: list[Fields] = field(default_factory=lambda: [declared_fields({})])
+    _options: list[ReadOptions] = field(default_factory=lambda: [declared_options({})])
     _seen: set[tuple[str, ...]] = field(default_factory=set)
 
     def run(self, environ: Mapping[str, str]) -> Mapping[str, Examples]:
@@ -123,18 +123,19 @@ class _Search(Struct):
             declared = document.child(TRAINING).value
             if self._is_new(data_version, file, json.dumps(declared)):
                 reading = read_training(document, Origin(file, (root / file).parent), context)
-                self._record(reading.source, reading.dataset)
-                self._remember(reading.source, declared_fields(declared), data_version)
+                self._record(reading.source, reading.dataset, conversations=reading.conversations)
+                self._remember(reading.source, declared_options(declared), data_version)
         for generation in self._missing():
             for source in self._undeclared(generation, context, data_version):
-                self._record(source, validate_dataset(source, None).dataset)
+                validated = validate_dataset(source, None)
+                self._record(source, validated.dataset, conversations=validated.conversations)
 
-    def _remember(self, source: DatasetSource | None, fields: Fields, data_version: str) -> None:
-        """Remember the names of the fields, and that this file has been read with them."""
-        if fields not in self._fields:
-            self._fields.append(fields)
+    def _remember(self, source: DatasetSource | None, options: ReadOptions, data_version: str) -> None:
+        """Remember the options, and that this file has been read with them."""
+        if options not in self._options:
+            self._options.append(options)
         if source:
-            self._is_new(data_version, source.path, source.preamble, fields.input, fields.output)
+            self._is_new(data_version, source.path, source.preamble, repr(options))
 
     def _documents(self, context: LoadContext) -> Iterator[tuple[str, YamlDocument]]:
         for file in filter(_is_relative, self.recorded.files):
@@ -151,20 +152,24 @@ class _Search(Struct):
             return
         with suppress(ReconcileError):
             file = find_file(path, context.root, context.repository)
-            require_format(file)
-            for fields in self._fields:
-                if self._is_new(data_version, path, generation.preamble, fields.input, fields.output):
+            for options in self._options:
+                if self._is_new(data_version, path, generation.preamble, repr(options)):
                     location = Place(path), dotted(TRAINING)
-                    yield file_source(file, path, path, fields, location, generation.preamble)
+                    yield file_source(file, path, path, options, location, generation.preamble)
 
     def _is_new(self, *state: str) -> bool:
         before = len(self._seen)
         self._seen.add(state)
         return len(self._seen) > before
 
-    def _record(self, source: DatasetSource | None, dataset: Dataset | None) -> None:
-        if source and dataset and any(missing.dataset.digest == dataset.digest for missing in self._missing()):
+    def _record(self, source: DatasetSource | None, dataset: Dataset | None, *, conversations: bool) -> None:
+        if source is None or dataset is None:
+            return
+        if any(missing.dataset.digest == dataset.digest for missing in self._missing()):
             self.found[dataset.digest] = partial(read_examples, source, dataset)
+        if conversations:  # as a service without conversations has read them
+            source = replace(source, single_turns=True)
+            self._record(source, validate_dataset(source, None).dataset, conversations=False)
 
 
 def _has_valid_dataset(document: YamlDocument) -> bool:

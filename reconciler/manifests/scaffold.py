@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
+from reconciler.domain.errors import InvalidInput, Place, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import API_VERSION, REMOTE_SCHEME, Target
 from reconciler.domain.text import quote
 from reconciler.files import create_file, write_errors, write_file
-from reconciler.manifests.datasets.file_formats import field_names, require_format
-from reconciler.manifests.datasets.records import Fault, Fields
+from reconciler.manifests.datasets.declarations import option_fields
+from reconciler.manifests.datasets.detect import Fields, describe_mapping, detect_options
+from reconciler.manifests.datasets.records import ReadOptions
 from reconciler.manifests.datasets.validation import file_source, validate_dataset
 from reconciler.manifests.discovery import DEFAULT, Root, target_file_name
 from reconciler.manifests.yaml_parser import parse_scalar
@@ -178,8 +179,6 @@ _SPECS = "specs"
 _NAME_LENGTH = 31
 _SAMPLE_NAME = "number-generator"
 _SAMPLE_ROWS = 20
-_INPUTS = ("text_input", "input", "prompt", "question", "instruction", "query", "text", "source", "request")
-_OUTPUTS = ("output", "completion", "answer", "response", "label", "target", "reply", "category", "summary")
 _IGNORED = ".reconcile/"
 _EPOCHS = 3
 _BATCH_SIZES = (4, 8, 16, 32, 64)
@@ -188,17 +187,22 @@ _STEPS = 30
 
 
 class Scaffold(Struct, frozen=True):
-    """The files that were written, relative to the directory, the next command, and the steps to do by hand."""
+    """The files that were written, relative to the directory, the next command, and the steps to do by hand.
+
+    ``mapping`` has lines that say how the data set is read.
+    """
 
     created: tuple[str, ...]
     next_command: str = ""
     steps: tuple[str, ...] = ()
+    mapping: tuple[str, ...] = ()
 
 
-def init(directory: Path, *, data: Path | None, name: str | None) -> Scaffold:
+def init(directory: Path, *, data: Path | None, name: str | None, fields: Fields = (None, None)) -> Scaffold:
     """Write a target for the embedded service, a manifest and, without ``data``, a sample data set to ``specs``.
 
-    ``data`` is copied there only if it is outside the repository. Nothing is overwritten.
+    ``data`` is copied there only if it is outside the repository. ``fields`` are those that the user has chosen.
+    Nothing is overwritten.
 
     Raises:
         ReconcileError: if a file exists, cannot be written or would be written through a link out of the repository.
@@ -213,11 +217,13 @@ def init(directory: Path, *, data: Path | None, name: str | None) -> Scaffold:
     files = {
         f"{_SPECS}/reconcile.yaml": _TARGET.format(version=API_VERSION, scope=_scalar(guess_scope(directory))).encode()
     }
-    files |= _with_data(directory, model, data) if data else _with_sample(model)
+    detected = detect_options(data, fields) if data else None
+    files |= _with_data(directory, model, data, detected.options) if data and detected else _with_sample(model)
     require_inside(directory / ".gitignore", repository_of(directory))
     _write_new(directory, files)
     created = [*sorted(files), ".gitignore"] if _ignore_world(directory) else sorted(files)
-    return Scaffold(tuple(created), f"reconcile plan {_SPECS}")
+    mapping = describe_mapping(data.name, detected) if data and detected else ()
+    return Scaffold(tuple(created), f"reconcile plan {_SPECS}", mapping=mapping)
 
 
 def init_workflows(directory: Path, workflows: Workflows) -> Scaffold:
@@ -245,54 +251,37 @@ def _with_sample(model: str) -> dict[str, bytes]:
     path = f"datasets/{model}.csv"
     return {
         f"{_SPECS}/{path}": "".join(["text_input,output\n", *rows]).encode(),
-        f"{_SPECS}/{model}.yaml": _manifest(model, path, Fields("text_input", "output"), len(rows)),
+        f"{_SPECS}/{model}.yaml": _manifest(model, path, ReadOptions(), len(rows)),
     }
 
 
-def _with_data(directory: Path, model: str, data: Path) -> dict[str, bytes]:
+def _with_data(directory: Path, model: str, data: Path, options: ReadOptions) -> dict[str, bytes]:
     """Return a manifest for an existing data set, and a copy of the data if it is outside the repository."""
-    require_format(data)
     shown = str(data)
     require_no_escape(data, shown)
-    fields = _fields(data)
-    source = file_source(data, shown, shown, fields, (Place(shown), "spec.dataset"), "")
+    source = file_source(data, shown, data.name, options, (Place(shown), "spec.dataset"), "")
     validated = validate_dataset(source, None)
     if validated.dataset is None:
         raise InvalidInput(validated.problems)
     examples = validated.dataset.examples
     if data.resolve().is_relative_to(repository_of(directory / _SPECS)):
         path = Path(os.path.relpath(data.resolve(), (directory / _SPECS).resolve())).as_posix()
-        return {f"{_SPECS}/{model}.yaml": _manifest(model, path, fields, examples)}
+        return {f"{_SPECS}/{model}.yaml": _manifest(model, path, options, examples)}
     path = f"datasets/{data.name}"
-    manifest = _manifest(model, path, fields, examples)
+    manifest = _manifest(model, path, options, examples)
     return {f"{_SPECS}/{model}.yaml": manifest, f"{_SPECS}/{path}": data.read_bytes()}
 
 
-def _fields(data: Path) -> Fields:
-    """Return the fields for inputs and outputs, recognized by their names, else the first unused ones."""
-    names = field_names(data)
-    if isinstance(names, Fault):
-        place = Place(str(data), names.number, names.column)
-        raise InvalidInput((Problem(place, "", names.message, names.remedy),))
-    known = {name.lower(): name for name in reversed(names)}
-    output_field = next((known[name] for name in _OUTPUTS if name in known), None)
-    input_field = next((known[name] for name in _INPUTS if name in known), None)
-    unused = [name for name in names if name not in {input_field, output_field}]
-    chosen = [field or (unused.pop(0) if unused else None) for field in (input_field, output_field)]
-    if not chosen[0] or not chosen[1]:
-        message = f"{data}: expected two fields, one for inputs and one for outputs"
-        raise ReconcileError(message, "add a header with two columns, or use JSON objects with two members")
-    return Fields(chosen[0], chosen[1])
-
-
-def _manifest(model: str, path: str, fields: Fields, examples: int) -> bytes:
+def _manifest(model: str, path: str, options: ReadOptions, examples: int) -> bytes:
     batch_size = next((size for size in _BATCH_SIZES if examples * _EPOCHS <= size * _STEPS), _BATCH_SIZES[-1])
     return _MANIFEST.format(
         version=API_VERSION,
         name=_scalar(model),
         path=_scalar(path),
-        input=_scalar(fields.input),
-        output=_scalar(fields.output),
+        options="".join(
+            f"\n    {name}: {_scalar(value) if isinstance(value, str) else json.dumps(value)}"
+            for name, value in option_fields(options).items()
+        ),
         epochs=_EPOCHS,
         batch=batch_size,
     ).encode()
@@ -352,9 +341,7 @@ metadata:
 spec:
   baseModel: models/text-bison-001
   dataset:
-    path: {path}
-    inputField: {input}
-    outputField: {output}
+    path: {path}{options}
   hyperparameters:
     epochCount: {epochs}
     batchSize: {batch}

@@ -156,12 +156,14 @@ def test_data_sets_in_cloud_storage_are_trained_where_they_are(reconcile: Cli, w
 
 
 @OTHERS
-def test_other_services_refuse_conversations(reconcile: Cli, world: World, target: str, label: str) -> None:
+def test_other_services_refuse_conversations_of_several_turns(
+    reconcile: Cli, world: World, target: str, label: str
+) -> None:
     (reconcile.specs / "chat.jsonl").write_bytes(conversations())
     declare(reconcile, "chat", "chat.jsonl")
     said = (
-        f"specs/chat.jsonl:1:1: spec.dataset.path: examples in Vertex AI's format are not supported by {label};"
-        " write one input and one output in each line, or use a Vertex AI target\n"
+        f"specs/chat.jsonl:1:1: spec.dataset.path: has 2 turns, and {label} accepts one input and one output;"
+        " split the example, or use a Vertex AI target\n"
     )
 
     assert said in reconcile("validate", *chosen(target)).out

@@ -224,7 +224,7 @@ _PATH = f"{_AT}.dataset.path"
         ("unseeen.csv", "unseeen.csv: no such file; did you mean unseen.csv?"),
         ("../x.csv", "../x.csv: outside the repository; move the file into {}"),
         ("/etc/passwd", 'invalid path "/etc/passwd": expected a relative path; make it relative to this file'),
-        ("m.yaml", 'unsupported format ".yaml"; use one of .csv, .tsv, .jsonl, .json'),
+        ("m.yaml", 'unsupported format ".yaml"; set spec.checks[0].dataset.format to one of: csv, tsv, jsonl, json'),
         ("gs://bucket/x.jsonl", "checks do not support data sets in Cloud Storage; set the path of a file"),
     ],
 )
@@ -247,7 +247,7 @@ def test_held_out_files_that_are_none(tmp_path: Path, path: str, told: str) -> N
                 f" {_AT}.dataset.inputField to one of: question, output"
             ),
         ),
-        ("text_input,output\n", f"m.yaml:10:17: {_AT}.dataset: the data set has no examples; add examples"),
+        ("text_input,output\n", f"unseen.csv:1:1: {_AT}.dataset.path: the data set has no examples; add examples"),
         (
             "text_input,output\n5,\n",
             f"unseen.csv:2:1: {_PATH}: the output is empty; fill it in, or delete the example",

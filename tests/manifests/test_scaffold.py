@@ -150,11 +150,13 @@ def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) ->
             "one\n1\n",
             "a.csv: expected two fields, one for inputs and one for outputs; add a header",
         ),
-        ("a.csv", '"one"x,two\n', "a.csv: expected two fields"),
-        ("a.jsonl", "[1]\n", "a.jsonl: expected two fields"),
-        ("a.json", "{", "a.json: expected two fields"),
-        ("a.txt", "x", "unsupported format"),
-        ("a.csv", b"\xff", "a.csv:1:1: not valid UTF-8; save the file as UTF-8"),
+        ("a.csv", '"one"x,two\n', "a.csv:1:1: spec.dataset.path: text after a closing quote"),
+        ("a.jsonl", "[1]\n", "invalid example 1: expected an object"),
+        ("a.json", "{", "invalid JSON array of objects"),
+        ("a.txt", "x", "a.txt: expected two fields"),
+        ("a.csv", b"PK\x03\x04", "a.csv: the file is an Excel workbook or a ZIP archive; save it as CSV in UTF-8"),
+        ("a.csv", "a,b,c\n1,2,3\n", "the fields a, b, c; which of them are inputs and outputs is ambiguous"),
+        ("a.csv", b"", "a.csv:1:1: spec.dataset.path: the data set has no examples"),
     ],
 )
 def test_data_without_usable_fields(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
@@ -164,9 +166,7 @@ def test_data_without_usable_fields(tmp_path: Path, name: str, text: str | bytes
 
 
 def test_data_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(
-        InvalidInput, match=r"a.csv:1:1: cannot read the file: No such file or directory; check the path"
-    ):
+    with pytest.raises(ReconcileError, match=r"a.csv cannot be read: No such file or directory; check the path"):
         init(tmp_path, data=tmp_path / "a.csv", name=None)
 
 

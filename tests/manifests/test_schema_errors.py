@@ -361,13 +361,13 @@ def test_all_problems_are_told_at_once_in_their_order(tmp_path: Path) -> None:
 def test_suggested_names_ignore_case_and_lists_are_short() -> None:
     assert suggest_name("BASEMODEL", ["baseModel", "dataset"]) == "did you mean baseModel?"
     assert suggest_name("x", []) == "remove it"
-    assert suggest_name("x", [f"field{number}" for number in range(13)]) == "remove it"
+    assert suggest_name("x", [f"field{number}" for number in range(17)]) == "remove it"
 
 
 def test_choices_include_the_similar_name() -> None:
     assert list_choices("anwser", ["question", "answer"]) == "question, answer (did you mean answer?)"
-    shown = "c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11 and 1 more"
-    assert list_choices("x", [f"c{number}" for number in range(13)]) == shown
+    shown = "c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15 and 1 more"
+    assert list_choices("x", [f"c{number}" for number in range(17)]) == shown
 
 
 def test_long_and_multiline_strings_are_quoted_on_one_line() -> None:

@@ -363,7 +363,7 @@ def test_what_the_service_can_do(tmp_path: Path) -> None:
     assert not load_in(sample(tmp_path, manifest=MANIFEST + _ASKED), capabilities=able).errors
 
 
-_CHAT = '{"contents": [{"role": "user", "parts": [{"text": "a"}]}, {"role": "model", "parts": [{"text": "b"}]}]}\n'
+_CHAT = '{"contents": [{"role": "user", "parts": [{"fileData": {}}]}, {"role": "model", "parts": [{"text": "b"}]}]}\n'
 
 
 def _selecting(folder: Path, name: str) -> Workspace:

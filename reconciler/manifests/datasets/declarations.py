@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,9 +16,14 @@ from msgspec.structs import replace
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.model import REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, Dataset
 from reconciler.domain.text import counted
-from reconciler.manifests.datasets.file_formats import require_format
-from reconciler.manifests.datasets.records import Fields, Records, Row
-from reconciler.manifests.datasets.validation import DatasetSource, Location, file_source, validate_dataset
+from reconciler.manifests.datasets.records import ReadOptions, Records, Row
+from reconciler.manifests.datasets.validation import (
+    CONVERSATIONS,
+    DatasetSource,
+    Location,
+    file_source,
+    validate_dataset,
+)
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 from reconciler.paths import find_file
@@ -54,12 +60,16 @@ class LoadContext(Struct, frozen=True):
 
 
 class Reading(Struct, frozen=True):
-    """A declared data set, the source of its examples unless it is in Cloud Storage, its problems, and its bytes."""
+    """A declared data set, the source of its examples unless it is in Cloud Storage, its problems, and its bytes.
+
+    ``conversations`` says whether the examples are in Vertex AI's format.
+    """
 
     dataset: Dataset | None = None
     source: DatasetSource | None = None
     problems: tuple[Problem, ...] = ()
     size: int = 0
+    conversations: bool = False
 
 
 def read_training(document: YamlDocument, origin: Origin, context: LoadContext) -> Reading:
@@ -91,6 +101,8 @@ def _read(document: YamlDocument, declared_at: FieldPath, origin: Origin, contex
         return _unread(document, declared_at, Dataset(UNKNOWN_DATA, "", 0), _unknown_faults(declared))
     try:
         source = _source(document, declared_at, origin, context)
+        if source.options and (wrong := tuple(_option_faults(declared, source.options))):
+            return _unread(document, declared_at, Dataset(""), wrong)
     except ReconcileError as error:
         field = [*declared_at, "path"]
         return Reading(problems=(Problem(document.place(field), dotted(field), error.message, error.remedy),))
@@ -100,7 +112,7 @@ def _read(document: YamlDocument, declared_at: FieldPath, origin: Origin, contex
         field = [*TRAINING, "preamble"]
         message = f"does not apply to {source.declared_at[1]}, whose examples are in Vertex AI's format"
         problems += (Problem(document.place(field), dotted(field), message, _MOVE_PREAMBLE),)
-    return Reading(validated.dataset, source, problems, validated.size)
+    return Reading(validated.dataset, source, problems, validated.size, validated.conversations)
 
 
 def _unread(
@@ -115,7 +127,7 @@ def _unread(
 
 
 def _unknown_faults(declared: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for field in ("inputField", "outputField"):
+    for field in _OPTIONS:
         if field in declared:
             yield field, "does not apply to unknown data", "remove it"
 
@@ -139,7 +151,19 @@ def _remote_faults(declared: Mapping[str, Any], capabilities: Capabilities | Non
             yield field, "does not apply to a data set in Cloud Storage, which has Vertex AI's format", remedy
 
 
-_INAPPLICABLE = {"inputField": "remove it", "outputField": "remove it", "preamble": _MOVE_PREAMBLE}
+_OPTIONS = {
+    "inputField": "input",
+    "outputField": "output",
+    "format": "format",
+    "compression": "compression",
+    "encoding": "encoding",
+    "delimiter": "delimiter",
+    "shape": "shape",
+    "items": "items",
+    "header": "header",
+}
+"""The fields of ReadOptions by their names in manifests."""
+_INAPPLICABLE = {**dict.fromkeys(_OPTIONS, "remove it"), "preamble": _MOVE_PREAMBLE}
 
 
 def _source(document: YamlDocument, declared_at: FieldPath, origin: Origin, context: LoadContext) -> DatasetSource:
@@ -161,16 +185,51 @@ def declared_file(
     declared, field = document.child(declared_at).value, dotted(declared_at)
     path = declared["path"]
     file = find_file(path, origin.folder, context.repository)
-    require_format(file)
     shown = os.path.normpath(FilePath(document.file).parent / path)
     relative = FilePath(os.path.relpath(origin.folder / path, context.root)).as_posix()
     location = document.place(declared_at, key=True), field
-    return file_source(file, shown, relative, declared_fields(declared, field), location, preamble)
+    service = context.capabilities
+    single_turns = service is not None and CONVERSATIONS not in service.features
+    options = declared_options(declared, field)
+    return file_source(file, shown, relative, options, location, preamble, single_turns=single_turns)
 
 
-def declared_fields(declared: Mapping[str, Any], field: str = "spec.dataset") -> Fields:
-    """Return the names of the fields of a data file, with their defaults."""
-    return Fields(declared.get("inputField", "text_input"), declared.get("outputField", "output"), field)
+def declared_options(declared: Mapping[str, Any], field: str = "spec.dataset") -> ReadOptions:
+    """Return how a declared data file is read; the defaults depend on its suffix."""
+    given = {name: declared[option] for option, name in _OPTIONS.items() if option in declared}
+    return ReadOptions(declared=field, **given)
+
+
+def option_fields(options: ReadOptions) -> dict[str, str | bool]:
+    """Return the fields of a manifest that declare these options; those of an example only where it has no shape."""
+    fields = {field: getattr(options, name) for field, name in _OPTIONS.items()}
+    unused = {"inputField", "outputField"} if options.shape else set()
+    return {field: value for field, value in fields.items() if value not in {"", True} and field not in unused}
+
+
+def _option_faults(declared: Mapping[str, Any], options: ReadOptions) -> Iterator[tuple[str, str, str]]:
+    """Yield the field, the message and the remedy of options that do not fit together."""
+    if options.input == options.output:
+        yield (
+            "outputField",
+            "is also the inputField: the model would learn to repeat",
+            "name the field with the outputs",
+        )
+    for field in ("delimiter", "header"):
+        if field in declared and options.format not in {"csv", "tsv"}:
+            yield field, f"does not apply to the format {options.format}", "remove it"
+    if options.items and options.format != "json":
+        yield "items", f"does not apply to the format {options.format}", "remove it"
+    if options.shape:
+        for field in ("inputField", "outputField"):
+            if field in declared:
+                yield field, f"does not apply to the shape {options.shape}", "remove it, or remove shape"
+    try:
+        known = not options.encoding or codecs.lookup(options.encoding)._is_text_encoding  # noqa: SLF001 - no other way
+    except LookupError:
+        known = False
+    if not known:
+        yield "encoding", "unknown encoding", "write utf-8, utf-16, windows-1252 or another name that Python knows"
 
 
 def preamble_of(document: YamlDocument) -> str:

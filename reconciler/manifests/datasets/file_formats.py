@@ -1,225 +1,46 @@
-"""The file formats of data sets: comma- or tab-separated values, JSON Lines and JSON arrays, and how a file is read."""
+"""The file formats of data sets, and how a file is opened: compression, encoding, and limits of size."""
 
 from __future__ import annotations
 
 import codecs
-import csv
+import gzip
 import io
-import json
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any, BinaryIO, TextIO, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, Final, TextIO, TypeVar, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.text import counted, invalid, list_choices, quote, suggest_name
-from reconciler.manifests.datasets.records import (
-    ConversationRow,
-    Fault,
-    Fields,
-    Lines,
-    Record,
-    Records,
-    Row,
-    UnreadableError,
-)
-
-_ONE_PER_LINE = "write one JSON object on each line"
-_EXACT_DIGITS = 300
-"""Whole numbers with more digits are parsed as floats, which may be infinite; no field needs them."""
-
-
-class _DuplicateMemberError(ValueError):
-    """An object has two members of the same name."""
-
-
-_INVALID = (json.JSONDecodeError, _DuplicateMemberError, RecursionError)
-
-
-def json_lines(text: TextIO, fields: Fields) -> Records:
-    """Yield the examples of a text with one object on each line."""
-    lines = Lines(text, _ONE_PER_LINE)
-    for line in lines:
-        lines.start_record()
-        if not line.isspace():
-            try:
-                yield _record(lines.number, _DECODER.decode(line.rstrip("\r\n")), fields)
-            except _INVALID as error:
-                yield Fault(lines.number, f"invalid JSON: {_reason(error)}", _ONE_PER_LINE)
-
-
-def json_array(text: TextIO, fields: Fields) -> Records:
-    """Yield the examples of a text that is one array of objects; the text is read into memory."""
-    whole = text.read()
-    if not whole or whole.isspace():
-        return
-    line, counted = 1, 0
-    try:
-        for offset, value in _elements(whole):
-            line, counted = line + whole.count("\n", counted, offset), offset
-            yield _record(line, value, fields)
-    except _INVALID as error:
-        line = getattr(error, "lineno", line)
-        remedy = "write [{…}, {…}], or rename a file with one object on each line to .jsonl"
-        yield Fault(line, f"invalid JSON array of objects: {_reason(error)}", remedy)
-
-
-def line_members(text: TextIO) -> Iterator[str]:
-    """Yield the names of the members of the object on the first line; none if it cannot be read."""
-    return _members(_DECODER.decode(line) for line in Lines(text, _ONE_PER_LINE) if not line.isspace())
-
-
-def array_members(text: TextIO) -> Iterator[str]:
-    """Yield the names of the members of the first object of an array; none if it cannot be read."""
-    return _members(value for _, value in _elements(text.read()))
-
-
-def _members(values: Iterable[Any]) -> Iterator[str]:
-    try:
-        first = next(iter(values), None)
-    except _INVALID:
-        return
-    if isinstance(first, dict):
-        yield from first
-
-
-def _elements(text: str) -> Iterator[tuple[int, Any]]:
-    """Yield the elements of a JSON array with their offsets, which ``json.loads`` does not return."""
-    position = _skip_space(text, 0)
-    if not text.startswith("[", position):
-        raise json.JSONDecodeError("Expecting [", text, position)
-    position = _skip_space(text, position + 1)
-    while not text.startswith("]", position):
-        value, end = _DECODER.raw_decode(text, position)
-        yield position, value
-        position = _skip_space(text, end)
-        if text.startswith(",", position):
-            position = _skip_space(text, position + 1)
-        elif not text.startswith("]", position):
-            raise json.JSONDecodeError("Expecting , or ]", text, position)
-    if (rest := _skip_space(text, position + 1)) < len(text):
-        raise json.JSONDecodeError("Extra data", text, rest)
-
-
-def _skip_space(text: str, position: int) -> int:
-    found = _NOT_SPACE.search(text, position)
-    return found.start() if found else len(text)
-
-
-def _record(number: int, value: Any, fields: Fields) -> Record:
-    if not isinstance(value, dict):
-        return Fault(number, invalid(value, "an object", "example"), "write {…} with input and output")
-    given, wanted = value.get(fields.input), value.get(fields.output)
-    if isinstance(given, str) and isinstance(wanted, str):
-        return Row(number, given, wanted)
-    if "contents" in value and fields.input not in value:
-        return ConversationRow(number, value)
-    for name in (fields.input, fields.output):
-        if name not in value:
-            return _missing(number, f"missing member {quote(name)}", name, list(value), fields)
-    name = fields.output if isinstance(given, str) else fields.input
-    return Fault(number, invalid(value[name], "a string", f"member {quote(name)}"), "put it in double quotes")
-
-
-def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(members)
-    if len(value) < len(members):
-        repeated = next(name for name, count in Counter(name for name, _ in members).items() if count > 1)
-        raise _DuplicateMemberError(f"duplicate member {quote(repeated)}")
-    return value
-
-
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _EXACT_DIGITS else float(digits)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} (column {error.colno})"
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
-
-
-_NOT_SPACE = re.compile(r"[^ \t\n\r]")
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer)
-
-
-# The library reports its own limit of 131,072 characters in a field as a broken quote; records.Lines has the real one.
-csv.field_size_limit(2**31 - 1)
-
-_CLOSE = 'close every quote, and double each " inside quotes'
-
-
-def separated_values(text: TextIO, fields: Fields, delimiter: str) -> Records:
-    """Yield the rows of a text with a header; quotes are as in RFC 4180."""
-    lines = Lines(text, _CLOSE)
-    reader = _reader(lines, delimiter)
-    try:
-        header = _header(reader)
-        faults = list(_header_faults(header, fields, lines.number))
-        yield from faults
-        if header and not faults:
-            yield from _rows(reader, lines, header, fields)
-    except csv.Error:
-        yield Fault(lines.number, "missing closing quote, or text after a closing quote", _CLOSE)
-
-
-def column_names(text: TextIO, delimiter: str) -> Iterator[str]:
-    """Yield the names in the header; none if it cannot be read."""
-    try:
-        yield from _header(_reader(Lines(text, _CLOSE), delimiter))
-    except csv.Error:
-        return
-
-
-def _missing(number: int, message: str, name: str, known: list[str], fields: Fields) -> Fault:
-    """Return the fault of a missing field: the option that names it must be one of the known fields."""
-    option = "inputField" if name == fields.input else "outputField"
-    remedy = f"set {fields.declared}.{option} to one of: {list_choices(name, known)}"
-    return Fault(number, message, remedy, option=option)
-
-
-def _reader(lines: Lines, delimiter: str) -> Any:
-    return csv.reader(iter(lines), delimiter=delimiter, strict=True)
-
-
-def _header(reader: Iterator[list[str]]) -> list[str]:
-    """Return the first row that is not blank."""
-    return next((row for row in reader if "".join(row).strip()), [])
-
-
-def _header_faults(header: list[str], fields: Fields, line: int) -> Iterator[Fault]:
-    for name, count in Counter(header).items():
-        if count > 1:
-            yield Fault(line, f"{count} columns in the header are named {quote(name)}", "rename all but one of them")
-    for name in (fields.input, fields.output):
-        if header and name not in header:
-            yield _missing(line, f"no column {quote(name)} in the header", name, header, fields)
-
-
-def _rows(reader: Iterator[list[str]], lines: Lines, header: list[str], fields: Fields) -> Records:
-    input_index, output_index, width = header.index(fields.input), header.index(fields.output), len(header)
-    lines.start_record()
-    previous = lines.number
-    for row in reader:
-        line, previous = previous + 1, lines.number
-        lines.start_record()
-        if len(row) == width:
-            yield Row(line, row[input_index], row[output_index])
-        elif row:
-            message = f"expected {counted(width, 'field')} as in the header, found {len(row)}"
-            yield Fault(line, message, "put fields that contain separators or line breaks in double quotes")
-
+from reconciler.domain.text import list_choices, quote
+from reconciler.manifests.datasets.json_files import array_places, json_array, json_lines
+from reconciler.manifests.datasets.records import Fault, ReadOptions, Records, UnreadableError
+from reconciler.manifests.datasets.separated_values import separated_values
 
 _Read = TypeVar("_Read")
 
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
-_LFS_FIELDS = re.compile(rb"%s\n(?:ext-.*\n)*oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,15})\n" % re.escape(_LFS_POINTER))
-_MAX_POINTER = 1024
+_LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/v1"
+_LFS_FIELDS: Final = re.compile(
+    rb"%s\n(?:ext-.*\n)*oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,15})\n" % re.escape(_LFS_POINTER)
+)
+_MAX_POINTER: Final = 1024
+_MAX_BYTES: Final = 2**30
+"""The largest data set that any of the services accepts."""
+_MAX_ARRAY_BYTES: Final = 2**26
+"""The largest JSON array, because it is read into memory."""
+_BLOCK: Final = 2**18
+_UTF_8: Final = "utf-8-sig"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_COMPRESSED: Final = {b"\x1f\x8b": "gzip", _ZSTD: "zstd"}
+"""The compressions by the first bytes of a file."""
+_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class LfsPointer(Struct, frozen=True):
@@ -236,100 +57,209 @@ def read_pointer(file: Path) -> LfsPointer | None:
     return LfsPointer(found[1].decode(), int(found[2])) if found else None
 
 
-_MAX_BYTES = 2**30
-"""The largest data set that any of the services accepts."""
-_MAX_ARRAY_BYTES = 2**26
-"""The largest JSON array, because it is read into memory."""
-_BLOCK = 2**18
-
-
 class FileFormat(Struct, frozen=True):
-    """How to read a text of one format; ``newline`` ends the lines (empty: any of the three line breaks)."""
+    """How to read a text of one format; ``newline`` ends the lines (empty: any of the three line breaks).
+
+    ``places`` are those of the records, in a format whose records are not counted by lines.
+    """
 
     newline: str
-    records: Callable[[TextIO, Fields], Records]
-    names: Callable[[TextIO], Iterator[str]]
+    records: Callable[[TextIO, ReadOptions], Records]
+    places: Callable[[TextIO, ReadOptions], Iterator[tuple[int, int]]] | None = None
     max_bytes: int = _MAX_BYTES
     too_large: str = "use fewer examples; no service accepts more"
 
 
-FORMATS: Mapping[str, FileFormat] = {
-    ".csv": FileFormat("", partial(separated_values, delimiter=","), partial(column_names, delimiter=",")),
-    ".tsv": FileFormat("", partial(separated_values, delimiter="\t"), partial(column_names, delimiter="\t")),
-    ".jsonl": FileFormat("\n", json_lines, line_members),
-    ".json": FileFormat(
+def _table(delimiter: str) -> FileFormat:
+    return FileFormat("", partial(separated_values, delimiter=delimiter))
+
+
+FORMATS: Final[Mapping[str, FileFormat]] = {
+    "csv": _table(","),
+    "tsv": _table("\t"),
+    "jsonl": FileFormat("\n", json_lines),
+    "json": FileFormat(
         "\n",
         json_array,
-        array_members,
+        array_places,
         _MAX_ARRAY_BYTES,
         "write one object on each line of a .jsonl file, which can have 1 GiB",
     ),
 }
-"""The formats by the suffix of a file."""
+"""The formats by their names in manifests."""
+_FORMATS_BY_SUFFIX: Final = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
+_COMPRESSIONS_BY_SUFFIX: Final = {".gz": "gzip", ".zst": "zstd"}
 
 
-def require_format(file: Path) -> None:
-    """Raise ReconcileError if the suffix of the file is not that of a supported format."""
-    if file.suffix.lower() not in FORMATS:
-        message = f"unsupported format {quote(file.suffix)}" if file.suffix else "unsupported format: no file suffix"
-        raise ReconcileError(message, suggest_name(file.suffix, FORMATS))
+def complete_options(path: str, options: ReadOptions) -> ReadOptions:
+    """Return the options with the format and the compression that the suffixes of a path stand for.
+
+    Raises ReconcileError if no supported format is declared, and the suffix stands for none.
+    """
+    name = PurePosixPath(path.lower())
+    compression = options.compression or _COMPRESSIONS_BY_SUFFIX.get(name.suffix, "none")
+    suffix = (name.with_suffix("") if name.suffix in _COMPRESSIONS_BY_SUFFIX else name).suffix
+    found = options.format or _FORMATS_BY_SUFFIX.get(suffix)
+    if found is None:
+        message = f"unsupported format {quote(suffix)}" if suffix else "unsupported format: no file suffix"
+        raise ReconcileError(message, f"set {options.declared}.format to one of: {list_choices(suffix[1:], FORMATS)}")
+    return replace(options, format=found, compression=compression)
 
 
-def file_records(file: Path, fields: Fields) -> Records:
+def file_records(file: Path, options: ReadOptions) -> Records:
     """Yield the records of a data file, which is read as they are consumed."""
-    return _read(file, lambda file_format, text: file_format.records(text, fields))
+    options = complete_options(file.name, options)
+    return _read(file, options, FORMATS[options.format].records)
 
 
-def field_names(file: Path) -> tuple[str, ...] | Fault:
-    """Return the columns of a data file, or the members of its first object; empty if they cannot be determined."""
-    names = []
-    for name in _read(file, lambda file_format, text: file_format.names(text)):
-        if isinstance(name, Fault):
-            return name
-        names.append(name)
-    return tuple(names)
+def record_places(file: Path, options: ReadOptions) -> tuple[tuple[int, int], ...] | None:
+    """Return the line and column of each record; ``None`` in a format in which the number of a record is its line."""
+    places = FORMATS[options.format].places
+    if places is None:
+        return None
+    return tuple(place for place in _read(file, options, places) if not isinstance(place, Fault))
 
 
-def _read(file: Path, read: Callable[[FileFormat, TextIO], Iterator[_Read]]) -> Iterator[_Read | Fault]:
-    file_format = FORMATS[file.suffix.lower()]
+def _read(
+    file: Path, options: ReadOptions, read: Callable[[TextIO, ReadOptions], Iterator[_Read]]
+) -> Iterator[_Read | Fault]:
+    file_format = FORMATS[options.format]
     try:
-        with file.open("rb") as binary:
-            if fault := _unreadable(binary, file_format):
-                yield fault
-            else:
-                with io.TextIOWrapper(binary, encoding="utf-8-sig", newline=file_format.newline) as text:
-                    yield from read(file_format, text)
+        if fault := _unreadable(file, options, file_format):
+            yield fault
+            return
+        with open_text(file, options) as text:
+            yield from read(text, options)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        yield Fault(0, f"cannot decompress the file: {error}", "compress it again, or declare no compression")
     except OSError as error:
-        yield Fault(1, f"cannot read the file: {error.strerror}", "check the path and its permissions")
+        yield Fault(0, f"cannot read the file: {error.strerror or error}", "check the path and its permissions")
     except UnreadableError as error:
         yield error.fault
-    except UnicodeDecodeError:
-        line, column = _undecodable(file)
-        yield Fault(line, "not valid UTF-8", "save the file as UTF-8", column)
+    except UnicodeError:
+        yield _undecodable(file, options)
 
 
-def _unreadable(binary: BinaryIO, file_format: FileFormat) -> Fault | None:
-    if os.fstat(binary.fileno()).st_size > file_format.max_bytes:
-        return Fault(1, f"the file exceeds the limit of {file_format.max_bytes:,} bytes", file_format.too_large)
-    start = binary.read(len(_LFS_POINTER))
-    binary.seek(0)
-    if start == _LFS_POINTER:
-        return Fault(1, "the file is a Git LFS pointer, not the data", "run `git lfs pull`")
-    return None
+def _encoding(options: ReadOptions) -> str:
+    return _UTF_8 if codecs.lookup(options.encoding or "utf-8").name == "utf-8" else options.encoding
 
 
-def _undecodable(file: Path) -> tuple[int, int]:
-    """Return the line and column, from 1, of the first byte of a file that is not UTF-8."""
-    line, column = 1, 1
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+def _unreadable(file: Path, options: ReadOptions, file_format: FileFormat) -> Fault | None:
+    """Return what is wrong with the file as a whole: its size, or content in a format that is not read."""
     with file.open("rb") as binary:
+        if os.fstat(binary.fileno()).st_size > file_format.max_bytes:
+            return _too_large(file_format)
+        start = binary.read(len(_LFS_POINTER))
+    name = next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
+    if name and options.compression == "none":
+        remedy = f"set {options.declared}.compression to {name}"
+        return Fault(0, f"the file is compressed with {name}", remedy, option="compression")
+    return next(_foreign(start), None)
+
+
+def _too_large(file_format: FileFormat) -> Fault:
+    return Fault(0, f"the file exceeds the limit of {file_format.max_bytes:,} bytes", file_format.too_large)
+
+
+@contextmanager
+def _open_bytes(file: Path, options: ReadOptions) -> Iterator[io.BufferedReader]:
+    """Open a file, and decompress what is read from it up to the limit of the format."""
+    with file.open("rb") as binary:
+        if options.compression == "none":
+            yield binary
+        else:
+            yield io.BufferedReader(_Limited(_decompress(binary, options.compression), FORMATS[options.format]))
+
+
+@contextmanager
+def open_text(file: Path, options: ReadOptions) -> Iterator[TextIO]:
+    """Open the text of a data file; ``options`` are complete."""
+    with _open_bytes(file, options) as binary:
+        yield io.TextIOWrapper(binary, encoding=_encoding(options), newline=FORMATS[options.format].newline)
+
+
+class Start(Struct, frozen=True):
+    """The first bytes of a file, decompressed, and its compression."""
+
+    content: bytes
+    compression: str
+
+
+def read_start(file: Path, size: int) -> Start:
+    """Return the first bytes of a file; its compression is recognized by its content.
+
+    Raises ReconcileError if it cannot be read, or has a format that is not read.
+    """
+    try:
+        with file.open("rb") as binary:
+            magic = binary.read(len(_ZSTD))
+            binary.seek(0)
+            compression = next((name for start, name in _COMPRESSED.items() if magic.startswith(start)), "none")
+            content = (_decompress(binary, compression) if compression != "none" else binary).read(size)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ReconcileError(f"{file} cannot be read: {reason}", "check the path and its permissions") from error
+    for fault in _foreign(content):
+        raise ReconcileError(f"{file}: {fault.message}", fault.remedy)
+    return Start(content, compression)
+
+
+def _foreign(content: bytes) -> Iterator[Fault]:
+    """Yield what is wrong with a file of a format that is not read."""
+    if content.startswith(_LFS_POINTER):
+        yield Fault(0, "the file is a Git LFS pointer, not the data", "run `git lfs pull`")
+    for magic, kind in ((b"PAR1", "a Parquet file"), (b"PK\x03\x04", "an Excel workbook or a ZIP archive")):
+        if content.startswith(magic):
+            yield Fault(0, f"the file is {kind}", "save it as CSV in UTF-8")
+
+
+def _decompress(binary: BinaryIO, compression: str) -> IO[bytes]:
+    if compression == "gzip":
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=binary))
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return cast("IO[bytes]", zstd.ZstdFile(binary))
+
+
+class _Limited(io.RawIOBase):
+    """A decompressed stream; raises UnreadableError where it exceeds the limit of the format."""
+
+    def __init__(self, stream: IO[bytes], file_format: FileFormat) -> None:
+        self._stream = stream
+        self._format = file_format
+        self._left = file_format.max_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what BufferedReader passes
+        data = self._stream.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise UnreadableError(_too_large(self._format))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _undecodable(file: Path, options: ReadOptions) -> Fault:
+    """Return the fault of the first bytes that are not text in the encoding."""
+    encoding, declared = options.encoding or "UTF-8", f"{options.declared}.encoding"
+    decoder = codecs.getincrementaldecoder(_encoding(options))()
+    line, column = 1, 1
+    with _open_bytes(file, options) as binary:
+        if not options.encoding and binary.peek(2)[:2] in _UTF_16:
+            return Fault(0, "the file is UTF-16 text", f"set {declared} to utf-16", option="encoding")
         while True:
             block = binary.read(_BLOCK)
             try:
                 text, found = decoder.decode(block, final=not block), not block
             except UnicodeDecodeError as error:
-                text, found = error.object[: error.start].decode(), True
+                text, found = error.object[: error.start].decode(error.encoding, "replace"), True
             line += text.count("\n")
             column = len(text) - text.rfind("\n") if "\n" in text else column + len(text)
             if found:
-                return line, column
+                break
+    remedy = f"save the file as UTF-8, or set {declared} to its encoding, such as windows-1252 for files of Windows"
+    return Fault(0, f"not valid {encoding}", remedy, column, "encoding", line)

@@ -1,38 +1,44 @@
-"""Records of data files, and the checks that all formats share; files may be large, so they are read line by line.
-
-Conversations are examples in Vertex AI's format, one JSON object each
-(https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-supervised-tuning-prepare).
-"""
+"""Records of data files, and the checks that all formats share; files may be large, so they are read line by line."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from itertools import cycle
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TextIO
 
-import rfc8785
 from msgspec import Struct
 
-from reconciler.domain.text import invalid, quote, suggest_name
+from reconciler.domain.errors import Severity
+from reconciler.domain.text import list_choices
 
 MAX_CHARACTERS = 2**20
 """The maximum length of an example in a file, in characters; it limits the memory that a file of any size needs."""
 
 
-class Fields(Struct, frozen=True):
-    """The names of the columns, or JSON members, that contain the inputs and the outputs.
+class ReadOptions(Struct, frozen=True):
+    """How a data file is read; an empty option stands for the default of the file's suffix.
 
-    ``declared`` is the dotted path of their declaration in the manifest.
+    ``input`` and ``output`` are the names of columns, or of members of JSON objects. ``shape`` is a key of
+    ``shapes.SHAPES``, ``items`` the member of a JSON object that has the examples, and ``declared`` the dotted path of
+    the options in the manifest. Columns without a ``header`` are named by their numbers, from 1.
     """
 
-    input: str
-    output: str
+    input: str = "text_input"
+    output: str = "output"
     declared: str = "spec.dataset"
+    format: str = ""
+    compression: str = ""
+    encoding: str = ""
+    delimiter: str = ""
+    shape: str = ""
+    items: str = ""
+    header: bool = True
 
 
 class Row(NamedTuple):
-    """An example of one input and one output; ``number`` is the line on which it starts."""
+    """An example of one input and one output.
+
+    ``number`` is the line on which it starts; in a JSON array, its position from 1.
+    """
 
     number: int
     input: str
@@ -47,13 +53,19 @@ class ConversationRow(NamedTuple):
 
 
 class Fault(Struct, frozen=True):
-    """An error on a line, and the remedy; ``option`` is the field beside ``path`` that it is about, if any."""
+    """An error or warning about the record with a number, and the remedy.
+
+    ``option`` is the field beside ``path`` that it is about, if any. Number 0 is the whole file; then ``line`` is the
+    line, where there is one.
+    """
 
     number: int
     message: str
     remedy: str
     column: int = 1
     option: str = ""
+    line: int = 0
+    severity: Severity = "error"
 
 
 Record = Row | ConversationRow | Fault
@@ -69,7 +81,7 @@ class UnreadableError(Exception):
 
 
 class Lines:
-    """The lines of a text with their line breaks; ``number`` counts those that were read.
+    """The lines of a text with their line breaks; ``number`` counts those that were read, ``first`` starts the record.
 
     Raises UnreadableError, with ``remedy``, for a record that is longer than ``MAX_CHARACTERS``.
     """
@@ -82,16 +94,18 @@ class Lines:
 
     def start_record(self) -> None:
         """Start a new record with the next line."""
-        self._first = self.number + 1
+        self.first = self.number + 1
+        self.record: list[str] = []
         self._left = MAX_CHARACTERS
 
     def __iter__(self) -> Iterator[str]:
         while line := self._text.readline(MAX_CHARACTERS + 1):
             self.number += 1
+            self.record.append(line)
             self._left -= len(line)
             if self._left < 0:
                 message = f"the example exceeds the limit of {MAX_CHARACTERS:,} characters"
-                raise UnreadableError(Fault(self._first, message, self._remedy))
+                raise UnreadableError(Fault(self.first, message, self._remedy))
             yield line
 
 
@@ -117,96 +131,8 @@ def byte_length(text: str) -> int | None:
         return None
 
 
-MessageAndRemedy = tuple[str, str]
-"""What is wrong, and the remedy."""
-
-_MEMBERS = ("contents", "systemInstruction", "tools")
-_TURNS = "alternate user and model, starting with user"
-_PARTS = 'write [{"text": "…"}]'
-
-
-def canonical_json(value: Mapping[str, Any]) -> str:
-    """Return the object as RFC 8785 canonical JSON; raises ValueError, with a message for users, if it has none."""
-    try:
-        line = _COMPACT.encode(value) if _is_simple(value) else rfc8785.dumps(value).decode()
-        line.encode()
-    except (rfc8785.IntegerDomainError, rfc8785.FloatDomainError):
-        raise ValueError("contains a number that JSON readers may read differently") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except ValueError:
-        raise ValueError("contains an unpaired surrogate character") from None
-    return line
-
-
-def _is_simple(value: Any) -> bool:
-    """Return whether the standard library writes the value as RFC 8785 does: it may differ for numbers and keys."""
-    if isinstance(value, dict):
-        return all(map(str.isascii, value)) and all(map(_is_simple, value.values()))
-    if isinstance(value, list):
-        return all(map(_is_simple, value))
-    return value is None or isinstance(value, str | bool)
-
-
-def conversation_problems(value: Mapping[str, Any]) -> Iterator[MessageAndRemedy]:
-    """Yield all errors in an example of this format."""
-    for name in value:
-        if name not in _MEMBERS:
-            yield (
-                f"unknown member {quote(name)}",
-                suggest_name(name, [known for known in _MEMBERS if known not in value]),
-            )
-    if "systemInstruction" in value:
-        yield from _object(value["systemInstruction"], "systemInstruction", _parts)
-    yield from _list(value["contents"], "contents", "write the turns of user and model", _turns)
-
-
-def _turns(turns: list[Any], where: str) -> Iterator[MessageAndRemedy]:
-    for index, (turn, role) in enumerate(zip(turns, cycle(("user", "model")), strict=False)):
-        place = f"{where}[{index}]"
-        if isinstance(turn, dict) and turn.get("role") != role:
-            found = invalid(turn["role"], role, f"{place}.role") if "role" in turn else f"missing {place}.role"
-            yield found, _TURNS
-            return
-        yield from _object(turn, place, _parts)
-    if len(turns) % 2:
-        yield f"{where} ends with user", "add the answer of the model"
-
-
-def _parts(content: Mapping[str, Any], where: str) -> Iterator[MessageAndRemedy]:
-    yield from _list(content.get("parts"), f"{where}.parts", _PARTS, _each_part)
-
-
-def _each_part(parts: list[Any], where: str) -> Iterator[MessageAndRemedy]:
-    for index, part in enumerate(parts):
-        yield from _object(part, f"{where}[{index}]", _text)
-
-
-def _text(part: Mapping[str, Any], where: str) -> Iterator[MessageAndRemedy]:
-    text = part.get("text", "-")
-    if not isinstance(text, str):
-        yield invalid(text, "a string", f"{where}.text"), "put it in double quotes"
-        return
-    for message, remedy in text_problems(text):
-        yield f"{where}.text {message}", remedy
-
-
-def _object(
-    value: Any, where: str, check: Callable[[Mapping[str, Any], str], Iterator[MessageAndRemedy]]
-) -> Iterator[MessageAndRemedy]:
-    if isinstance(value, dict) and value:
-        yield from check(value, where)
-    else:
-        yield invalid(value or None, "an object", where), "write {…}"
-
-
-def _list(
-    value: Any, where: str, remedy: str, check: Callable[[list[Any], str], Iterator[MessageAndRemedy]]
-) -> Iterator[MessageAndRemedy]:
-    if isinstance(value, list) and value:
-        yield from check(value, where)
-    else:
-        yield invalid(value or None, "a list", where), remedy
-
-
-_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+def missing(number: int, message: str, name: str, known: Iterable[str], options: ReadOptions) -> Fault:
+    """Return the fault of a missing column or member: the option that names it must be one of the known ones."""
+    option = "inputField" if name == options.input else "outputField"
+    remedy = f"set {options.declared}.{option} to one of: {list_choices(name, known)}"
+    return Fault(number, message, remedy, option=option)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from unicodedata import is_normalized
 
@@ -14,17 +14,21 @@ from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
 from reconciler.domain.identity import DatasetDigest
 from reconciler.domain.model import Capabilities, Conversation, Dataset, Example, TrainingExample
 from reconciler.domain.text import exceeds_limit
-from reconciler.manifests.datasets.file_formats import file_records
+from reconciler.manifests.datasets.conversations import (
+    NotSingleTurnError,
+    canonical_json,
+    conversation_problems,
+    single_turn,
+)
+from reconciler.manifests.datasets.file_formats import complete_options, file_records, record_places
 from reconciler.manifests.datasets.records import (
     ConversationRow,
     Fault,
-    Fields,
+    ReadOptions,
     Record,
     Records,
     Row,
     byte_length,
-    canonical_json,
-    conversation_problems,
     text_problems,
 )
 
@@ -46,7 +50,8 @@ class DatasetSource(Struct, frozen=True):
 
     ``path`` is the file's path relative to the root, empty for inline examples. ``declared_at`` is the location of the
     data set in the manifest, and ``locate`` returns that of the record with a number. ``records`` reads the records
-    again with each call. ``fields`` are those of a file.
+    again with each call. ``options`` are those of a file. ``single_turns`` says that conversations of one turn become
+    examples of an input and an output, because the service accepts no others.
     """
 
     path: str
@@ -54,13 +59,31 @@ class DatasetSource(Struct, frozen=True):
     preamble: str
     records: Callable[[], Records]
     locate: Callable[[int], Location]
-    fields: Fields | None = None
+    options: ReadOptions | None = None
+    single_turns: bool = False
 
-    def example(self, row: Row | ConversationRow) -> TrainingExample:
-        """Return the training example of a row; raises ValueError for a conversation without a canonical form."""
+    def row(self, record: Row | ConversationRow) -> Row | ConversationRow:
+        """Return the record as the service accepts it; raises NotSingleTurnError."""
+        return single_turn(record) if self.single_turns and isinstance(record, ConversationRow) else record
+
+    def example(self, record: Row | ConversationRow) -> TrainingExample:
+        """Return the training example of a valid record.
+
+        Raises ValueError for a conversation without a canonical form, or that the service does not accept.
+        """
+        row = self.row(record)
         if isinstance(row, Row):
             return Example(self.preamble + row.input, row.output)
         return Conversation(canonical_json(row.value))
+
+    def of_file(self, file: Path) -> DatasetSource:
+        """Return the source of the examples in another version of the file."""
+        return self if self.options is None else replace(self, records=partial(file_records, file, self.options))
+
+    @property
+    def counts_items(self) -> bool:
+        """Whether the numbers of records are positions in a list, not lines."""
+        return self.options is not None and self.options.format == "json"
 
 
 class ValidatedDataset(Struct, frozen=True):
@@ -76,15 +99,30 @@ class ValidatedDataset(Struct, frozen=True):
 
 
 def file_source(
-    file: Path, shown: str, path: str, fields: Fields, declared_at: Location, preamble: str
+    file: Path,
+    shown: str,
+    path: str,
+    options: ReadOptions,
+    declared_at: Location,
+    preamble: str,
+    *,
+    single_turns: bool = False,
 ) -> DatasetSource:
-    """Return the source of the examples in a file; ``shown`` is its name in messages, ``path`` relative to the root."""
-    locate = partial(_locate_line, shown, f"{declared_at[1]}.path")
-    return DatasetSource(path, declared_at, preamble, partial(file_records, file, fields), locate, fields)
+    """Return the source of the examples in a file; ``shown`` is its name in messages, ``path`` relative to the root.
 
+    Raises ReconcileError if the format of the file is neither declared nor known by its suffix.
+    """
+    options = complete_options(path, options)
+    places = cache(partial(record_places, file, options))  # read again, where there are problems
 
-def _locate_line(shown: str, path: str, line: int) -> Location:
-    return Place(shown, line), path
+    def locate(number: int) -> Location:
+        line, column = number, 1
+        if number and (found := places()) is not None:
+            line, column = found[number - 1] if number <= len(found) else (1, 1)
+        return Place(shown, max(line, 1), column), f"{declared_at[1]}.path"
+
+    records = partial(file_records, file, options)
+    return DatasetSource(path, declared_at, preamble, records, locate, options, single_turns)
 
 
 def validate_dataset(source: DatasetSource, capabilities: Capabilities | None) -> ValidatedDataset:
@@ -116,7 +154,7 @@ def read_examples(source: DatasetSource, expected: Dataset) -> Iterator[Training
 
 def raw_examples(source: DatasetSource) -> Iterator[TrainingExample]:
     """Yield the readable examples of a data set without the preamble, whether or not they have changed."""
-    bare = replace(source, preamble="")
+    bare = replace(source, preamble="", single_turns=False)
     return (bare.example(record) for record in source.records() if not isinstance(record, Fault))
 
 
@@ -138,27 +176,28 @@ def _is_composed(text: str) -> bool:
 
 
 class _Capped(Struct):
-    """The first problems of one severity, and the number of further ones."""
+    """The first problems of one severity, with the numbers of their records, and the number of further ones."""
 
     severity: Severity
-    shown: list[Problem] = []
+    shown: list[tuple[int, Problem]] = []
     first_hidden: Problem | None = None
     hidden: int = 0
 
-    def add(self, place: Place, path: str, message: str, remedy: str) -> None:
-        problem = Problem(place, path, message, remedy, self.severity)
+    def add(self, number: int, problem: Problem) -> None:
         if len(self.shown) < _MAX_SHOWN:
-            self.shown.append(problem)
+            self.shown.append((number, problem))
         else:
             self.first_hidden = self.first_hidden or problem
             self.hidden += 1
 
-    def all(self, path: str) -> list[Problem]:
+    def all(self, path: str, count: Callable[[int], str]) -> list[Problem]:
+        """Return the problems; ``count`` says which of how many examples one with a number is."""
+        shown = [replace(problem, message=f"{count(number)}{problem.message}") for number, problem in self.shown]
         if self.first_hidden is None:
-            return self.shown
+            return shown
         remedy = "fix the errors above first" if self.severity == "error" else ""
         message = f"{self.hidden:,} more {self.severity}s of this data set are not shown"
-        return [*self.shown, Problem(self.first_hidden.place, path, message, remedy, self.severity)]
+        return [*shown, Problem(self.first_hidden.place, path, message, remedy, self.severity)]
 
 
 class _Validation:
@@ -170,24 +209,31 @@ class _Validation:
         self._capabilities = capabilities
         self._form: type[Row | ConversationRow] | None = None
         self._digest = DatasetDigest()
-        self._examples = self._bytes = 0
+        self._examples = self._bytes = self._records = 0
         self._seen: dict[int, tuple[int, int]] = {}
         self._decomposed: list[int] = []
         self._errors, self._warnings = _Capped("error"), _Capped("warning")
 
     def add(self, record: Record) -> None:
         if isinstance(record, Fault):
-            place, path = self._source.locate(record.number)
-            column = max(place.column, record.column)
-            if record.option:
-                path = f"{self._source.declared_at[1]}.{record.option}"
-            self._errors.add(replace(place, column=column), path, record.message, record.remedy)
-        elif not self._has_right_form(record):
+            self._fault(record)
             return
-        elif isinstance(record, Row):
+        self._records += 1
+        if not self._has_right_form(record):
+            return
+        if isinstance(record, Row):
             self._row(record)
         else:
             self._conversation(record)
+
+    def _fault(self, fault: Fault) -> None:
+        place, path = self._source.locate(fault.number)
+        place = replace(place, line=fault.line or place.line, column=max(place.column, fault.column))
+        if fault.option:
+            path = f"{self._source.declared_at[1]}.{fault.option}"
+        self._records += bool(fault.number) and fault.severity == "error"
+        capped = self._errors if fault.severity == "error" else self._warnings
+        capped.add(fault.number, Problem(place, path, fault.message, fault.remedy, fault.severity))
 
     def result(self) -> ValidatedDataset:
         if not self._errors.shown:
@@ -195,23 +241,19 @@ class _Validation:
         self._warn_of_normalization()
         path = self._source.declared_at[1]
         dataset = None if self._errors.shown else Dataset(str(self._digest), self._source.path, self._examples)
-        problems = (*self._errors.all(path), *self._warnings.all(path))
-        return ValidatedDataset(dataset, problems, self._form is ConversationRow, self._bytes)
+        problems = (*self._errors.all(path, self._counted), *self._warnings.all(path, self._counted))
+        conversations = self._form is ConversationRow and not self._source.single_turns
+        return ValidatedDataset(dataset, problems, conversations, self._bytes)
+
+    def _counted(self, number: int) -> str:
+        """Return which of how many examples one is, where its line does not say that."""
+        return f"example {number:,} of {self._records:,}: " if number and self._source.counts_items else ""
 
     def _has_right_form(self, record: Row | ConversationRow) -> bool:
-        """Return whether the record has the form of the first one, and the service accepts this form."""
-        if self._form is None:
-            self._form = type(record)
-            service = self._capabilities
-            if self._form is ConversationRow and service and CONVERSATIONS not in service.features:
-                self._error(
-                    record.number,
-                    f"examples in Vertex AI's format are not supported by {service.label}",
-                    "write one input and one output in each line, or use a Vertex AI target",
-                )
-                self.stopped = True
-                return False
-        if type(record) is self._form:
+        """Return whether the record has the form of the first one, which only a declared shape may mix with others."""
+        self._form = self._form or type(record)
+        options = self._source.options
+        if type(record) is self._form or (options and options.shape):
             return True
         expected, found = "an input and an output", "a conversation"
         if self._form is ConversationRow:
@@ -244,17 +286,24 @@ class _Validation:
                 within = False
         return within
 
-    def _conversation(self, row: ConversationRow) -> None:
-        problems = list(conversation_problems(row.value))
+    def _conversation(self, record: ConversationRow) -> None:
+        problems = list(conversation_problems(record.value))
         try:
-            line = canonical_json(row.value)
+            line = canonical_json(record.value)
+            row = record if problems else self._source.row(record)
+        except NotSingleTurnError as error:
+            label = self._capabilities.label if self._capabilities else "the service"
+            message = f"{error}, and {label} accepts one input and one output"
+            problems = [(message, "split the example, or use a Vertex AI target")]
         except ValueError as error:
             problems = problems or [(str(error), "rewrite or delete the example")]
         else:
-            if not problems:
+            if isinstance(row, Row):
+                self._row(row)
+            elif not problems:
                 self._count(row.number, Conversation(line), byte_length(line) or 0, line, "")
         for message, remedy in problems:
-            self._error(row.number, message, remedy)
+            self._error(record.number, message, remedy)
 
     def _count(self, number: int, example: TrainingExample, size: int, given: str, wanted: str) -> None:
         self._digest.add(example)
@@ -269,33 +318,40 @@ class _Validation:
                 self._warn_of_duplicate(number, first[0], same=first[1] == current[1])
 
     def _warn_of_duplicate(self, number: int, first: int, *, same: bool) -> None:
-        line = self._source.locate(first)[0].line
+        line = f"on line {self._source.locate(first)[0].line}"
         if same:
-            message, remedy = f"duplicate of the example on line {line}", "delete one of them"
+            message = f"duplicate of {f'example {first:,}' if self._source.counts_items else f'the example {line}'}"
+            remedy = "delete one of them"
         else:
-            message, remedy = f"same input as on line {line}, but a different output", "delete the wrong example"
-        self._warnings.add(*self._source.locate(number), message, remedy)
+            message = (
+                f"same input as {f'example {first:,}' if self._source.counts_items else line}, but a different output"
+            )
+            remedy = "delete the wrong example"
+        place, path = self._source.locate(number)
+        self._warnings.add(number, Problem(place, path, message, remedy, "warning"))
 
     def _warn_of_normalization(self) -> None:
         """Warn of texts that look the same in other characters, which would give another key."""
         advice = "convert it to NFC before the first training: a later conversion is another data set, and trains again"
         if not _is_composed(self._source.preamble):
             place, path = self._source.declared_at
-            self._warnings.add(place, f"{path}.preamble", f"the text {_DECOMPOSED}", advice)
+            self._warnings.add(0, Problem(place, f"{path}.preamble", f"the text {_DECOMPOSED}", advice, "warning"))
         if self._decomposed:
             count = len(self._decomposed)
             subject = "the example has text that" if count == 1 else f"this and {count - 1:,} more have text that"
-            self._warnings.add(*self._source.locate(self._decomposed[0]), f"{subject} {_DECOMPOSED}", advice)
+            place, path = self._source.locate(self._decomposed[0])
+            self._warnings.add(self._decomposed[0], Problem(place, path, f"{subject} {_DECOMPOSED}", advice, "warning"))
 
     def _check_size(self) -> None:
+        service, (place, path) = self._capabilities, self._source.declared_at
         if not self._examples:
-            self._errors.add(*self._source.declared_at, "the data set has no examples", "add examples")
-        service = self._capabilities
+            place, path = self._source.locate(0) if self._source.path else (place, path)
+            self._errors.add(0, Problem(place, path, "the data set has no examples", "add examples"))
         if service and service.max_dataset_bytes and self._bytes > service.max_dataset_bytes:
-            message = (
-                f"the examples have {self._bytes:,} bytes, {exceeds_limit(service.label, service.max_dataset_bytes)}"
-            )
-            self._errors.add(*self._source.declared_at, message, "use fewer or shorter examples")
+            limit = exceeds_limit(service.label, service.max_dataset_bytes)
+            message = f"the examples have {self._bytes:,} bytes, {limit}"
+            self._errors.add(0, Problem(place, path, message, "use fewer or shorter examples"))
 
     def _error(self, number: int, message: str, remedy: str) -> None:
-        self._errors.add(*self._source.locate(number), message, remedy)
+        place, path = self._source.locate(number)
+        self._errors.add(number, Problem(place, path, message, remedy))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import dataset_digest
-from reconciler.domain.model import Conversation
-from reconciler.manifests.datasets.records import canonical_json
+from reconciler.domain.model import Conversation, Example
+from reconciler.manifests.datasets.conversations import canonical_json
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample, write
 
 _MANIFEST = MANIFEST.replace("data.csv", "d.jsonl").replace("models/text-bison-001", "gemini-2.5-flash")
@@ -54,14 +54,23 @@ def test_how_a_line_is_written_does_not_matter(tmp_path: Path) -> None:
     assert one.dataset.digest == two.dataset.digest
 
 
-def test_a_service_that_takes_none_says_so_once(tmp_path: Path) -> None:
-    workspace = load_in(_root(tmp_path, *[_LONG] * 3, {"contents": []}), capabilities=CAPABILITIES)
-    assert messages(workspace) == [
-        (
-            "d.jsonl:1:1: spec.dataset.path: examples in Vertex AI's format are not supported by the test"
-            " service; write one input and one output in each line, or use a Vertex AI target"
-        )
+def test_a_service_of_single_turns_gets_conversations_of_one(tmp_path: Path) -> None:
+    one = {"contents": [_turn("user", "1"), _turn("model", "2")]}
+    workspace = load_in(_root(tmp_path, {**one, "system_instruction": _SYSTEM}, one), capabilities=CAPABILITIES)
+    assert list(workspace.training(workspace.manifests[0])) == [
+        Example(f"{_SYSTEM['parts'][0]['text']}\n\n1", "2"),
+        Example("1", "2"),
     ]
+
+
+def test_a_service_of_single_turns_refuses_the_others(tmp_path: Path) -> None:
+    tools = {"contents": [_turn("user", "1"), _turn("model", "2")], "tools": [{}]}
+    image = {"contents": [{"role": "user", "parts": [{"fileData": {}}]}, _turn("model", "2")]}
+    workspace = load_in(_root(tmp_path, *[_LONG] * 12, tools, image), capabilities=CAPABILITIES)
+    found = messages(workspace)
+    way = "and the test service accepts one input and one output; split the example, or use a Vertex AI target"
+    assert found[0] == f"d.jsonl:1:1: spec.dataset.path: has 2 turns, {way}"
+    assert found[10].endswith("4 more errors of this data set are not shown; fix the errors above first")
 
 
 def test_the_preamble_does_not_apply(tmp_path: Path) -> None:
@@ -104,11 +113,7 @@ _SURROGATE = "contains an unpaired surrogate character; write the whole characte
             {"contents": "hello"},
             ['invalid contents "hello": expected a list; write the turns of user and model'],
         ),
-        (
-            {**_SHORT, "system_instruction": _SYSTEM},
-            ['unknown member "system_instruction"; did you mean systemInstruction?'],
-        ),
-        ({**_SHORT, "label": "x"}, ['unknown member "label"; use one of systemInstruction, tools']),
+        ({**_SHORT, "label": "x"}, ['unknown member "label"; use one of systemInstruction, tools, generationConfig']),
         (
             {"contents": [_turn("model", "2")]},
             [('invalid contents[0].role "model": expected user; alternate user and model, starting with user')],

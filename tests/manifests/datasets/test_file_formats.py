@@ -12,11 +12,11 @@ import pytest
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.model import Dataset, Example
 from reconciler.manifests.datasets.file_formats import file_records
-from reconciler.manifests.datasets.records import MAX_CHARACTERS, Fault, Fields, Row
+from reconciler.manifests.datasets.records import MAX_CHARACTERS, Fault, ReadOptions, Row
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
 from support.files_samples import write
 
-_FIELDS = Fields("text_input", "output")
+_FIELDS = ReadOptions("text_input", "output")
 _HEADER = "text_input,output\n"
 
 
@@ -64,6 +64,9 @@ def test_examples_come_one_at_a_time_and_a_change_is_told_at_the_end(tmp_path: P
         next(examples)
 
 
+_AS_UTF_8 = (
+    "save the file as UTF-8, or set spec.dataset.encoding to its encoding, such as windows-1252 for files of Windows"
+)
 _CLOSE = 'close every quote, and double each " inside quotes'
 _GOES_ON = "the example exceeds the limit of 1,048,576 characters"
 
@@ -99,12 +102,12 @@ def test_examples_of_the_greatest_length_are_read(tmp_path: Path) -> None:
 def test_where_a_file_is_not_utf_8(tmp_path: Path, start: str, before: str, place: tuple[int, int]) -> None:
     file = write(tmp_path, {"d.json": f"{start}{before}".encode() + b"\xc3("}) / "d.json"
     (fault,) = file_records(file, _FIELDS)
-    assert fault == Fault(place[0], "not valid UTF-8", "save the file as UTF-8", place[1])
+    assert fault == Fault(0, "not valid UTF-8", _AS_UTF_8, place[1], "encoding", place[0])
 
 
 def test_a_file_that_ends_within_a_character(tmp_path: Path) -> None:
     file = write(tmp_path, {"d.csv": f"{_HEADER}1,2\n3,".encode() + b"\xe2\x82"}) / "d.csv"
-    assert list(file_records(file, _FIELDS))[-1] == Fault(3, "not valid UTF-8", "save the file as UTF-8", 3)
+    assert list(file_records(file, _FIELDS))[-1] == Fault(0, "not valid UTF-8", _AS_UTF_8, 3, "encoding", 3)
 
 
 def test_a_json_array_has_a_bound_of_its_own(tmp_path: Path) -> None:
@@ -112,7 +115,7 @@ def test_a_json_array_has_a_bound_of_its_own(tmp_path: Path) -> None:
         file.truncate(2**26 + 1)
     (fault,) = file_records(tmp_path / "d.json", _FIELDS)
     assert fault == Fault(
-        1,
+        0,
         "the file exceeds the limit of 67,108,864 bytes",
         "write one object on each line of a .jsonl file, which can have 1 GiB",
     )

@@ -17,7 +17,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Example
 from reconciler.manifests.datasets.file_formats import file_records
-from reconciler.manifests.datasets.records import Fields, Row
+from reconciler.manifests.datasets.records import ReadOptions, Row
 from support.files_samples import CAPABILITIES, DATA, MANIFEST, close, load_in, messages, sample, write
 
 _PAIRS = [("1", "2"), ("a, b", 'say "c"'), ("ü\tx", "y\nz")]
@@ -83,7 +83,9 @@ _CHOOSE_INPUT = "set spec.dataset.inputField to one that is there"
 _CHOOSE_OUTPUT = "set spec.dataset.outputField to one that is there"
 _SPLIT = "put fields that hold separators or line breaks in double quotes"
 _CLOSE = 'close every quote, and double each " inside quotes'
-_ARRAY = "write [{…}, {…}]; a file with an object on each line is named .jsonl"
+_AS_UTF_8 = (
+    "save the file as UTF-8, or set spec.dataset.encoding to its encoding, such as windows-1252 for files of Windows"
+)
 _LINES = "write one JSON object on each line"
 _OK = '{"text_input": "1", "output": "2"}'
 _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
@@ -129,12 +131,12 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
     (
         "d.csv",
         'text_input,output\n1,"2\n',
-        [f"2:1: spec.dataset.path: missing closing quote, or text after a closing quote; {_CLOSE}"],
+        [f"2:3: spec.dataset.path: this quote is not closed; {_CLOSE}"],
     ),
     (
         "d.tsv",
         'text_input\toutput\n"1"x\t2\n',
-        [f"2:1: spec.dataset.path: missing closing quote, or text after a closing quote; {_CLOSE}"],
+        [f"2:1: spec.dataset.path: text after a closing quote; {_CLOSE}"],
     ),
     (
         "d.csv",
@@ -149,7 +151,7 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
         "text_input,output\n1\0,2\n",
         [("2:1: spec.dataset.path: the input contains a NUL character; remove it")],
     ),
-    ("d.csv", b"text_input,output\n1,caf\xe9\n", [("2:6: spec.dataset.path: not valid UTF-8; save the file as UTF-8")]),
+    ("d.csv", b"text_input,output\n1,caf\xe9\n", [f"2:6: spec.dataset.encoding: not valid UTF-8; {_AS_UTF_8}"]),
     (
         "d.csv",
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
@@ -202,7 +204,7 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
     (
         "d.jsonl",
         '{"text_input": "1", "output": null}\n',
-        ['1:1: spec.dataset.path: empty member "output": expected a string; put it in double quotes'],
+        ['1:1: spec.dataset.path: empty member "output": expected a string; fill it in, or delete the example'],
     ),
     (
         "d.jsonl",
@@ -224,12 +226,7 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
     (
         "d.json",
         _OK,
-        [
-            (
-                "1:1: spec.dataset.path: invalid JSON array of objects: Expecting [ (column 1); write"
-                " [{…}, {…}], or rename a file with one object on each line to .jsonl"
-            )
-        ],
+        [("1:1: spec.dataset.path: expected a JSON array, found an object without one; write [{…}, {…}]")],
     ),
     (
         "d.json",
@@ -237,7 +234,7 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
         [
             (
                 "3:1: spec.dataset.path: invalid JSON array of objects: Expecting , or ] (column 1); write"
-                " [{…}, {…}], or rename a file with one object on each line to .jsonl"
+                " [{…}, {…}], separated by commas"
             )
         ],
     ),
@@ -247,7 +244,7 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
         [
             (
                 "4:1: spec.dataset.path: invalid JSON array of objects: Extra data (column 1); write [{…},"
-                " {…}], or rename a file with one object on each line to .jsonl"
+                " {…}], separated by commas"
             )
         ],
     ),
@@ -257,19 +254,29 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
         [
             (
                 "4:1: spec.dataset.path: invalid JSON array of objects: Expecting value (column 1); write"
-                " [{…}, {…}], or rename a file with one object on each line to .jsonl"
+                " [{…}, {…}], separated by commas"
             )
         ],
     ),
     (
         "d.json",
         f"[\n{_OK},\n\n3]",
-        ["4:1: spec.dataset.path: invalid example 3: expected an object; write {…} with input and output"],
+        [
+            (
+                "4:1: spec.dataset.path: example 2 of 2: invalid example 3: expected an object; "
+                "write {…} with input and output"
+            )
+        ],
     ),
     (
         "d.json",
         f"[{_OK},\n{'1' * 5000}]",
-        ["2:1: spec.dataset.path: invalid example .inf: expected an object; write {…} with input and output"],
+        [
+            (
+                "2:1: spec.dataset.path: example 2 of 2: invalid example .inf: expected an object; "
+                "write {…} with input and output"
+            )
+        ],
     ),
 ]
 
@@ -290,13 +297,13 @@ def test_what_is_wrong_with_data(tmp_path: Path, name: str, data: str | bytes, e
 @pytest.mark.parametrize("text", ["", "\n \n"])
 def test_an_empty_data_set(tmp_path: Path, name: str, text: str) -> None:
     workspace = load_in(write(sample(tmp_path, manifest=_named(name)), {name: text}))
-    assert messages(workspace) == ["m.yaml:7:3: spec.dataset: the data set has no examples; add examples"]
+    assert messages(workspace) == [f"{name}:1:1: spec.dataset.path: the data set has no examples; add examples"]
 
 
 @pytest.mark.parametrize(("name", "text"), [("d.csv", "text_input,output\n"), ("d.json", "[]"), ("d.json", " [ ] ")])
 def test_a_data_set_of_nothing_but_a_frame(tmp_path: Path, name: str, text: str) -> None:
     workspace = load_in(write(sample(tmp_path, manifest=_named(name)), {name: text}))
-    assert messages(workspace) == ["m.yaml:7:3: spec.dataset: the data set has no examples; add examples"]
+    assert messages(workspace) == [f"{name}:1:1: spec.dataset.path: the data set has no examples; add examples"]
 
 
 def test_inline_examples_are_checked_at_their_places(tmp_path: Path) -> None:
@@ -366,9 +373,12 @@ _PATHS = [
     ('"a\\0.csv"', "invalid path: contains a NUL character; remove it"),
     ("x" * 300 + ".csv", "cannot read " + "x" * 39 + "…: File name too long; check its permissions"),
     ("pipe.csv", "pipe.csv: not a regular file; set the path of a regular file"),
-    ("data.txt", 'unsupported format ".txt"; use one of .csv, .tsv, .jsonl, .json'),
-    ("data.jsnl", 'unsupported format ".jsnl"; did you mean .jsonl?'),
-    ("data", "unsupported format: no file suffix; use one of .csv, .tsv, .jsonl, .json"),
+    ("data.txt", 'unsupported format ".txt"; set spec.dataset.format to one of: csv, tsv, jsonl, json'),
+    (
+        "data.jsnl",
+        'unsupported format ".jsnl"; set spec.dataset.format to one of: csv, tsv, jsonl, json (did you mean jsonl?)',
+    ),
+    ("data", "unsupported format: no file suffix; set spec.dataset.format to one of: csv, tsv, jsonl, json"),
 ]
 
 
@@ -437,5 +447,5 @@ def test_any_text_survives_every_format(tmp_path: Path, pairs: list[tuple[str, s
 
 def test_a_field_longer_than_the_csv_library_takes_by_itself_is_no_broken_quote(tmp_path: Path) -> None:
     file = write(tmp_path, {"d.csv": f"text_input,output\n{'x' * 140_000},y\n"}) / "d.csv"
-    (row,) = file_records(file, Fields("text_input", "output"))
+    (row,) = file_records(file, ReadOptions("text_input", "output"))
     assert row == Row(2, "x" * 140_000, "y")

@@ -1,0 +1,147 @@
+"""Conversations: examples of several turns, in the canonical form that all chat formats are converted to.
+
+It is Vertex AI's format, one JSON object each
+(https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-supervised-tuning-prepare).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from itertools import cycle
+from typing import Any
+
+import rfc8785
+
+from reconciler.domain.text import counted, invalid, quote, suggest_name
+from reconciler.manifests.datasets.records import ConversationRow, Row, text_problems
+
+MessageAndRemedy = tuple[str, str]
+"""What is wrong, and the remedy."""
+
+_MEMBERS = ("contents", "systemInstruction", "tools", "generationConfig")
+_FUNCTION = "function"
+"""Another name for the role of a user's turn that has the results of function calls."""
+_TURNS = "alternate user and model, starting with user"
+_PARTS = 'write [{"text": "…"}]'
+
+
+def canonical_json(value: Mapping[str, Any]) -> str:
+    """Return the object as RFC 8785 canonical JSON; raises ValueError, with a message for users, if it has none."""
+    try:
+        line = _COMPACT.encode(value) if _is_simple(value) else rfc8785.dumps(value).decode()
+        line.encode()
+    except (rfc8785.IntegerDomainError, rfc8785.FloatDomainError):
+        raise ValueError("contains a number that JSON readers may read differently") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except ValueError:
+        raise ValueError("contains an unpaired surrogate character") from None
+    return line
+
+
+def _is_simple(value: Any) -> bool:
+    """Return whether the standard library writes the value as RFC 8785 does: it may differ for numbers and keys."""
+    if isinstance(value, dict):
+        return all(map(str.isascii, value)) and all(map(_is_simple, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_simple, value))
+    return value is None or isinstance(value, str | bool)
+
+
+def conversation_problems(value: Mapping[str, Any]) -> Iterator[MessageAndRemedy]:
+    """Yield all errors in an example of this format."""
+    for name in value:
+        if name not in _MEMBERS:
+            yield (
+                f"unknown member {quote(name)}",
+                suggest_name(name, [known for known in _MEMBERS if known not in value]),
+            )
+    if "systemInstruction" in value:
+        yield from _object(value["systemInstruction"], "systemInstruction", _parts)
+    yield from _list(value["contents"], "contents", "write the turns of user and model", _turns)
+
+
+def _turns(turns: list[Any], where: str) -> Iterator[MessageAndRemedy]:
+    for index, (turn, role) in enumerate(zip(turns, cycle(("user", "model")), strict=False)):
+        place = f"{where}[{index}]"
+        if isinstance(turn, dict) and turn.get("role") != role and not (role == "user" and _answers_a_call(turn)):
+            found = invalid(turn["role"], role, f"{place}.role") if "role" in turn else f"missing {place}.role"
+            yield found, _TURNS
+            return
+        yield from _object(turn, place, _parts)
+    if len(turns) % 2:
+        yield f"{where} ends with user", "add the answer of the model"
+
+
+def _answers_a_call(turn: Mapping[str, Any]) -> bool:
+    parts = turn.get("parts")
+    called = isinstance(parts, list) and all(isinstance(part, dict) and "functionResponse" in part for part in parts)
+    return turn.get("role") == _FUNCTION and called
+
+
+def _parts(content: Mapping[str, Any], where: str) -> Iterator[MessageAndRemedy]:
+    yield from _list(content.get("parts"), f"{where}.parts", _PARTS, _each_part)
+
+
+def _each_part(parts: list[Any], where: str) -> Iterator[MessageAndRemedy]:
+    for index, part in enumerate(parts):
+        yield from _object(part, f"{where}[{index}]", _text)
+
+
+def _text(part: Mapping[str, Any], where: str) -> Iterator[MessageAndRemedy]:
+    text = part.get("text", "-")
+    if not isinstance(text, str):
+        yield invalid(text, "a string", f"{where}.text"), "put it in double quotes"
+        return
+    for message, remedy in text_problems(text):
+        yield f"{where}.text {message}", remedy
+
+
+def _object(
+    value: Any, where: str, check: Callable[[Mapping[str, Any], str], Iterator[MessageAndRemedy]]
+) -> Iterator[MessageAndRemedy]:
+    if isinstance(value, dict) and value:
+        yield from check(value, where)
+    else:
+        yield invalid(value or None, "an object", where), "write {…}"
+
+
+def _list(
+    value: Any, where: str, remedy: str, check: Callable[[list[Any], str], Iterator[MessageAndRemedy]]
+) -> Iterator[MessageAndRemedy]:
+    if isinstance(value, list) and value:
+        yield from check(value, where)
+    else:
+        yield invalid(value or None, "a list", where), remedy
+
+
+class NotSingleTurnError(ValueError):
+    """A conversation has more than one text of a user and one answer: the reason, for users."""
+
+
+def single_turn(row: ConversationRow) -> Row:
+    """Return a valid conversation of one turn as input and output; its system instruction precedes the input.
+
+    A blank line separates them, and the parts of a text are joined without one.
+
+    Raises:
+        NotSingleTurnError: if it has more turns, tools, or anything but text.
+    """
+    contents = row.value["contents"]
+    if len(contents) > 2:  # noqa: PLR2004 - an input and an output
+        raise NotSingleTurnError(f"has {counted(len(contents) // 2, 'turn')}")
+    if "tools" in row.value:
+        raise NotSingleTurnError("has tools")
+    given, wanted = (_joined(content) for content in contents)
+    system = _joined(row.value["systemInstruction"]) if "systemInstruction" in row.value else ""
+    return Row(row.number, f"{system}\n\n{given}" if system else given, wanted)
+
+
+def _joined(content: Mapping[str, Any]) -> str:
+    if any("text" not in part for part in content["parts"]):
+        raise NotSingleTurnError("has parts that are not text")
+    return "".join(part["text"] for part in content["parts"])
+
+
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)

@@ -1,0 +1,154 @@
+"""Tables in text files: comma-separated values and other delimiters, with a header."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain, islice
+from typing import Any, Final, TextIO
+
+from reconciler.domain.text import counted, quote
+from reconciler.manifests.datasets.records import Fault, Lines, ReadOptions, Records, Row, UnreadableError
+from reconciler.manifests.datasets.shapes import missing_field, read_shape
+
+# The library reports its own limit of 131,072 characters in a field as a broken quote; records.Lines has the real one.
+csv.field_size_limit(2**31 - 1)
+
+_CLOSE: Final = 'close every quote, and double each " inside quotes'
+_DELIMITER_LINE: Final = re.compile(r"\ufeff?sep=(.)\r?\n?")
+"""A first line that Excel writes and reads."""
+_SUSPICIOUS_LINES: Final = 50
+"""From so many lines on, an example has probably lost a closing quote."""
+_OTHER_DELIMITERS: Final = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
+
+
+class _DelimiterError(Exception):
+    """The first line declares another delimiter than the manifest."""
+
+
+def separated_values(text: TextIO, options: ReadOptions, delimiter: str) -> Records:
+    """Yield the rows of a text with a header; quotes are as in RFC 4180."""
+    lines = Lines(text, _CLOSE)
+    try:
+        reader = _reader(lines, options, delimiter)
+        dialect = reader.dialect.delimiter
+        header, reader = _header(reader, options)
+        faults = list(_header_faults(header, options, dialect, lines.number))
+        yield from faults
+        if header and not faults:
+            rows = _rows(reader, lines, len(header), options)
+            yield from _shaped(rows, header, options) if options.shape else _columns(rows, header, options)
+    except csv.Error as error:
+        if "end of data" in str(error):
+            number, column = _open_quote(lines)
+            yield Fault(number, "this quote is not closed", _CLOSE, column)
+        else:
+            yield Fault(lines.number, "text after a closing quote", _CLOSE)
+    except _DelimiterError as error:
+        yield Fault(1, str(error), f"set {options.declared}.delimiter to it, or delete this line", option="delimiter")
+
+
+def first_rows(text: TextIO, options: ReadOptions, delimiter: str, most: int) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the names of the columns, and rows by these names: at most so many, up to one that cannot be read."""
+    lines = Lines(text, _CLOSE)
+    header: list[str] = []
+    rows: list[dict[str, str]] = []
+    with suppress(csv.Error, _DelimiterError, UnreadableError):
+        reader = _reader(lines, options, delimiter)
+        header, reader = _header(reader, options)
+        found = (row for row in islice(_rows(reader, lines, len(header), options), most) if not isinstance(row, Fault))
+        rows.extend(dict(zip(header, cells, strict=True)) for _, cells in found)
+    return header, rows
+
+
+def _reader(lines: Lines, options: ReadOptions, delimiter: str) -> Any:
+    source = iter(lines)
+    first = next(source, "")
+    declared = _DELIMITER_LINE.fullmatch(first)
+    if declared and options.delimiter not in {"", declared[1]}:
+        raise _DelimiterError(f"the first line declares the delimiter {quote(declared[1])}")
+    given: Iterable[str] = source if declared else chain([first], source)
+    return csv.reader(given, delimiter=declared[1] if declared else options.delimiter or delimiter, strict=True)
+
+
+def _header(reader: Iterator[list[str]], options: ReadOptions) -> tuple[list[str], Iterator[list[str]]]:
+    """Return the names of the columns, and the rows below: a header is the first row that is not blank."""
+    first = next((row for row in reader if "".join(row).strip()), [])
+    if options.header:
+        return [name.strip() for name in first], reader
+    return [str(number) for number in range(1, len(first) + 1)], chain([first] if first else [], reader)
+
+
+def _header_faults(header: Sequence[str], options: ReadOptions, delimiter: str, line: int) -> Iterator[Fault]:
+    if not header or options.shape:
+        return
+    used, counts = (options.input, options.output), Counter(header)
+    for name in used:
+        if counts[name] > 1:
+            message = f"{counts[name]} columns in the header are named {quote(name)}"
+            yield Fault(line, message, "rename all but one of them")
+    absent = [name for name in used if name not in counts]
+    other = next((mark for mark in _OTHER_DELIMITERS if mark != delimiter and mark in header[0]), "")
+    if absent and len(header) == 1 and other:
+        message = f"the header has one column, and {_OTHER_DELIMITERS[other]} in it"
+        yield Fault(line, message, f"set {options.declared}.delimiter to {quote(other)}", option="delimiter")
+        return
+    for name in absent:
+        yield missing_field(line, f"no column {quote(name)} in the header", name, header, options)
+
+
+def _columns(rows: Iterator[tuple[int, list[str]] | Fault], header: list[str], options: ReadOptions) -> Records:
+    input_index, output_index = header.index(options.input), header.index(options.output)
+    for row in rows:
+        if isinstance(row, Fault):
+            yield row
+        else:
+            number, cells = row
+            yield Row(number, cells[input_index], cells[output_index])
+
+
+def _shaped(rows: Iterator[tuple[int, list[str]] | Fault], header: list[str], options: ReadOptions) -> Records:
+    for row in rows:
+        if isinstance(row, Fault):
+            yield row
+        else:
+            number, cells = row
+            yield read_shape(number, dict(zip(header, cells, strict=False)), options)
+
+
+def _rows(
+    reader: Iterator[list[str]], lines: Lines, width: int, options: ReadOptions
+) -> Iterator[tuple[int, list[str]] | Fault]:
+    """Yield the rows below the header with the lines on which they start; blank ones are skipped."""
+    previous = lines.number if options.header else lines.first - 1
+    lines.start_record()
+    for row in reader:
+        line, previous = previous + 1, lines.number
+        lines.start_record()
+        if previous - line >= _SUSPICIOUS_LINES:
+            message = f"this example has {previous - line + 1} lines"
+            yield Fault(line, message, "if that is a mistake, close the quote in it", severity="warning")
+        if not any(row):
+            continue
+        if len(row) > width and not any(row[width:]):
+            del row[width:]
+        if len(row) == width:
+            yield line, row
+        else:
+            message = f"expected {counted(width, 'field')} as in the header, found {len(row)}"
+            yield Fault(line, message, "put fields that contain separators or line breaks in double quotes")
+
+
+def _open_quote(lines: Lines) -> tuple[int, int]:
+    """Return the line and the column of the quote that is open at the end of the text."""
+    record = "".join(lines.record)
+    opening, inside = 0, False
+    for found in re.finditer('"', record):
+        inside = not inside
+        if inside and record[found.start() - 1 : found.start()] != '"':
+            opening = found.start()
+    before = record[:opening]
+    return lines.first + before.count("\n"), opening - before.rfind("\n")

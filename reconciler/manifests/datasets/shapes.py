@@ -1,0 +1,286 @@
+"""The shapes of examples in JSON objects and table rows, and how each is read.
+
+A new shape is a row in ``SHAPES``. Chat formats become conversations in Vertex AI's format; see conversations.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from reconciler.domain.text import invalid, list_choices, quote
+from reconciler.manifests.datasets.records import (
+    ConversationRow,
+    Fault,
+    ReadOptions,
+    Record,
+    Row,
+    missing,
+    text_problems,
+)
+
+_FILL_IN: Final = "fill it in, or delete the example"
+_OPENAI_ROLES: Final = {"user": "user", "assistant": "model", "tool": "tool", "system": "system", "developer": "system"}
+_SHAREGPT_ROLES: Final = {
+    "human": "user",
+    "user": "user",
+    "gpt": "model",
+    "assistant": "model",
+    "model": "model",
+    "chatgpt": "model",
+    "system": "system",
+}
+
+
+class Shape(Struct, frozen=True):
+    """One shape of examples: its name for users, the members that it is recognized by, and how to read one."""
+
+    title: str
+    members: tuple[str, ...]
+    read: Callable[[int, Mapping[str, Any], ReadOptions], Record]
+
+
+class _InvalidExampleError(Exception):
+    """An example cannot be read in its shape: what is wrong, and the remedy."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+def read_object(number: int, value: Any, options: ReadOptions) -> Record:
+    """Return the example in a JSON object, in the declared shape."""
+    if not isinstance(value, dict):
+        return Fault(number, invalid(value, "an object", "example"), "write {…} with input and output")
+    if options.shape:
+        return read_shape(number, value, options)
+    given, wanted = value.get(options.input), value.get(options.output)
+    if isinstance(given, str) and isinstance(wanted, str):
+        return Row(number, given, wanted)
+    if "contents" in value and options.input not in value:
+        return _contents(number, value, options)
+    for name in (options.input, options.output):
+        if name not in value:
+            return missing_field(number, f"missing member {quote(name)}", name, value, options)
+    name = options.output if isinstance(given, str) else options.input
+    return Fault(number, invalid(value[name], "a string", f"member {quote(name)}"), _text_remedy(value[name]))
+
+
+def read_shape(number: int, value: Mapping[str, Any], options: ReadOptions) -> Record:
+    """Return the example in an object or row, in the shape that ``options`` declare."""
+    shape = SHAPES[options.shape]
+    for name in shape.members:
+        if name not in value:
+            found = recognize(value)
+            remedy = f"set {options.declared}.shape to {found}" if found else f"expected {list_choices(name, value)}"
+            return Fault(number, f"missing member {quote(name)}", remedy, option="shape")
+    try:
+        return shape.read(number, value, options)
+    except _InvalidExampleError as error:
+        return Fault(number, str(error), error.remedy)
+
+
+def recognize(names: Iterable[str]) -> str:
+    """Return the key of the shape that has these members or columns; empty if it is none of ``SHAPES``."""
+    known = set(names)
+    return next((key for key, shape in SHAPES.items() if known.issuperset(shape.members)), "")
+
+
+def missing_field(number: int, message: str, name: str, known: Iterable[str], options: ReadOptions) -> Fault:
+    """Return the fault of a missing column or member; the remedy names the shape, if the others show one."""
+    names = list(known)
+    if shape := recognize(names):
+        remedy = f"set {options.declared}.shape to {shape}, for {SHAPES[shape].title}"
+        return Fault(number, message, remedy, option="shape")
+    if {"chosen", "rejected"} <= set(names):
+        return Fault(
+            number,
+            f"{message}; preference pairs are not supported, only examples with one output",
+            f"set {options.declared}.outputField to chosen, to train on the chosen answers alone",
+            option="outputField",
+        )
+    return missing(number, message, name, names, options)
+
+
+def _text_remedy(value: Any) -> str:
+    """Return the remedy for a value that is not a string; quotes would hide gaps in the data: null and NaN."""
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return _FILL_IN
+    return "name a member with a text" if isinstance(value, list | dict) else "put it in double quotes"
+
+
+class _Conversation:
+    """The turns of an example so far, and the name of the member that they are from."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self._system: list[str] = []
+        self._contents: list[dict[str, Any]] = []
+
+    def add(self, role: str, place: str, parts: list[dict[str, Any]]) -> None:
+        """Add a turn; texts of one role that follow each other are parts of one turn."""
+        for part in parts:
+            for message, remedy in text_problems(part.get("text", "-"), "turn"):
+                raise _InvalidExampleError(f"{place} {message}", remedy)
+        if role == "system":
+            if self._contents:
+                raise _InvalidExampleError(f"{place} has the role system after the first turn", "move it to the start")
+            self._system += [part["text"] for part in parts]
+        elif self._contents and self._contents[-1]["role"] == role:
+            self._contents[-1]["parts"] += parts
+        else:
+            self._contents.append({"role": role, "parts": parts})
+
+    def row(self, number: int, tools: Any = None) -> ConversationRow:
+        """Return the example, which must start with a user and end with an answer."""
+        if not self._contents or self._contents[0]["role"] != "user":
+            raise _InvalidExampleError(f"{self.where} has no user before the first answer", "add the text of the user")
+        if self._contents[-1]["role"] != "model":
+            raise _InvalidExampleError(f"{self.where} ends without an answer", "add the answer, or delete the example")
+        value: dict[str, Any] = {"contents": self._contents}
+        if self._system:
+            value["systemInstruction"] = {"parts": [{"text": "\n\n".join(self._system)}]}
+        if tools:
+            value["tools"] = tools
+        return ConversationRow(number, value)
+
+
+def _messages(number: int, value: Mapping[str, Any], _: ReadOptions, member: str = "messages") -> Record:
+    """Read OpenAI's chat format: https://platform.openai.com/docs/guides/fine-tuning."""
+    conversation, calls = _Conversation(member), dict[str, str]()
+    for index, message in enumerate(_objects(value[member], member)):
+        place = f"{member}[{index}]"
+        role = _choose(_OPENAI_ROLES, message.get("role"), f"{place}.role")
+        if message.get("weight", 1) == 0:
+            remedy = "remove the turns after the last answer to train on, or write them as an example of their own"
+            raise _InvalidExampleError(f"{place} has the weight 0, which no supported service knows", remedy)
+        if role == "tool":
+            name = calls.get(str(message.get("tool_call_id")), "")
+            if not name:
+                raise _InvalidExampleError(f"{place} answers no tool call before it", "correct its tool_call_id")
+            answer = {"name": name, "response": _answer(message.get("content"))}
+            conversation.add("user", place, [{"functionResponse": answer}])
+            continue
+        parts = _text_parts(message.get("content"), f"{place}.content", optional=bool(message.get("tool_calls")))
+        for call in message.get("tool_calls") or ():
+            name, arguments = _function(call, f"{place}.tool_calls")
+            calls[str(call.get("id"))] = name
+            parts.append({"functionCall": {"name": name, "args": arguments}})
+        conversation.add(role, f"{place}.content", parts)
+    declared = [_declaration(tool) for tool in _objects(value.get("tools") or [], "tools")]
+    return conversation.row(number, [{"functionDeclarations": declared}] if declared else None)
+
+
+def _answer(content: Any) -> dict[str, Any]:
+    """Return the result of a function as an object, which Vertex AI expects."""
+    try:
+        value = json.loads(content) if isinstance(content, str) else content
+    except ValueError:
+        value = content
+    return value if isinstance(value, dict) else {"content": value}
+
+
+def _function(call: Any, place: str) -> tuple[str, dict[str, Any]]:
+    function = call.get("function") if isinstance(call, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    try:
+        arguments = json.loads(function["arguments"] or "{}") if isinstance(function, dict) else None
+    except (KeyError, TypeError, ValueError):
+        arguments = None
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        remedy = 'write {"function": {"name": "…", "arguments": "{…}"}}'
+        raise _InvalidExampleError(f"{place} has a call without a name and arguments in JSON", remedy)
+    return name, arguments
+
+
+def _declaration(tool: Mapping[str, Any]) -> Any:
+    if not isinstance(tool.get("function"), dict):
+        raise _InvalidExampleError("tools has a tool that is not a function", "remove it")
+    return {name: value for name, value in tool["function"].items() if name in {"name", "description", "parameters"}}
+
+
+def _sharegpt(number: int, value: Mapping[str, Any], options: ReadOptions) -> Record:
+    """Read ShareGPT's format: ``conversations`` of ``from`` and ``value``; some files have OpenAI's members in it."""
+    turns = _objects(value["conversations"], "conversations")
+    if turns and "role" in turns[0]:
+        return _messages(number, value, options, "conversations")
+    conversation = _Conversation("conversations")
+    if value.get("system"):
+        conversation.add("system", "system", _text_parts(value["system"], "system"))
+    for index, turn in enumerate(turns):
+        place = f"conversations[{index}]"
+        role = _choose(_SHAREGPT_ROLES, turn.get("from"), f"{place}.from")
+        conversation.add(role, f"{place}.value", _text_parts(turn.get("value"), f"{place}.value"))
+    return conversation.row(number)
+
+
+def _contents(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
+    """Read Vertex AI's own format, in which Google's pages also write ``system_instruction``."""
+    if "system_instruction" in value:
+        if "systemInstruction" in value:
+            raise _InvalidExampleError("has systemInstruction and system_instruction", "remove one of them")
+        renamed = {"system_instruction": "systemInstruction"}
+        value = {renamed.get(name, name): member for name, member in value.items()}
+    return ConversationRow(number, value)
+
+
+def _alpaca(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
+    """Read Alpaca's format; the input follows the instruction after a blank line."""
+    instruction, more, output = (_string(value.get(name) or "", name) for name in ("instruction", "input", "output"))
+    prompt = f"{instruction}\n\n{more}" if more.strip() else instruction
+    if not value.get("system") and not value.get("history"):
+        return Row(number, prompt, output)
+    conversation = _Conversation("history")
+    if value.get("system"):
+        conversation.add("system", "system", _text_parts(value["system"], "system"))
+    for index, turn in enumerate(value.get("history") or ()):
+        if not isinstance(turn, list) or len(turn) != 2:  # noqa: PLR2004 - a text and its answer
+            raise _InvalidExampleError(f"history[{index}] is not a pair of texts", 'write ["…", "…"]')
+        for role, text in zip(("user", "model"), turn, strict=True):
+            conversation.add(role, f"history[{index}]", _text_parts(text, f"history[{index}]"))
+    conversation.add("user", "instruction", [{"text": prompt}])
+    conversation.add("model", "output", [{"text": output}])
+    return conversation.row(number)
+
+
+def _objects(value: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(element, dict) for element in value):
+        raise _InvalidExampleError(invalid(value, "a list of objects", where), "write [{…}, {…}]")
+    return value
+
+
+def _string(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise _InvalidExampleError(invalid(value, "a string", where), _text_remedy(value))
+    return value
+
+
+def _text_parts(content: Any, where: str, *, optional: bool = False) -> list[dict[str, Any]]:
+    """Return a text as parts: a string, or a list of objects with a text; no parts if it may be absent and is."""
+    if content is None and optional:
+        return []
+    if not isinstance(content, list):
+        return [{"text": _string(content, where)}]
+    for index, part in enumerate(_objects(content, where)):
+        if part.get("type", "text") != "text":
+            message = f"{where}[{index}] is of the type {quote(str(part['type']))}: only text is supported"
+            raise _InvalidExampleError(message, "remove it, or write the example in Vertex AI's format")
+    return [{"text": _string(part.get("text"), f"{where}[{index}].text")} for index, part in enumerate(content)]
+
+
+def _choose(roles: Mapping[str, str], role: Any, where: str) -> str:
+    if not isinstance(role, str) or role not in roles:
+        raise _InvalidExampleError(invalid(role, "a known role", where), f"write one of {', '.join(roles)}")
+    return roles[role]
+
+
+SHAPES: Final[Mapping[str, Shape]] = {
+    "messages": Shape("OpenAI's chat format", ("messages",), _messages),
+    "contents": Shape("Vertex AI's format", ("contents",), _contents),
+    "sharegpt": Shape("ShareGPT's format", ("conversations",), _sharegpt),
+    "alpaca": Shape("Alpaca's format", ("instruction", "output"), _alpaca),
+}
+"""The shapes by their names in manifests, in the order in which they are recognized."""
