@@ -144,9 +144,9 @@ def _scalar(value: object) -> str | int:
 
 
 def _manifest(manifest: Manifest) -> ManifestFacts:
-    """Return the facts about everything that a manifest declares, without its place in the file."""
+    """Return the facts about everything that a manifest declares, without places in the file."""
     checks = checks_digest(manifest.checks) if manifest.checks else ""
-    return ManifestFacts(_digest(replace(manifest, place=Place(""))), manifest.dataset.digest, checks)
+    return ManifestFacts(_digest(replace(manifest, place=Place(""), field_places={})), manifest.dataset.digest, checks)
 
 
 def _digest(value: object) -> str:
