@@ -42,7 +42,7 @@ _KEY_FILE: Final = re.compile(
 )
 _FREE_TEXTS: Final = frozenset({"answer", "message", "notices", "prompt", "rejection"})
 """Fields of documents that a service or a model can fill with anything."""
-_FILE_PATH: Final = re.compile(r"[~./].*\.\w{1,5}", re.DOTALL)
+_FILE_PATH: Final = re.compile(r"[~./].*\.\w{1,5}|[^\s\"'{}\[\]]+\.json", re.DOTALL)
 _PASSWORD: Final = re.compile(r"://[^/@\s:]*:([^@\s]+)@")
 _RUN: Final = re.compile(rf"[A-Za-z0-9+/=_.~-]{{{_PIECE},}}")
 
@@ -234,10 +234,15 @@ def _of_environment(environ: Mapping[str, str]) -> Iterator[str]:
         password = _PASSWORD.search(value)
         if password:
             yield password[1]
-        is_plain = value.startswith(("http://", "https://")) or _FILE_PATH.fullmatch(value) or is_existing(Path(value))
+        is_plain = value.startswith(("http://", "https://")) or is_path(value.strip().strip("\"'"))
         if _KEY_FILE.search(value) or (_SECRET_VARIABLE.search(name) and not is_plain):
             yield value
         yield from (found[0] for found in _SECRET_SHAPE.finditer(value))
+
+
+def is_path(text: str) -> bool:
+    """Return whether a text looks like a path, and not like a secret."""
+    return _FILE_PATH.fullmatch(text) is not None or is_existing(Path(text))
 
 
 def is_existing(path: Path) -> bool:

@@ -192,8 +192,8 @@ def test_without_credentials_it_is_3_and_what_needs_them_is_skipped(reconcile: C
 
     assert answer.status == 3
     findings = found(answer)
-    assert "GOOGLE_APPLICATION_CREDENTIALS does not name a file" in findings["credentials"]["message"]
-    assert findings["credentials"]["remedy"].startswith("log in with `gcloud auth application-default login")
+    assert "nowhere.json, and there is no such file" in findings["credentials"]["message"]
+    assert findings["credentials"]["remedy"].startswith("fix the path, or unset GOOGLE_APPLICATION_CREDENTIALS")
     assert findings["service"]["status"] == "ok"
     for check in ("list", "baseModels"):
         assert findings[check]["status"] == "skipped"

@@ -201,7 +201,7 @@ def test_the_content_of_a_key_file_in_place_of_its_path_is_not_shown(
 
 def test_a_quoted_token_is_refused_and_not_shown(searched: Searched) -> None:
     told = searched("plan", RECONCILE_ACCESS_TOKEN=f'"{TOKEN}"')
-    assert (told.status, "characters that no token has, such as quotes" in told.err) == (3, True)
+    assert (told.status, "invalid RECONCILE_ACCESS_TOKEN: it contains quotes" in told.err) == (3, True)
 
 
 @pytest.mark.parametrize("variable", VARIABLES)

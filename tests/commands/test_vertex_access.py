@@ -36,14 +36,15 @@ NO_ROLE = (
     "failed with 403 PERMISSION_DENIED: Permission 'aiplatform.tuningJobs.create' denied on resource; ask for"
     " roles/aiplatform.user on the target's spec.project\n"
 )
-LOG_IN = (
-    "failed with 401 UNAUTHENTICATED: Request had invalid authentication credentials; log in with `gcloud auth"
-    " application-default login --scopes=https://www.googleapis.com/auth/cloud-platform`, or set"
-    " RECONCILE_ACCESS_TOKEN\n"
+NEW_TOKEN = (
+    "failed with 401 UNAUTHENTICATED: Request had invalid authentication credentials; RECONCILE_ACCESS_TOKEN holds the"
+    " rejected token, which is valid for about an hour: set RECONCILE_ACCESS_TOKEN to a new"
+    " access token, as `gcloud auth application-default print-access-token` prints it, or unset it to use Application"
+    " Default Credentials\n"
 )
 ACCESS = pytest.mark.parametrize(
     ("refused", "said"),
-    [(DISABLED, NOT_ENABLED), (FORBIDDEN, NO_ROLE), (EXPIRED, LOG_IN)],
+    [(DISABLED, NOT_ENABLED), (FORBIDDEN, NO_ROLE), (EXPIRED, NEW_TOKEN)],
     ids=["API not enabled", "without the role", "expired token"],
 )
 
@@ -85,7 +86,7 @@ def test_a_token_that_expires_while_we_wait(reconcile: Cli, slow: World) -> None
 
     assert answer.status == 3
     assert "adder  training started: adder-" in answer.err
-    assert "log in with `gcloud auth application-default login" in answer.err
+    assert "set RECONCILE_ACCESS_TOKEN to a new access token" in answer.err
     assert answer.err.endswith("; the trainings continue: run reconcile wait to wait for them\n")
     assert states(reconcile) == ["CREATING"]
     goes_on(reconcile, slow)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -51,12 +53,14 @@ class Google(Struct, dict=True):
     """What the endpoints know: the key they verify with, how long tokens live, what they refuse with instead.
 
     ``faults`` are the first responses by number; ``None`` closes the connection, and text is a page in place of JSON.
+    The clock of the endpoints is ``ahead``.
     """
 
     keys: KeyPair
     expires_in: int = 3600
     refusal: tuple[int, dict[str, Any]] | None = None
     faults: dict[int, tuple[int, str] | None] = field(default_factory=dict)
+    ahead: timedelta = timedelta()
     port: int = 0
     asked: list[Asked] = field(default_factory=list)
 
@@ -107,7 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         status, document = answer
         content = (document if isinstance(document, str) else json.dumps(document)).encode()
-        self.send_response(status)
+        self.send_response_only(status)
+        self.send_header("date", format_datetime(datetime.now(UTC) + self._google.ahead, usegmt=True))
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(content)))
         self.end_headers()
@@ -185,7 +190,7 @@ def impersonated(folder: Path) -> Path:
     return write_json(folder / "impersonated.json", document)
 
 
-def workload_identity(folder: Path, google: Google) -> Path:
+def workload_identity(folder: Path, google: Google, **more: Any) -> Path:
     subject = folder / "oidc-token"
     subject.write_text("OIDC-TOKEN", encoding="utf-8")
     document = {
@@ -195,4 +200,4 @@ def workload_identity(folder: Path, google: Google) -> Path:
         "token_url": f"{google.url}/v1/token",
         "credential_source": {"file": str(subject)},
     }
-    return write_json(folder / "workload-identity.json", document)
+    return write_json(folder / "workload-identity.json", document | more)

@@ -15,9 +15,9 @@ import httpx
 from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import AccessError
 from reconciler.domain.model import Target
+from reconciler.domain.ports import Clock
 from reconciler.domain.text import sanitize
-from reconciler.environment import Environment
-from reconciler.providers.google.errors import LOG_IN
+from reconciler.environment import Environment, utc_now
 from reconciler.redaction import remember
 
 TOKEN_VARIABLE = "RECONCILE_ACCESS_TOKEN"  # noqa: S105 - the name of the variable, not a token
@@ -39,6 +39,11 @@ class TokenSource(Protocol):
         """The project for quota and billing; known after the first token."""
         ...
 
+    @property
+    def renewal(self) -> str:
+        """What to do where a service rejects the token."""
+        ...
+
     async def token(self) -> str:
         """Return a token that is valid now."""
         ...
@@ -48,6 +53,23 @@ class TokenSource(Protocol):
         ...
 
 
+_NEW_TOKEN = (
+    f"set {TOKEN_VARIABLE} to a new access token, as `gcloud auth application-default print-access-token` prints it, or"
+    " unset it to use Application Default Credentials"
+)
+
+
+def _token_problem(text: str) -> str:
+    """Return why a text is not a token, without quoting it."""
+    if text.startswith(("{", "[")):
+        return "it contains JSON; the path of a credentials file belongs in GOOGLE_APPLICATION_CREDENTIALS"
+    if text[:1] in "\"'" and text:
+        return "it contains quotes"
+    if text.lower().startswith("bearer "):
+        return 'it begins with "Bearer"; the token is what follows'
+    return "it contains characters that no token has, such as quotes or spaces" if text else "it is blank"
+
+
 class AccessToken:
     """A fixed token, such as the value of ``RECONCILE_ACCESS_TOKEN``; it cannot be renewed."""
 
@@ -55,10 +77,17 @@ class AccessToken:
         self._token = token.strip()
         self.quota_project = project
         if not _is_token(self._token):
-            raise AccessError(
-                "invalid RECONCILE_ACCESS_TOKEN: it contains characters that no token has, such as quotes or spaces",
-                LOG_IN,
-            )
+            raise AccessError(f"invalid {TOKEN_VARIABLE}: {_token_problem(self._token)}", _NEW_TOKEN)
+
+    @property
+    def renewal(self) -> str:
+        """What to do where a service rejects the token."""
+        kind = "the rejected token, which is valid for about an hour"
+        if self._token.startswith("eyJ"):
+            kind = "a JSON Web Token, and services require an access token"
+        if self._token.startswith("AIza"):
+            kind = "an API key, which cannot tune"
+        return f"{TOKEN_VARIABLE} holds {kind}: {_NEW_TOKEN}"
 
     async def token(self) -> str:
         """Return the token."""
@@ -86,6 +115,11 @@ class BearerAuth(httpx.Auth):
         self._hosts = hosts
         self._allowed = frozenset(endpoint.lower() for endpoint in allow_endpoints)
 
+    @property
+    def renewal(self) -> str:
+        """What to do where a service rejects the token."""
+        return self._source.renewal
+
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Authorize a request, see :class:`httpx.Auth`; raises AccessError before anything is sent."""
         url, host = request.url, sanitize(request.url.host)
@@ -107,7 +141,7 @@ class BearerAuth(httpx.Auth):
 
     def _authorize(self, request: httpx.Request, token: str) -> None:
         if not _is_token(token):  # the transport would quote it in its error
-            raise AccessError("invalid access token: it contains characters that no token has", LOG_IN)
+            raise AccessError("invalid access token: it contains characters that no token has", self.renewal)
         remember(token)
         request.headers["authorization"] = f"Bearer {token}"
         if project := self._source.quota_project:
@@ -132,6 +166,7 @@ def authorize(
         project=target.project,
         allow_endpoints=allow_endpoints,
         hosts=hosts,
+        clock=env.clock,
     )
 
 
@@ -143,6 +178,7 @@ def google_auth(
     allow_endpoints: frozenset[str] = frozenset(),
     hosts: tuple[str, ...] = GOOGLE_HOSTS,
     transport: httpx.BaseTransport | None = None,
+    clock: Clock = utc_now,
 ) -> BearerAuth:
     """Return the authorization by the access token, or, without one, by Application Default Credentials.
 
@@ -153,9 +189,10 @@ def google_auth(
         allow_endpoints: Further hosts that may receive a token.
         hosts: The hosts that may receive a token over TLS.
         transport: A transport that carries requests for tokens without the network.
+        clock: The clock that times in responses are compared with.
     """
     if access_token:
         return BearerAuth(AccessToken(access_token, project), allow_endpoints, hosts)
     from reconciler.providers.google.credentials import ApplicationDefault  # google-auth loads slowly
 
-    return BearerAuth(ApplicationDefault(environ, project, transport), allow_endpoints, hosts)
+    return BearerAuth(ApplicationDefault(environ, project, transport, clock), allow_endpoints, hosts)

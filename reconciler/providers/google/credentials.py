@@ -28,16 +28,33 @@ from msgspec import Struct
 
 from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import AccessError, ServiceError
+from reconciler.domain.ports import Clock
 from reconciler.domain.text import sanitize
+from reconciler.environment import utc_now
 from reconciler.providers.google.errors import (
-    LOG_IN,
     SCOPES,
     failure_cause,
     parse_error_object,
     parse_error_response,
 )
 from reconciler.providers.google.network import METADATA_HOST, client_options, explain_failure
-from reconciler.providers.google.retry import FEW_ATTEMPTS, RETRIED_STATUSES, TransientError, requested_delay
+from reconciler.providers.google.retry import (
+    FEW_ATTEMPTS,
+    RETRIED_STATUSES,
+    TransientError,
+    parse_date,
+    requested_delay,
+)
+from reconciler.providers.google.token_failures import (
+    VARIABLE,
+    Origin,
+    TokenRefusal,
+    error_texts,
+    explain_refusal,
+    nothing_found,
+    read_origin,
+    variable_problem,
+)
 from reconciler.redaction import is_existing, remember, remember_members
 
 T = TypeVar("T")
@@ -56,12 +73,18 @@ class ApplicationDefault:
         environ: The process environment.
         project: The quota project; without one, that of the credentials.
         transport: A transport that carries requests for tokens without the network.
+        clock: The clock that times in responses are compared with.
     """
 
     def __init__(
-        self, environ: Mapping[str, str], project: str | None, transport: httpx.BaseTransport | None = None
+        self,
+        environ: Mapping[str, str],
+        project: str | None,
+        transport: httpx.BaseTransport | None = None,
+        clock: Clock = utc_now,
     ) -> None:
         self._environ = environ
+        self._clock = clock
         self._project = project
         self._request = GoogleAuthRequest(transport)
         self._credentials: Credentials | None = None
@@ -76,6 +99,14 @@ class ApplicationDefault:
     def credentials(self) -> Credentials | None:
         """The loaded credentials; ``None`` before the first token."""
         return self._credentials
+
+    @property
+    def renewal(self) -> str:
+        """What to do where a service rejects the token."""
+        return self._origin().renewal
+
+    def _origin(self) -> Origin:
+        return read_origin(credentials_file(self._environ), self._environ)
 
     async def token(self) -> str:
         """Return a token that is valid now; raises AccessError without credentials."""
@@ -101,7 +132,7 @@ class ApplicationDefault:
     def _load(self) -> Credentials:
         path = credentials_file(self._environ)
         if path is None:
-            return MetadataCredentials(self._environ.get("GCE_METADATA_HOST") or METADATA_HOST)
+            return MetadataCredentials(self._environ)
         try:
             remember(path.read_text(encoding="utf-8", errors="replace"))
             return self._load_file(path)
@@ -109,7 +140,10 @@ class ApplicationDefault:
             message = f"cannot use the credentials: {_describe(error)}"
         except _MALFORMED as error:
             message = f"cannot use the credentials in {path}: {type(error).__name__}"
-        raise AccessError(message, LOG_IN)  # outside the handlers: a chained error may quote the file's secrets
+        origin = self._origin()
+        raise AccessError(
+            message, f"write the file again, or {origin.log_in}"
+        )  # outside the handlers: a chained error may quote the file's secrets
 
     def _load_file(self, path: Path) -> Credentials:
         with warnings.catch_warnings():
@@ -126,10 +160,27 @@ class ApplicationDefault:
         try:
             credentials.refresh(self._request)
         except (exceptions.GoogleAuthError, *_MALFORMED) as error:
-            failure = _token_failure(error, self._request)
+            failure = self._failure(error)
         else:
             return
         raise failure  # outside the handler: google-auth's errors contain whole responses, and with them secrets
+
+    def _failure(self, error: Exception) -> AccessError | TransientError:
+        """Return the failure to get a token; an unusable response with status 200 is usually a front end's page."""
+        request = self._request
+        if request.succeeded:
+            message = f"{_FAILED}: {request.address} responded without a token"
+            return TransientError(ServiceError(message, _NETWORK, code="UNKNOWN"), attempts=FEW_ATTEMPTS)
+        origin = self._origin()
+        if not isinstance(error, exceptions.GoogleAuthError):
+            return AccessError(f"{_FAILED}: {type(error).__name__}", origin.renewal)
+        message = f"{_FAILED}: {_describe(error)}"
+        if error.retryable:
+            return TransientError(ServiceError(message, _NETWORK, code="UNAVAILABLE"))
+        if request.refusal is None:
+            return AccessError(message, origin.renewal)
+        skew, remedy = explain_refusal(request.refusal, origin, self._clock())
+        return AccessError(f"{message}{skew}", remedy)
 
 
 async def run_in_daemon_thread(work: Callable[[], T]) -> T:
@@ -147,19 +198,6 @@ async def run_in_daemon_thread(work: Callable[[], T]) -> T:
     return await asyncio.wrap_future(outcome)
 
 
-def _token_failure(error: Exception, request: GoogleAuthRequest) -> AccessError | TransientError:
-    """Return the failure to get a token; an unusable response with status 200 is usually a front end's page."""
-    if request.succeeded:
-        message = f"{_FAILED}: {request.address} responded without a token"
-        return TransientError(ServiceError(message, _NETWORK, code="UNKNOWN"), attempts=FEW_ATTEMPTS)
-    if not isinstance(error, exceptions.GoogleAuthError):
-        return AccessError(f"{_FAILED}: {type(error).__name__}", LOG_IN)
-    message = f"{_FAILED}: {_describe(error)}"
-    if error.retryable:
-        return TransientError(ServiceError(message, _NETWORK, code="UNAVAILABLE"))
-    return AccessError(message, LOG_IN)
-
-
 def _describe(error: exceptions.GoogleAuthError) -> str:
     """Return google-auth's message and that of the service, without the rest of the response, which may be secret."""
     texts = [str(argument) for argument in error.args[:2]]
@@ -171,15 +209,11 @@ def credentials_file(environ: Mapping[str, str]) -> Path | None:
     """Return the file in GOOGLE_APPLICATION_CREDENTIALS, or the one that ``gcloud auth application-default`` wrote.
 
     Raises:
-        AccessError: The variable does not name a file. Its value is not quoted: it may be the content of a key file.
+        AccessError: The variable does not name a file of credentials.
     """
-    if path := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-        if not is_existing(Path(path)) or not Path(path).is_file():
-            raise AccessError(
-                "GOOGLE_APPLICATION_CREDENTIALS does not name a file: expected the path of a credentials file, "
-                "not its content",
-                LOG_IN,
-            )
+    if path := environ.get(VARIABLE):
+        if problem := variable_problem(path, environ):
+            raise problem
         return Path(path)
     folder = _gcloud_folder(environ)
     file = folder / "application_default_credentials.json" if folder else None
@@ -202,8 +236,10 @@ def _gcloud_folder(environ: Mapping[str, str]) -> Path | None:
 class MetadataCredentials(Credentials):
     """The service account of the Google Cloud machine that the program runs on."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in google-auth
+        self._environ = environ
+        host = environ.get("GCE_METADATA_HOST") or METADATA_HOST
         self._account = f"http://{host}/computeMetadata/v1/instance/service-accounts/default"
 
     def email(self, request: GoogleAuthRequest) -> str:
@@ -224,7 +260,7 @@ class MetadataCredentials(Credentials):
         except TransientError as failure:
             if request.connected or self.token is not None:
                 raise
-            raise TransientError(AccessError("no credentials found", LOG_IN), attempts=FEW_ATTEMPTS) from failure
+            raise TransientError(nothing_found(self._environ), attempts=FEW_ATTEMPTS) from failure
         if response.status != httpx.codes.OK:
             raise exceptions.RefreshError(f"the metadata server responded with {response.status}")
         document = json.loads(response.data)
@@ -246,14 +282,15 @@ class GoogleAuthRequest(transport.Request):
     """The transport of google-auth over httpx; redirects are not followed.
 
     Requests without TLS, such as those to the metadata server, use no proxy, which would see the token. Of the last
-    request, ``address`` is the address, ``connected`` states whether there was a server, and ``succeeded`` whether its
-    status was 200.
+    request, ``address`` is the address, ``connected`` states whether there was a server, ``succeeded`` whether its
+    status was 200, and ``refusal`` is its response with another status.
     """
 
     def __init__(self, transport: httpx.BaseTransport | None) -> None:
         self.address = ""
         self.connected = True
         self.succeeded = False
+        self.refusal: TokenRefusal | None = None
         self._transport = transport
 
     def __call__(
@@ -270,6 +307,7 @@ class GoogleAuthRequest(transport.Request):
         google-auth does not see these failures: it retries some of them itself, and refuses others at once.
         """
         self.address, self.connected, self.succeeded = sanitize(url.partition("?")[0]), True, False
+        self.refusal = None
         failure: TransientError | ServiceError | exceptions.TransportError
         try:
             address = httpx.URL(url)
@@ -290,9 +328,17 @@ class GoogleAuthRequest(transport.Request):
             remember_members(response.text)
             if response.status_code not in RETRIED_STATUSES:
                 self.succeeded = response.status_code == httpx.codes.OK
+                if not self.succeeded:
+                    self.refusal = _read_refusal(self.address, response)
                 return GoogleAuthResponse(response.status_code, response.headers, response.content)
             details = parse_error_response(response, response.content)
             message = f"{_FAILED}: {self.address} responded with {response.status_code}: {details.message}"
             delay = requested_delay(response, details, datetime.now(UTC))
             failure = TransientError(ServiceError(message, _NETWORK, code="UNAVAILABLE"), delay=delay)
         raise failure  # outside the handlers: httpx's errors contain the request, with its secrets
+
+
+def _read_refusal(address: str, response: httpx.Response) -> TokenRefusal:
+    error = parse_error_response(response, response.content)
+    texts = (*error.texts(), *error_texts(response.content))
+    return TokenRefusal(address, error, texts, parse_date(response.headers.get("date", "")))

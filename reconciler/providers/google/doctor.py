@@ -19,7 +19,9 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.model import REMOTE_SCHEME, Target
+from reconciler.domain.ports import Clock
 from reconciler.domain.text import sanitize
+from reconciler.environment import utc_now
 from reconciler.providers.google.auth import TOKEN_VARIABLE, AccessToken
 from reconciler.providers.google.credentials import (
     ApplicationDefault,
@@ -63,6 +65,7 @@ def connection_checks(
             access_token=environ.get(TOKEN_VARIABLE),
             environ=environ,
             project=doctor.target.project,
+            clock=doctor.env.clock,
             retry=RetryPolicy(doctor.env.sleeper, doctor.env.rng.random),
             ask_google=(urlsplit(endpoint(doctor.target)).hostname or "").endswith(".googleapis.com"),
         )
@@ -155,6 +158,7 @@ async def whoami(
     ask_google: bool,
     retry: RetryPolicy,
     transport: httpx.BaseTransport | None = None,
+    clock: Clock = utc_now,
 ) -> CallerIdentity:
     """Get a token as :func:`reconciler.providers.google.auth.google_auth` does, and return the account behind it.
 
@@ -165,6 +169,7 @@ async def whoami(
         ask_google: Whether to send the token to Google for details that only Google has; a failure is ignored.
         retry: The retries of requests for a token.
         transport: A transport that carries requests without the network.
+        clock: The clock that times in responses are compared with.
 
     Raises:
         ServiceError: The credentials' service cannot be reached.
@@ -175,7 +180,7 @@ async def whoami(
         token = await AccessToken(access_token, project).token()
         identity = CallerIdentity("access token", "RECONCILE_ACCESS_TOKEN", quota_project=project or "")
     else:
-        source = ApplicationDefault(environ, project, transport)
+        source = ApplicationDefault(environ, project, transport, clock)
         token = await retry.run(lambda **_in_doubt: source.token())
         identity = await run_in_daemon_thread(lambda: _describe_source(source, environ, request))
     if ask_google and not (identity.account and identity.scopes):

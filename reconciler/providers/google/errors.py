@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -254,8 +254,8 @@ def response_error(
         note: More about the failure, after the status.
         remedies: Remedies for this request by status name; they precede those of the API.
     """
-    reason = _find_reason(response, service)
-    remedy = service.find_remedy(response.code, reason, remedies, _facts(response))
+    reason = find_reason(response, service)
+    remedy = service.find_remedy(response.code, reason, remedies, project_facts(response))
     parts = "; ".join((response.message, *_describe_violations(response)))
     message = f"{request} failed with {response.status} {response.code}{note}: {parts}"
     match response.status:
@@ -269,7 +269,7 @@ def response_error(
             return ServiceError(message, remedy, code=response.code)
 
 
-def _find_reason(response: ErrorResponse, service: ServiceDescription) -> str:
+def find_reason(response: ErrorResponse, service: ServiceDescription) -> str:
     """Return the google.api.ErrorReason, or the reason that the texts identify; empty where there is none."""
     reason = response.detail("ErrorInfo").get("reason")
     if has_no_quota(response):
@@ -287,7 +287,7 @@ def has_no_quota(response: ErrorResponse) -> bool:
     return exhausted and (response.metadata.get("quota_limit_value") == "0" or values == ["0"])
 
 
-def _facts(response: ErrorResponse) -> Mapping[str, str]:
+def project_facts(response: ErrorResponse) -> Mapping[str, str]:
     """Return what a response contains for its remedy; a name that is none of Google's is left to the default."""
     metadata = response.metadata
     # containerInfo is the bare number or ID of the consumer
@@ -320,6 +320,23 @@ def _describe_violations(response: ErrorResponse) -> Iterator[str]:
     quota = [f"{name} {text}" for name, text in named if text]
     if response.code == "RESOURCE_EXHAUSTED" and quota:
         yield sanitize(f"quota {', '.join(quota)}")
+
+
+_SKEW = timedelta(minutes=1)
+"""How much a clock may differ; times in responses have a precision of one second, and networks are slow."""
+
+
+def clock_skew(service_time: datetime | None, now: datetime) -> str:
+    """Return how much the clock of this machine differs from that of a service; empty where both are about the same."""
+    if service_time is None or abs(now - service_time) <= _SKEW:
+        return ""
+    seconds = round(abs(now - service_time).total_seconds())
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    shown = f"{hours:,} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
+    return f"the clock of this machine is {shown} {'ahead of' if now > service_time else 'behind'} that of the service"
+
+
+SET_CLOCK = "set the clock of this machine, for example with `timedatectl set-ntp true`"
 
 
 def failure_cause(error: httpx.HTTPError | httpx.InvalidURL) -> str:

@@ -21,8 +21,11 @@ from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.ports import Clock, Random, Sleeper
 from reconciler.domain.text import sanitize
+from reconciler.providers.google.auth import BearerAuth
 from reconciler.providers.google.errors import (
+    SET_CLOCK,
     ServiceDescription,
+    clock_skew,
     has_no_quota,
     parse_error_response,
     response_error,
@@ -169,6 +172,7 @@ class Client(AsyncClosing):
         limit, transport = settings.requests_per_minute, settings.transport
         self._limit = RateLimit(limit, clock=settings.clock, sleep=settings.sleep) if limit else None
         self._service = service
+        self._auth = settings.auth
         url = parse_endpoint(endpoint, service)
         self._http = httpx.AsyncClient(
             base_url=url,
@@ -353,7 +357,12 @@ class Client(AsyncClosing):
         too_long = delay is not None and delay > MAX_RETRY_AFTER
         retried = error.status in RETRIED_STATUSES and not has_no_quota(error)
         note = f" and a requested delay of {delay:.0f} s" if retried and too_long else ""
-        failure = response_error(str(request), error, self._service, note, request.remedies)
+        remedies = request.remedies
+        if error.status == httpx.codes.UNAUTHORIZED and isinstance(self._auth, BearerAuth):
+            skew = clock_skew(parse_date(response.headers.get("date", "")), self._clock())
+            note += f" ({skew})" if skew else ""
+            remedies = {**remedies, error.code: SET_CLOCK if skew else self._auth.renewal}
+        failure = response_error(str(request), error, self._service, note, remedies)
         return TransientError(failure, delay=delay) if retried and not too_long else failure
 
 

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import subprocess
 import sys
+from datetime import timedelta
+from email.utils import format_datetime
 
 import httpx
 import pytest
@@ -93,21 +95,68 @@ def test_hosts_that_may_not(endpoint: str, allowed: str, shown: str) -> None:
 
 def test_a_rejected_token_that_cannot_be_renewed_is_reported_at_once() -> None:
     app = script(error(401, "UNAUTHENTICATED", "Expired."), OK)
-    with pytest.raises(AccessError, match=r"failed with 401 UNAUTHENTICATED: Expired; log in with `gcloud auth"):
+    with pytest.raises(AccessError, match=r"failed with 401 UNAUTHENTICATED: Expired; RECONCILE_ACCESS_TOKEN"):
         asyncio.run(client_of(app, Time(), auth=bearer()).request(LIST))
     assert len(app.seen) == 1
 
 
-@pytest.mark.parametrize(
-    "token", ['"ya29.SECRET"', "'ya29.SECRET'", "{ya29.SECRET}", "ya29.SE CRET", "ya29.SECRET\r\nx: y", "ya29.SECRÉT"]
+NEW_TOKEN = (
+    "set RECONCILE_ACCESS_TOKEN to a new access token, as `gcloud auth application-default print-access-token` prints"
+    " it, or unset it to use Application Default Credentials"
 )
-def test_a_token_that_is_none_is_reported_and_not_shown(token: str) -> None:
+OTHER_CHARACTERS = "it contains characters that no token has, such as quotes or spaces"
+
+
+@pytest.mark.parametrize(
+    ("token", "problem"),
+    [
+        ('"ya29.SECRET"', "it contains quotes"),
+        ("'ya29.SECRET'", "it contains quotes"),
+        ("{ya29.SECRET}", "it contains JSON; the path of a credentials file belongs in GOOGLE_APPLICATION_CREDENTIALS"),
+        ("Bearer ya29.SECRET", 'it begins with "Bearer"; the token is what follows'),
+        (" ", "it is blank"),
+        ("ya29.SE CRET", OTHER_CHARACTERS),
+        ("ya29.SECRET\r\nx: y", OTHER_CHARACTERS),
+        ("ya29.SECRÉT", OTHER_CHARACTERS),
+    ],
+)
+def test_a_token_that_is_none_is_reported_and_not_shown(token: str, problem: str) -> None:
     with pytest.raises(AccessError) as caught:
         bearer(token)
-    assert str(caught.value).startswith(
-        "invalid RECONCILE_ACCESS_TOKEN: it contains characters that no token has, such as quotes or spaces; log in"
-    )
+    assert str(caught.value) == f"invalid RECONCILE_ACCESS_TOKEN: {problem}; {NEW_TOKEN}"
     assert "SECR" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("token", "kind"),
+    [
+        ("ya29.SECRET", "the rejected token, which is valid for about an hour"),
+        ("eyJhbGciOi.SECRET.x", "a JSON Web Token, and services require an access token"),
+        ("AIzaSECRET", "an API key, which cannot tune"),
+    ],
+)
+def test_a_rejected_token_names_its_variable(token: str, kind: str) -> None:
+    app = script(error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."))
+    with pytest.raises(AccessError) as caught:
+        asyncio.run(client_of(app, Time(), auth=bearer(token)).request(LIST))
+    assert caught.value.remedy == f"RECONCILE_ACCESS_TOKEN holds {kind}: {NEW_TOKEN}"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "shown"), [(3725, "1 h 2 min behind"), (-90, "1 min 30 s ahead of"), (59, ""), (-59, "")]
+)
+def test_a_rejected_token_may_be_due_to_the_clock(ahead: int, shown: str) -> None:
+    time = Time()
+    answer = error(401, "UNAUTHENTICATED", "Expired.")
+    answer.headers["date"] = format_datetime(time.clock() + timedelta(seconds=ahead), usegmt=True)
+    with pytest.raises(AccessError) as caught:
+        asyncio.run(client_of(script(answer), time, auth=bearer()).request(LIST))
+    clock = f" (the clock of this machine is {shown} that of the service)"
+    assert (
+        caught.value.message
+        == f"GET /v1beta3/tunedModels failed with 401 UNAUTHENTICATED{clock * bool(shown)}: Expired"
+    )
+    assert ("set the clock of this machine" in caught.value.remedy) is bool(shown)
 
 
 def test_a_token_shows_nowhere_and_follows_no_redirect(caplog: pytest.LogCaptureFixture) -> None:

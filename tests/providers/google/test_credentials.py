@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
+import re
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -181,7 +186,9 @@ def test_a_rejected_token_is_refreshed_once_and_the_request_repeated(google: Goo
 
 def test_a_token_that_stays_rejected_is_an_access_error(google: Google, tmp_path: Path) -> None:
     app = script(error(401, "UNAUTHENTICATED", "Not for you."))
-    with pytest.raises(AccessError, match=r"failed with 401 UNAUTHENTICATED: Not for you; log in with `gcloud"):
+    with pytest.raises(
+        AccessError, match=r"failed with 401 UNAUTHENTICATED: Not for you; check that the account of the"
+    ):
         ask(adc(named(service_account(tmp_path, google))), app)
     assert len(app.seen) == len(google.asked) == 2
 
@@ -194,12 +201,217 @@ def test_requests_that_were_rejected_together_share_one_refresh(google: Google, 
     assert [seen.headers["authorization"] for seen in app.seen[3:]] == ["Bearer token-2"] * 3
 
 
-def test_a_revoked_login_is_reported_with_what_to_do(google: Google, tmp_path: Path) -> None:
-    google.refusal = 400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
-    assert str(refusal(adc(named(authorized_user(tmp_path)), google))) == (
+def oauth(code: str, description: str = "", **more: str) -> dict[str, Any]:
+    return {"error": code, "error_description": description, **more}
+
+
+def denied(permission: str, message: str) -> dict[str, Any]:
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "IAM_PERMISSION_DENIED",
+        "domain": "iam.googleapis.com",
+        "metadata": {"permission": permission},
+    }
+    return {"error": {"code": 403, "message": message, "status": "PERMISSION_DENIED", "details": [info]}}
+
+
+def disabled(service: str) -> dict[str, Any]:
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "SERVICE_DISABLED",
+        "domain": "googleapis.com",
+        "metadata": {"consumer": "projects/415104041262", "service": service},
+    }
+    message = "IAM Service Account Credentials API has not been used in project 415104041262 before or it is disabled."
+    return {"error": {"code": 403, "message": message, "status": "PERMISSION_DENIED", "details": [info]}}
+
+
+ACCESS = denied(
+    "iam.serviceAccounts.getAccessToken", "Permission 'iam.serviceAccounts.getAccessToken' denied on resource."
+)
+POOL = "projects/123/locations/global/workloadIdentityPools/p"
+DESCRIBE = (
+    "`gcloud iam workload-identity-pools providers describe github --workload-identity-pool=p --location=global"
+    " --project=123` shows it"
+)
+GRANT = f"`gcloud iam service-accounts add-iam-policy-binding {EMAIL} --role=roles/iam"
+REFUSALS: Mapping[str, tuple[str, int, Mapping[str, Any], str]] = {
+    "revoked login": (
+        "login",
+        400,
+        oauth("invalid_grant", "Token has been expired or revoked."),
+        "log in with `gcloud auth application-default login --scopes=",
+    ),
+    "login of an organization": (
+        "login",
+        400,
+        oauth("invalid_grant", "reauth related error (invalid_rapt)", error_subtype="invalid_rapt"),
+        ": your organization requires a new login after some hours",
+    ),
+    "deleted client": (
+        "login",
+        401,
+        oauth("deleted_client", "The OAuth client was deleted."),
+        "OAuth client was deleted",
+    ),
+    "policy": (
+        "login",
+        400,
+        oauth("admin_policy_enforced", "Blocked."),
+        "ask the administrator of your Google Workspace",
+    ),
+    "clock, by its words": (
+        "service account",
+        400,
+        oauth(
+            "invalid_grant",
+            "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat"
+            " and exp values in the JWT claim.",
+        ),
+        "set the clock of this machine",
+    ),
+    "deleted key": (
+        "service account",
+        400,
+        oauth("invalid_grant", "Invalid JWT Signature."),
+        f"`gcloud iam service-accounts keys list --iam-account={EMAIL}` lists the valid ones",
+    ),
+    "deleted account": (
+        "service account",
+        400,
+        oauth("invalid_grant", "Invalid grant: account not found"),
+        f"`gcloud iam service-accounts describe {EMAIL}`",
+    ),
+    "impersonation": ("impersonated", 403, ACCESS, f"grant roles/iam.serviceAccountTokenCreator on {EMAIL}: {GRANT}"),
+    "impersonation by a job": (
+        "impersonating job",
+        403,
+        ACCESS,
+        f"{GRANT}.workloadIdentityUser --member=principalSet://iam.googleapis.com/{POOL}/attribute.repository/acme/nlp`",
+    ),
+    "API of IAM": (
+        "impersonated",
+        403,
+        disabled("iamcredentials.googleapis.com"),
+        "`gcloud services enable iamcredentials.googleapis.com --project=415104041262`",
+    ),
+    "attribute condition": (
+        "workload identity",
+        401,
+        oauth("unauthorized_client", "The given credential is rejected by the attribute condition."),
+        f"that the attribute condition of the provider allows, or change the condition: {DESCRIBE}",
+    ),
+    "audience": (
+        "workload identity",
+        400,
+        oauth(
+            "invalid_grant", "The audience in ID Token [https://github.com/acme] does not match the expected audience."
+        ),
+        f"for the audience https://iam.googleapis.com/{POOL}/providers/github, or allow its audience: `gcloud iam",
+    ),
+    "pool": (
+        "workload identity",
+        400,
+        oauth(
+            "invalid_target",
+            'The target service indicated by the "audience" parameters is invalid. This might either be because the'
+            " pool or provider is disabled or deleted or because it doesn't exist.",
+        ),
+        f"check the audience //iam.googleapis.com/{POOL}/providers/github in GOOGLE_APPLICATION_CREDENTIALS=",
+    ),
+    "stale ID token": (
+        "workload identity",
+        400,
+        oauth("invalid_grant", "ID Token issued at 1700000000 is stale to sign-in."),
+        "get a new ID token: it is valid for minutes only",
+    ),
+}
+
+
+def refused_source(kind: str, folder: Path, google: Google) -> Path:
+    url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{EMAIL}:generateAccessToken"
+    return {
+        "login": lambda: authorized_user(folder),
+        "service account": lambda: service_account(folder, google),
+        "impersonated": lambda: impersonated(folder),
+        "workload identity": lambda: workload_identity(folder, google),
+        "impersonating job": lambda: workload_identity(folder, google, service_account_impersonation_url=url),
+    }[kind]()
+
+
+@pytest.mark.parametrize(("kind", "status", "body", "remedy"), REFUSALS.values(), ids=REFUSALS)
+def test_each_refusal_of_a_token_has_its_own_remedy(
+    google: Google, tmp_path: Path, kind: str, status: int, body: Mapping[str, Any], remedy: str
+) -> None:
+    path = refused_source(kind, tmp_path, google)
+    if "imperson" in kind:
+        google.faults = {2: (status, json.dumps(body))}
+    else:
+        google.refusal = status, dict(body)
+    caught = refusal(adc({**named(path), "GITHUB_REPOSITORY": "acme/nlp"}, google))
+    assert caught.message.startswith("cannot get an access token: ")
+    assert remedy in caught.remedy
+    if "log in with" in caught.remedy:
+        assert caught.remedy.startswith(
+            f"log in with `gcloud auth application-default login --scopes={CLOUD},{TUNING}`,"
+        )
+        assert f"and unset GOOGLE_APPLICATION_CREDENTIALS, which names {path}" in caught.remedy
+
+
+def test_a_login_of_gcloud_is_renewed_by_a_login(google: Google, tmp_path: Path) -> None:
+    google.refusal = 400, oauth("invalid_grant", "Token has been expired or revoked.")
+    authorized_user(tmp_path)
+    assert str(refusal(adc({"CLOUDSDK_CONFIG": str(tmp_path)}, google))) == (
         "cannot get an access token: invalid_grant: Token has been expired or revoked; log in with `gcloud auth"
         f" application-default login --scopes={CLOUD},{TUNING}`, or set RECONCILE_ACCESS_TOKEN"
     )
+
+
+@pytest.mark.parametrize(("ahead", "shown"), [(7260, "2 h 1 min behind"), (-605, "10 min 5 s ahead of")])
+def test_the_difference_of_a_clock_is_measured(google: Google, tmp_path: Path, ahead: int, shown: str) -> None:
+    google.ahead = timedelta(seconds=ahead)
+    google.refusal = 400, oauth("invalid_grant", "Invalid JWT: Token must be a short-lived token.")
+    caught = refusal(adc(named(service_account(tmp_path, google))))
+    hours = shown.replace("5 s", r"\d s")  # the request takes some time
+    assert re.search(f"; the clock of this machine is {hours} that of the service$", caught.message)
+    assert caught.remedy == "set the clock of this machine, for example with `timedatectl set-ntp true`"
+
+
+def test_a_job_of_github_without_permission_for_an_id_token_says_so(google: Google, tmp_path: Path) -> None:
+    source = {"url": "https://run-actions-1.actions.githubusercontent.com/token?audience=x", "headers": {}}
+    google.refusal = 401, {"message": "Unauthorized"}
+    path = workload_identity(tmp_path, google, credential_source=source)
+    assert refusal(adc(named(path), google)).remedy == (
+        "add `permissions: {contents: read, id-token: write}` to the job, and run google-github-actions/auth in the"
+        " same job"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"GITHUB_ACTIONS": "true"}, "no credentials found, and the job may not request an ID token"),
+        (
+            {"GITHUB_ACTIONS": "true"},
+            "(ACTIONS_ID_TOKEN_REQUEST_URL is not set); add `permissions: {contents: read, id-token:",
+        ),
+        (
+            {"GITHUB_ACTIONS": "true", "ACTIONS_ID_TOKEN_REQUEST_URL": "https://x"},
+            "no credentials found; run google-github-actions/auth in this job before",
+        ),
+        ({"GITLAB_CI": "true"}, "no credentials found; add `id_tokens` to the job"),
+        (
+            {"GOOGLE_APPLICATION_CREDENTIALS": ""},
+            "no credentials found: GOOGLE_APPLICATION_CREDENTIALS is empty; log in",
+        ),
+        (
+            {"GOOGLE_APPLICATION_CREDENTIALS": "", "RECONCILE_ACCESS_TOKEN": ""},
+            "no credentials found: RECONCILE_ACCESS_TOKEN and GOOGLE_APPLICATION_CREDENTIALS are empty; log in",
+        ),
+    ],
+)
+def test_what_is_missing_depends_on_the_environment(tmp_path: Path, environ: Mapping[str, str], said: str) -> None:
+    assert said in str(refusal(adc({"HOME": str(tmp_path), "GCE_METADATA_HOST": DEAD_PORT, **environ})))
 
 
 def test_an_unreachable_token_endpoint_is_retried_and_then_reported(google: Google, tmp_path: Path) -> None:
@@ -317,13 +529,76 @@ def test_a_metadata_server_that_vanishes_during_a_run_is_an_outage(google: Googl
     assert caught.value.code in TRANSIENT_CODES, "a run that waits tolerates it"
 
 
+KEY = '{"client_secret": "made-up", "refresh_token": "1//0gSECRET", "type": "authorized_user"}'
+UNSET = "or unset GOOGLE_APPLICATION_CREDENTIALS to use the login of gcloud or the account of this machine"
+EXPECTED = "expected the path of a credentials file"
+
+
 @pytest.mark.parametrize(
-    "value", ["/nowhere/none.json", "/", '{"refresh_token": "1//0gSECRET"}', "1//0gSECRET", "x" * 5000, "a\0b"]
+    ("value", "problem", "remedy"),
+    [
+        ("/nowhere/none.json", "names /nowhere/none.json, and there is no such file", f"fix the path, {UNSET}"),
+        ("none.json", "names none.json, and there is no such file in the working directory", "fix the path"),
+        ("/", f"names /, which is not a file: {EXPECTED}", f"set it to a file, such as one in /, {UNSET}"),
+        (" ", f"is blank: {EXPECTED}", f"set it to a path, {UNSET}"),
+        ("~/key.json", f"begins with ~, which only a shell replaces: {EXPECTED}", "=/srv/ada/key.json`"),
+        ("$KEYS/key.json", f"contains the variable KEYS, which only a shell replaces: {EXPECTED}", "=/keys/key.json`"),
+        ("%KEYS%/key.json", f"contains the variable KEYS, which only a shell replaces: {EXPECTED}", "=/keys/key.json`"),
+        ('"/keys/key.json"', f"has quotes around the path: {EXPECTED}", "=/keys/key.json`"),
+        ("file:///keys/key.json", f"is a URL: {EXPECTED}", "=/keys/key.json`"),
+        (KEY, f"contains the content of a credentials file: {EXPECTED}", "write the content to a file, set"),
+        (f"\n{KEY}\n", f"contains the content of a credentials file: {EXPECTED}", "write the content to a file, set"),
+        (
+            b64encode(KEY.encode()).decode(),
+            f"contains the content of a credentials file: {EXPECTED}",
+            "write the content to a file, set",
+        ),
+        *(
+            (value, f"does not name a file: {EXPECTED}, not its content (the value is not shown)", "write the content")
+            for value in ("1//0gSECRET", "x" * 5000, "a\0b")
+        ),
+    ],
 )
-def test_a_value_that_is_not_a_file_is_not_quoted(value: str) -> None:
-    assert refusal(adc({"GOOGLE_APPLICATION_CREDENTIALS": value})).message == (
-        "GOOGLE_APPLICATION_CREDENTIALS does not name a file: expected the path of a credentials file, not its content"
-    )
+def test_a_value_that_is_not_a_file_has_its_problem_and_is_not_quoted(value: str, problem: str, remedy: str) -> None:
+    caught = refusal(adc({"GOOGLE_APPLICATION_CREDENTIALS": value, "HOME": "/srv/ada", "KEYS": "/keys"}))
+    assert caught.message == f"GOOGLE_APPLICATION_CREDENTIALS {problem}"
+    assert remedy in caught.remedy
+    assert "SECRET" not in str(caught)
+    assert "made-up" not in str(caught)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem", "remedy"),
+    [
+        (b"", "is empty", "write the credentials again"),
+        (b" \n", "is empty", "write the credentials again"),
+        (KEY.encode("utf-16"), "is UTF-16, as PowerShell writes it", "save it as UTF-8"),
+        (KEY.encode("utf-8-sig"), "begins with a byte order mark", "save it as UTF-8 without"),
+        (b64encode(KEY.encode()), "is encoded in base64", "decode it: `base64 --decode {path} > credentials.json`"),
+        (b"-----BEGIN PRIVATE KEY-----\nSECRET", "is a private key, not a JSON file", "download the key"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer", "run `git lfs pull`"),
+        (b"AIzaSECRET", "is an API key, which cannot tune", "use a login or a service account"),
+        (b"ya29.SECRET", "is a token", "set RECONCILE_ACCESS_TOKEN to the token"),
+        (b"[]", "is not a JSON object", "write the credentials again"),
+        (b'"SECRET"', "is not a JSON object", "write the credentials again"),
+        (b"{SECRET", "is not a JSON object", "write the credentials again"),
+        (
+            b'{"installed": {"client_secret": "SECRET"}}',
+            "is an OAuth client, not credentials",
+            "--client-id-file={path}",
+        ),
+        (b'{"client_email": "x"}', 'has no "type": expected the path of a credentials file', "write the credentials"),
+    ],
+)
+def test_a_file_that_holds_no_credentials_says_what_it_is(
+    tmp_path: Path, content: bytes, problem: str, remedy: str
+) -> None:
+    path = tmp_path / "key.json"
+    path.write_bytes(content)
+    caught = refusal(adc(named(path)))
+    assert caught.message == f"GOOGLE_APPLICATION_CREDENTIALS names {path}, which {problem}"
+    assert remedy.format(path=path) in caught.remedy
+    assert "SECRET" not in str(caught)
 
 
 def test_a_file_of_another_kind_is_reported(tmp_path: Path) -> None:
@@ -333,7 +608,7 @@ def test_a_file_of_another_kind_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["SECRET", '{"type": "service_account", "private_key": "SECRET"}', "[]", '"SECRET"']
+    "content", ['{"type": "service_account", "private_key": "SECRET"}', '{"type": "external_account", "x": "SECRET"}']
 )
 def test_a_malformed_file_is_reported_and_never_quoted(tmp_path: Path, content: str) -> None:
     path = tmp_path / "broken.json"

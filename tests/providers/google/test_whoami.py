@@ -175,7 +175,9 @@ def test_other_credentials_are_named_as_google_auth_names_them(tmp_path: Path) -
 
 
 def test_no_credentials_are_an_access_error(tmp_path: Path) -> None:
-    with pytest.raises(AccessError, match="GOOGLE_APPLICATION_CREDENTIALS does not name a file"):
+    with pytest.raises(
+        AccessError, match=r"GOOGLE_APPLICATION_CREDENTIALS names .*nowhere\.json, and there is no such file"
+    ):
         who(named(tmp_path / "nowhere.json"), Answers())
 
 
