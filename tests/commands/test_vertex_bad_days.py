@@ -295,6 +295,28 @@ def test_faults_end_in_one_job_and_a_valid_lockfile(
     assert all(injector.fired.values())
 
 
+@pytest.mark.parametrize("arguments", [("apply", "--yes"), ("plan", "--format", "json")])
+def test_a_list_without_end_is_one_message_and_is_not_repeated(
+    reconcile: Cli, world: World, arguments: tuple[str, ...]
+) -> None:
+    manifest(reconcile)
+    rules = [{"path": "*/tuningJobs", "fault": "repeatPage"}]
+    faults = convert({"kind": "Faults", "version": 1, "rules": rules}, Faults)
+    injector = FaultInjector(world.app, faults, clock=reconcile.clock, sleep=reconcile.clock.sleep)
+    world.front = lambda _app: injector
+
+    answer = on(reconcile, *arguments)
+
+    assert (answer.status, answer.out) == (1, "")
+    assert answer.err.splitlines()[-1] == (
+        f"Error: {LIST} returned a list without end: its page tokens repeat; "
+        "check spec.location and spec.endpoint of the target: another kind of service responded"
+    )
+    assert sum(injector.fired.values()) == 2
+    world.front = None
+    goes_on(reconcile, world)
+
+
 PLACE = JOBS.removesuffix("/tuningJobs")
 LISTS = [LIST, f"GET {PLACE}/models", f"GET {PLACE}/endpoints"]
 
