@@ -32,6 +32,8 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from msgspec import Struct, field
+from msgspec.json import decode as json_decode
+from msgspec.json import encode as json_encode
 
 from reconciler.domain.errors import ExitStatus
 from reconciler.emulator.faults import FaultKind, FaultRule, Faults
@@ -1043,6 +1045,9 @@ def main() -> int:
     parser.add_argument("--races", type=int, default=200, help="seeds of 2 to 8 racing runs; default: 200")
     parser.add_argument("--storms", type=int, default=300, help="seeds of faults; default: 300")
     parser.add_argument("--sequences", type=int, default=100, help="random sequences of commands; default: 100")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE", help="keep the progress in this file, and continue from it"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: one for each processor")
     parser.add_argument("--plant", choices=BUGS, help="plant a bug in every run: the sweep must find it")
     parser.add_argument("--self-test", action="store_true", help="plant each bug in turn, and stop when it is found")
@@ -1053,17 +1058,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
         if options.self_test:
             return self_test(Path(name))
-        parts, started = parts_of(options), time.monotonic()
-        sweep = Sweep(Path(name), BUGS[options.plant].plant if options.plant else None)
+        parts, bug = parts_of(options), options.plant
+        sweep = Sweep(Path(name), BUGS[bug].plant if bug else None, options.keep)
         sweep.run(parts, options.jobs)
-    ended = f"{sweep.done} of {len(parts)} parts" if sweep.done < len(parts) else f"all {len(parts)} parts"
-    shown = report(sweep.tally, options, f"{ended}, {(time.monotonic() - started) / 60:.0f} minutes")
+    progress = sweep.progress
+    missing = [part for part in map(str, parts) if part not in progress.done]
+    shown = report(progress, len(missing))
     print(shown)
-    print(*sweep.tally.examples[:_SHOWN], sep="\n")
+    print(*progress.tally.examples[:_SHOWN], sep="\n")
     if options.write:
         page = options.write.read_text(encoding="utf-8")
         options.write.write_text(_TABLE.sub(lambda block: f"{block[1]}\n{shown}\n{block[2]}", page), encoding="utf-8")
-    return int(sweep.tally.failed or sweep.done < len(parts))
+    return int(progress.tally.failed or bool(missing))
 
 
 _SHOWN = 20
@@ -1096,15 +1102,33 @@ def parts_of(options: Namespace) -> list[Part]:
 
     return [
         *seeded("storms", options.storms),
-        *(
-            Part("kill", target, (name, signals[target], options.points, options.interrupts))
-            for name in _CASES
-            for target in targets
-        ),
         *(Part("meet", target, (name, options.meetings)) for name in MEETINGS for target in targets),
         *seeded("races", options.races),
         *seeded("sequences", options.sequences),
+        *(
+            Part("kill", target, (name, signals[target], options.points, options.interrupts))
+            for name in reversed(_CASES)
+            for target in targets
+        ),
     ]
+
+
+class Progress(Struct):
+    """The parts that were completed, and what came of all, in so many seconds."""
+
+    done: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    seconds: float = 0
+
+    @classmethod
+    def read(cls, file: Path) -> Progress:
+        return json_decode(file.read_bytes(), type=cls, dec_hook=lambda _kind, counts: Counter(counts))
+
+    def add(self, part: Part, found: Tally, *, completed: bool, seconds: float) -> None:
+        """Add what a part found, also if it was interrupted."""
+        self.done += [str(part)] if completed else []
+        self.tally.add(found)
+        self.seconds = seconds
 
 
 _PATIENCE = 10
@@ -1114,16 +1138,17 @@ _PATIENCE = 10
 class Sweep:
     """Runs parts in a few processes. SIGINT and SIGTERM end it early, and what it has then is its result."""
 
-    def __init__(self, folder: Path, plant: Plant | None = None) -> None:
-        self.tally = Tally()
-        self.done = 0
-        """How many parts were completed."""
+    def __init__(self, folder: Path, plant: Plant | None = None, kept: Path | None = None) -> None:
+        """``kept`` is a file with the progress of the sweep, which continues from it."""
+        self.progress = Progress.read(kept) if kept and kept.exists() else Progress()
+        self._kept = kept
+        self._began = time.monotonic() - self.progress.seconds
         self._folder = folder
         self._plant = plant
         self._working: dict[Connection, tuple[Part, BaseProcess]] = {}
 
     def run(self, parts: Sequence[Part], jobs: int) -> None:
-        waiting = list(reversed(parts))
+        waiting = [part for part in reversed(parts) if str(part) not in self.progress.done]
         ended: list[int] = []
         before = {number: signal.signal(number, lambda *_: ended.append(1)) for number in SIGNALS[1:]}
         try:
@@ -1160,9 +1185,10 @@ class Sweep:
         pipe.close()
         if not (completed or ended):
             found.blame(_BROKEN, str(part), f"its process ended early, with status {process.exitcode}")
-        self.done += completed
-        self.tally.add(found)
-        print(f"{self.done} {part}", *found.examples, sep="\n  ", file=sys.stderr)
+        self.progress.add(part, found, completed=completed, seconds=time.monotonic() - self._began)
+        if self._kept:
+            self._kept.write_bytes(json_encode(self.progress))
+        print(f"{len(self.progress.done)} {part}", *found.examples, sep="\n  ", file=sys.stderr)
 
 
 def _carry_out(pipe: Connection, folder: Path, plant: Plant | None, part: Part) -> None:
@@ -1179,14 +1205,13 @@ def _carry_out(pipe: Connection, folder: Path, plant: Plant | None, part: Part) 
     pipe.send((tally, completed))
 
 
-def report(tally: Tally, options: Namespace, ran: str) -> str:
+def report(progress: Progress, missing: int) -> str:
     """Return what was injected and what came of it, as tables."""
-    seeds = {"races": options.races, "storms": options.storms}
-    shown = ", ".join(f"{what} 0 to {count - 1}" for what, count in seeds.items() if count)
-    ran = f"{datetime.now(tz=UTC):%Y-%m-%d}, Python {platform.python_version()}, {ran}"
+    tally, minutes = progress.tally, progress.seconds / 60
+    ended = f"{len(progress.done)} parts, {missing} not completed" if missing else f"all {len(progress.done)} parts"
     return "\n".join(
         [
-            f"{ran}. Seeds: {shown}.",
+            f"{datetime.now(tz=UTC):%Y-%m-%d}, Python {platform.python_version()}: {ended}, {minutes:.0f} minutes.",
             "",
             "| injected | number |",
             "|---|---:|",

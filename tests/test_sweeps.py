@@ -92,11 +92,11 @@ def test_a_planted_bug_is_found(tmp_path: Path, bug: str) -> None:
 
 def test_a_part_that_raises_is_a_violation_and_the_others_are_carried_out(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
-    sweep.run([Part("meet", FIRST, ("no such meeting", 1)), Part("kill", FIRST, ("no such case", (), 1))], 1)
-    assert sweep.done == 2
-    assert sweep.tally.outcome["broken"] == 2
-    assert "no such meeting" in sweep.tally.examples[0]
-    assert "KeyError" in sweep.tally.examples[1]
+    sweep.run([Part("meet", FIRST, ("no such meeting", 1)), Part("kill", FIRST, ("no such case", (), 1, 1))], 1)
+    assert len(sweep.progress.done) == 2
+    assert sweep.progress.tally.outcome["broken"] == 2
+    assert "no such meeting" in sweep.progress.tally.examples[0]
+    assert "KeyError" in sweep.progress.tally.examples[1]
 
 
 def _interrupt_the_sweep(*_arguments: object) -> None:
@@ -112,8 +112,19 @@ def _die(*_arguments: object) -> None:
 def test_an_interrupted_sweep_keeps_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sweeps._WORK, "die", _die)
     monkeypatch.setitem(sweeps._WORK, "interrupt", _interrupt_the_sweep)
-    sweep = Sweep(tmp_path)
-    sweep.run([Part("die", FIRST, ()), Part("interrupt", FIRST, ()), Part("meet", FIRST, ("not reached", 1))], 1)
-    assert sweep.done == 0
-    assert len(sweep.tally.examples) == 1
-    assert "ended early, with status -9" in sweep.tally.examples[0]
+    kept = tmp_path / "kept.json"
+    parts = [Part("die", FIRST, ()), Part("interrupt", FIRST, ()), Part("meet", FIRST, ("not reached", 1))]
+    Sweep(tmp_path, kept=kept).run(parts, 1)
+    progress = Sweep(tmp_path, kept=kept).progress
+    assert progress.done == []
+    (example,) = progress.tally.examples
+    assert "ended early, with status -9" in example
+
+
+def test_an_interrupted_sweep_continues(tmp_path: Path) -> None:
+    part, kept = Part("meet", FIRST, ("no such meeting", 1)), tmp_path / "kept.json"
+    for _ in range(2):
+        Sweep(tmp_path, kept=kept).run([part], 1)
+    progress = Sweep(tmp_path, kept=kept).progress
+    assert progress.done == [str(part)]
+    assert len(progress.tally.examples) == 1
