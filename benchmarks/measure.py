@@ -18,7 +18,7 @@ apiVersion: tuning.reconcile/v1alpha1
 kind: TunedModel
 metadata: {{name: {name}, labels: {{team: demo}}}}
 spec:
-  baseModel: models/text-bison-001
+  baseModel: models/gemini-3.5-flash
   displayName: {name}
   description: Says the next number.
   dataset:

@@ -57,7 +57,7 @@ def unmanaged_model(number: int) -> dict[str, object]:
         "name": f"tunedModels/unmanaged-{number}",
         "displayName": f"unmanaged {number}",
         "description": "Not managed by reconcile.",
-        "baseModel": "models/text-bison-001",
+        "baseModel": "models/gemini-3.5-flash",
         "state": "ACTIVE",
         "createTime": moment,
         "updateTime": moment,

@@ -39,7 +39,7 @@ apiVersion: tuning.reconcile/v1alpha1
 kind: TunedModel
 metadata: {{name: {name}}}
 spec:
-  baseModel: gemini-2.5-flash
+  baseModel: gemini-3.5-flash
   dataset: {{path: {data}}}
 """
 APPLY = [RECONCILE, "apply", "--no-wait", "--yes"]

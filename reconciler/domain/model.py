@@ -40,7 +40,7 @@ class State(StrEnum):
 class Source(Record, frozen=True):
     """The model that a generation is tuned from: a base model, or an already tuned model."""
 
-    base_model: Annotated[str, Meta(examples=["models/text-bison-001", "gemini-2.5-flash"])] = ""
+    base_model: Annotated[str, Meta(examples=["models/gemini-3.5-flash", "gemini-3.5-flash"])] = ""
     """The base model in the full form of the service."""
     tuned_model: str = ""
     """The name of the parent's manifest."""
@@ -506,7 +506,7 @@ class Capabilities(Struct, frozen=True):
     remote_pattern: str = r"\S+"
     remote_example: str = "number-generator-3kq7w2ma"
     base_model_prefix: str = ""
-    base_model_example: str = "text-bison-001"
+    base_model_example: str = "gemini-3.5-flash"
     endpoint_pattern: str = ""
     encrypted: bool = False
     remedies: Mapping[str, str] = {}

@@ -331,6 +331,7 @@ metadata:
 spec:
   provider: embedded # simulates the tuning service on this machine: no account, no cost
   scope: {scope} # the owner of the models; part of every key, so set it before the first apply
+  embedded: {{stepSeconds: 0.2}} # the pace of the simulated training
 """
 _MANIFEST = """\
 # A tuned model. All fields: `reconcile schema TunedModel`.
@@ -339,7 +340,7 @@ kind: TunedModel
 metadata:
   name: {name}
 spec:
-  baseModel: models/text-bison-001
+  baseModel: gemini-3.5-flash
   dataset:
     path: {path}{options}
   hyperparameters:

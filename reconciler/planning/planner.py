@@ -198,6 +198,8 @@ def _catalog_notices(world: World, actions: Iterable[Action]) -> Iterator[str]:
     context = CatalogContext.of(world)
     trained = {action.name for action in actions if action.kind is Kind.CREATE}
     for manifest in world.manifests:
+        if manifest.source.base_model in world.observation.untunable:
+            continue  # the hold has the reason of the service
         found = catalog_warnings if manifest.name in trained else retirement_warnings
         yield from map(str, found(manifest, context))
 

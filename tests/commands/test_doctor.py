@@ -101,7 +101,10 @@ def test_after_an_apply_everything_is_in_order(reconcile: Cli) -> None:
 
     assert {finding["status"] for finding in findings.values()} == {"ok"}
     assert findings["list"]["message"] == "1 tuned model is listed, 1 of them of the scope demo"
-    assert findings["baseModels"]["message"] == "models/text-bison-001 can be tuned"
+    assert findings["baseModels"]["message"] == (
+        "models/gemini-3.1-flash-lite, models/gemini-3.5-flash, models/gemini-3.5-flash-lite, models/text-bison-001"
+        " can be tuned"
+    )
     assert findings["lockfile"]["message"] == "specs/reconcile.lock.json records 1 model, and can be written"
 
 

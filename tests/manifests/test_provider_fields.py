@@ -13,11 +13,11 @@ from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messa
 _COMMON = "  hyperparameters: {epochCount: 3, batchSize: 2, learningRate: 0.001}\n"
 _BLOCK = (
     "  vertex:\n"
-    "    baseModel: gemini-2.5-flash\n"
+    "    baseModel: gemini-3.5-flash\n"
     "    hyperparameters: {learningRateMultiplier: 0.5, adapterSize: 4}\n"
     "    exportLastCheckpointOnly: true\n"
 )
-_BARE = MANIFEST.replace("models/text-bison-001", "gemini-2.5-flash")
+_BARE = MANIFEST.replace("models/text-bison-001", "gemini-3.5-flash")
 
 
 def _read(folder: Path, manifest: str, capabilities: Capabilities = VERTEX) -> Manifest:
@@ -32,7 +32,7 @@ def test_one_manifest_serves_two_services(tmp_path: Path) -> None:
     assert here.hyperparameters == {"epochCount": 3, "batchSize": 2, "learningRate": 0.001}
     assert here.last_checkpoint_only is None
     there = _read(tmp_path, MANIFEST + _COMMON + _BLOCK)
-    assert there.source.base_model == "gemini-2.5-flash"
+    assert there.source.base_model == "gemini-3.5-flash"
     assert there.hyperparameters == {"learningRateMultiplier": 0.5, "adapterSize": 4}
     assert there.last_checkpoint_only is True
     assert there.dataset == here.dataset
@@ -42,7 +42,7 @@ def test_common_fields_count_where_the_block_has_none(tmp_path: Path) -> None:
     manifest = _read(
         tmp_path, _BARE + "  hyperparameters: {epochCount: 3}\n  vertex: {exportLastCheckpointOnly: false}\n"
     )
-    assert (manifest.source.base_model, manifest.hyperparameters) == ("gemini-2.5-flash", {"epochCount": 3})
+    assert (manifest.source.base_model, manifest.hyperparameters) == ("gemini-3.5-flash", {"epochCount": 3})
     assert manifest.last_checkpoint_only is False
 
 
@@ -69,7 +69,7 @@ def test_a_name_of_the_other_service_names_the_block(tmp_path: Path) -> None:
     assert messages(load_in(sample(tmp_path), capabilities=VERTEX)) == [
         (
             "m.yaml:6:3: spec.baseModel: models/text-bison-001 is a base model of the Generative Language"
-            " API; add spec.vertex.baseModel for Vertex AI, such as gemini-2.5-flash"
+            " API; add spec.vertex.baseModel for Vertex AI, such as gemini-3.5-flash"
         )
     ]
 
@@ -102,7 +102,7 @@ def test_the_block_fits_its_schema_everywhere(tmp_path: Path, capabilities: Capa
     assert messages(load_in(sample(tmp_path, manifest=_BARE + block), capabilities=capabilities)) == [
         (
             'm.yaml:9:23: spec.vertex.baseModel: invalid value "models/x"; write the bare name of a model,'
-            " as in gemini-2.5-flash"
+            " as in gemini-3.5-flash"
         ),
         (
             'm.yaml:9:51: spec.vertex.hyperparameters.batchSize: unknown field "batchSize"; use one of'

@@ -51,15 +51,15 @@ def test_a_source_is_another_manifest_or_a_remote_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["source: {tunedModel: nobody}", "source: {remote: tunedModels/x}", _BASE])
 def test_a_base_model_in_the_block_replaces_every_source(tmp_path: Path, source: str) -> None:
-    manifest = MANIFEST.replace(_BASE, source) + "  vertex: {baseModel: gemini-2.5-flash}\n"
+    manifest = MANIFEST.replace(_BASE, source) + "  vertex: {baseModel: gemini-3.5-flash}\n"
     for able in (_ON_VERTEX, VERTEX):
         workspace = load_in(sample(tmp_path, manifest=manifest), capabilities=able)
         assert not workspace.problems
-        assert [one.source for one in workspace.manifests] == [Source("gemini-2.5-flash")]
+        assert [one.source for one in workspace.manifests] == [Source("gemini-3.5-flash")]
 
 
 def test_the_block_of_another_service_replaces_nothing(tmp_path: Path) -> None:
-    child = _child("child", "number-generator", "  vertex: {baseModel: gemini-2.5-flash}\n")
+    child = _child("child", "number-generator", "  vertex: {baseModel: gemini-3.5-flash}\n")
     workspace = _loaded(write(sample(tmp_path), {"child.yaml": child}))
     assert workspace.manifests[0].source == Source(tuned_model="number-generator")
 
@@ -141,7 +141,7 @@ def test_a_circle_among_some_of_the_files_is_told_too(tmp_path: Path) -> None:
 
 
 def test_a_circle_of_one_service_is_none_where_the_block_breaks_it(tmp_path: Path) -> None:
-    block = "  vertex: {baseModel: gemini-2.5-flash}\n"
+    block = "  vertex: {baseModel: gemini-3.5-flash}\n"
     write(sample(tmp_path, manifest=MANIFEST + block), {"a.yaml": _child("a", "b"), "b.yaml": _child("b", "a", block)})
     assert not load_in(tmp_path, capabilities=_ON_VERTEX).errors
     assert len(_loaded(tmp_path).errors) == 1

@@ -31,7 +31,7 @@ def test_they_are_valid_and_warn_of_one_thing() -> None:
 def test_they_can_be_trained_on_vertex_ai_too() -> None:
     workspace = load_in(_ROOT, "specs", capabilities=VERTEX)
     assert not workspace.problems
-    assert {one.source.base_model for one in workspace.manifests} == {"gemini-2.5-flash"}
+    assert {one.source.base_model for one in workspace.manifests} == {"gemini-3.5-flash"}
     assert len(workspace.manifests) == 4
 
 

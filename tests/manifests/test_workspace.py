@@ -37,7 +37,7 @@ def test_a_manifest_with_everything_in_it(tmp_path: Path) -> None:
         "  checks: [{name: a, prompt: b, expect: {equals: c}, candidates: 2, minPass: 0.5}]\n"
         "  lifecycle: {protect: true, suspend: true, retain: 1, timeout: 1h30m5s, onFailedChecks: serve}\n"
         "  ignoreDrift: [description, sampling.topK]\n"
-        "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 3, adapterSize: 4}}\n"
+        "  vertex: {baseModel: gemini-3.5-flash, hyperparameters: {epochCount: 3, adapterSize: 4}}\n"
     )
     (found,) = load_in(sample(tmp_path, manifest=manifest)).manifests
     assert found.field_places == {

@@ -52,7 +52,7 @@ VERTEX = Capabilities(
     features=frozenset({"cloudStorage", "conversations"}),
     recommended_examples=2,
     max_display_name=128,
-    base_model_example="gemini-2.5-flash",
+    base_model_example="gemini-3.5-flash",
     remedies={"access": "remove it, and grant roles/aiplatform.user on the project in IAM"},
 )
 

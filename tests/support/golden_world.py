@@ -68,7 +68,7 @@ class Play:
         self,
         name: str,
         *,
-        source: str = "baseModel: models/text-bison-001",
+        source: str = "baseModel: models/gemini-3.5-flash",
         rate: float = 0.001,
         examples: Iterable[tuple[str, str]] = EXAMPLES,
         more: str = "",

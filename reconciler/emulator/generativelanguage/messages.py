@@ -250,6 +250,27 @@ _V1BETA_MODEL = tuned_model(
     readerProjectNumbers=Field("int64", repeated=True),
 )
 
+_TUNABLE_TODAY = ("gemini-3.5-flash", "gemini-3.5-flash-lite", "gemini-3.1-flash-lite")
+"""The Gemini models that Vertex AI tunes, and the real API does not: manifests for Vertex AI can be tried here."""
+
+
+def _of_today(*methods: str) -> tuple[JsonObject, ...]:
+    """Return the models of today as an API version describes models; their token limits are those of Vertex AI."""
+    return tuple(
+        {
+            "name": f"models/{name}",
+            "displayName": f"{name} (simulated)",
+            "inputTokenLimit": 1048576,
+            "outputTokenLimit": 65536,
+            "supportedGenerationMethods": [*methods, TUNE],
+            "temperature": 1,
+            "topP": 0.95,
+            "topK": 64,
+        }
+        for name in _TUNABLE_TODAY
+    )
+
+
 V1BETA3 = Api(
     version="v1beta3",
     tuned_model=_V1BETA3_MODEL,
@@ -286,6 +307,7 @@ V1BETA3 = Api(
             "outputTokenLimit": 1,
             "supportedGenerationMethods": ["embedText", "countTextTokens"],
         },
+        *_of_today("generateText", "countTextTokens"),
     ),
 )
 
@@ -325,6 +347,7 @@ V1BETA = Api(
             "outputTokenLimit": 1,
             "supportedGenerationMethods": ["embedContent"],
         },
+        *_of_today("generateContent", "countTokens"),
     ),
 )
 

@@ -96,7 +96,7 @@ class PlannedAction(Record, frozen=True, kw_only=True):
     message: str = ""
     """A sentence for the reader."""
     attempt: Attempt
-    base_model: Annotated[str, Meta(examples=["models/text-bison-001"])] = ""
+    base_model: Annotated[str, Meta(examples=["models/gemini-3.5-flash"])] = ""
     """The full name of the model that a create is tuned from."""
     source: Source | None = None
     """The parent of a create; omitted for a base model."""
