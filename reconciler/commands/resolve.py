@@ -144,17 +144,22 @@ def resolve_serving(project: RecordedProject, name: str) -> ResolvedModel:
     return resolved(project.target, name, project.lock.models[name], serving)
 
 
+_LOCATION = re.compile(r"/locations/([a-z0-9-]+)/")
+"""The location in a remote name, if it has one: a model may be served elsewhere than it is tuned."""
+
+
 def resolved(target: Target, name: str, model: LockedModel, serving: LockedGeneration) -> ResolvedModel:
     """Return how applications call the serving generation of a recorded model."""
     remote = callable_name(serving.remote, serving.resources)
+    url, found = url_of(target, remote), _LOCATION.search(remote)
     return ResolvedModel(
         name=name,
         key=serving.key,
         remote=remote,
         provider=target.provider,
-        location=target.location or "",
-        endpoint=endpoint_of(target),
-        url=url_of(target, remote),
+        location=found[1] if found else target.location or "",
+        endpoint=url.removesuffix(f"/v1/{remote}") if found else endpoint_of(target),
+        url=url,
         preamble=serving.preamble,
         resources=None if serving.resources == Resources() else serving.resources,
         sampling=model.sampling,

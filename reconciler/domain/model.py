@@ -280,7 +280,8 @@ class Limits(Struct, frozen=True):
 class Target(Struct, frozen=True):
     """One Target document: where the models are, and what may be done there.
 
-    ``file`` is the target file's path as shown to the user. ``endpoint`` and ``storage_endpoint`` replace the
+    ``file`` is the target file's path as shown to the user. ``serving_location`` is where models are deployed if
+    it is not empty. ``endpoint`` and ``storage_endpoint`` replace the
     provider's own addresses unless empty. ``bucket`` is where data sets are uploaded, as ``gs://bucket`` or
     ``gs://bucket/prefix``; ``lock`` is the ``gs://`` address of a lockfile in a bucket. ``service_account`` (an email
     address) runs the trainings of Vertex AI, and ``kms_key`` (the resource name of a Cloud KMS key) encrypts their
@@ -297,6 +298,7 @@ class Target(Struct, frozen=True):
     scope: str
     project: str | None = None
     location: str | None = None
+    serving_location: str = ""
     api_version: str = "v1beta3"
     endpoint: str = ""
     storage_endpoint: str = ""

@@ -22,6 +22,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.ports import Clock
@@ -231,15 +232,17 @@ def create_app(
     random: random_module.Random,
     settings: TrainingPace = DEFAULT_PACE,
     world: Path | None = None,
+    base_models: ModelCatalog | None = None,
 ) -> Starlette:
     """Return the embedded service over the SQLite file ``store`` (``None``: in memory), ready without a lifespan.
 
     Several processes may share a file. ``random`` generates IDs and selects answers; ``settings`` is the pace of new
-    trainings; ``world`` is a file with initial models. Raises ReconcileError if the store cannot be used or the world
+    trainings; ``world`` is a file with initial models. ``base_models`` can be tuned on
+    Vertex AI; without them, all can. Raises ReconcileError if the store cannot be used or the world
     file is malformed.
     """
     database = Store(store)
-    service = Service(database, ObjectStore(database, store), clock, random, settings)
+    service = Service(database, ObjectStore(database, store), clock, random, settings, base_models or ModelCatalog())
     if world is not None:
         load_world(service, world)
 

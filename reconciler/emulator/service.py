@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.ports import Clock
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
 from reconciler.emulator.objects import ObjectStore
@@ -120,13 +121,14 @@ _TAIL = string.ascii_lowercase + string.digits
 
 
 class Service(Struct, frozen=True):
-    """The state of the service between requests."""
+    """The state of the service between requests. ``base_models`` can be tuned on Vertex AI; without any, all can."""
 
     store: Store
     objects: ObjectStore
     clock: Clock
     random: random.Random
     settings: TrainingPace
+    base_models: ModelCatalog = ModelCatalog()
 
     def number(self) -> str:
         """Return a number of 19 digits that fits 63 bits, the form of Vertex AI's resource IDs."""

@@ -137,6 +137,7 @@ _LIMITS = {
 _TEXTS = {
     "project": "project",
     "location": "location",
+    "servingLocation": "serving_location",
     "apiVersion": "api_version",
     "endpoint": "endpoint",
     "bucket": "bucket",

@@ -109,10 +109,16 @@ def serve(env: Environment, options: ServerOptions, *, host: str, port: int, sta
     from reconciler.emulator.app import create_app
     from reconciler.emulator.app import serve as serve_app
     from reconciler.emulator.faults import FaultInjector
+    from reconciler.providers.vertex.spec import SPEC as VERTEX_SPEC
 
     settings = _pace(options.step_seconds)
     app: ASGIApp = create_app(
-        store=options.store, clock=env.clock, random=env.rng, settings=settings, world=options.world
+        store=options.store,
+        clock=env.clock,
+        random=env.rng,
+        settings=settings,
+        world=options.world,
+        base_models=VERTEX_SPEC.catalog(),
     )
     if options.faults:
         app = FaultInjector(app, options.faults, clock=env.clock, sleep=env.sleeper)

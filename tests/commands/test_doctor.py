@@ -413,7 +413,7 @@ def test_vertex_ai_is_ready(reconcile: Cli, service: Fronted) -> None:
     ]
     assert {finding["status"] for finding in findings.values()} == {"ok"}
     assert findings["list"]["message"] == "0 tuning jobs of the scope demo listed"
-    assert findings["region"]["message"] == "us-central1 is a region in which Google documents tuning"
+    assert findings["region"]["message"].endswith("of the model catalog of 2026-11-29 can be tuned in us-central1")
     assert findings["bucket"]["message"] == "gs://acme-data is in US; objects may be created there"
 
 
@@ -441,11 +441,11 @@ def test_a_storage_without_permission_tests_is_trusted(reconcile: Cli, service: 
     )
 
 
-def test_a_region_in_which_nothing_is_documented_is_a_warning(reconcile: Cli, service: Fronted) -> None:
+def test_a_region_in_which_no_base_model_can_be_tuned_is_a_warning(reconcile: Cli, service: Fronted) -> None:
     finding = vertex(reconcile, service(answers(MAY_UPLOAD)), BUCKET.replace("us-central1", "us-west3"))["region"]
     assert finding["status"] == "warning"
-    assert finding["message"] == "us-west3 is not among the regions in which Google documents tuning"
-    assert finding["remedy"].startswith("did you mean us-west")
+    assert finding["message"] == "no base model of the model catalog of 2026-11-29 can be tuned in us-west3"
+    assert finding["remedy"] == "set spec.location of the target to one of europe-west4, us-central1"
 
 
 def test_a_bucket_far_away_is_a_warning(reconcile: Cli, service: Fronted) -> None:

@@ -27,23 +27,6 @@ GRANT = (
 )
 
 
-def test_a_location_that_does_not_tune(reconcile: Cli, world: World) -> None:
-    manifest(reconcile)
-    aim(reconcile, world.url, location="mars-north1")
-
-    for command in (["plan"], ["apply", "--yes"]):
-        answer = on(reconcile, *command)
-        assert answer.status == 1
-        assert answer.err.endswith(
-            f"Error: {LIST.replace('europe-west4', 'mars-north1')} failed with 400 INVALID_ARGUMENT: Unsupported"
-            " region for tuning: mars-north1. Choose a region of Vertex AI, such as us-central1; set spec.location"
-            " of the target to a location that supports tuning, such as us-central1 or europe-west4\n"
-        )
-
-    aim(reconcile, world.url)
-    goes_on(reconcile, world)
-
-
 FOREIGN = (
     "failed with 403 PERMISSION_DENIED: me@example.com does not have storage.objects.get access (or it may not"
     f" exist); ask for roles/storage.objectUser on gs://{BUCKET} for your account, or use another bucket if"

@@ -16,6 +16,7 @@ from typing import IO
 
 from reconciler.emulator.app import create_app, serve
 from reconciler.emulator.training import TrainingPace
+from reconciler.providers.vertex.spec import SPEC
 from support.fork_server import forked
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,6 +66,7 @@ def main(store: str, clock: str, host: str) -> None:
         clock=lambda: START + timedelta(seconds=float(Path(clock).read_text(encoding="utf-8"))),
         random=random.Random(7),  # noqa: S311 - made-up ids, no secret
         settings=TrainingPace(step_seconds=1, overhead_seconds=10),
+        base_models=SPEC.catalog(),
     )
     serve(app, host=host, port=0, started=lambda url: print(url, flush=True))  # noqa: T201 - its report
 

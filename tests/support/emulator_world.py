@@ -20,6 +20,7 @@ from google.rpc.status_pb2 import Status
 from reconciler.emulator.app import create_app
 from reconciler.emulator.errors import SERVER
 from reconciler.emulator.training import TrainingPace
+from reconciler.providers.vertex.spec import SPEC
 from support.google_clients import LazyModule, gemini, palm
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -55,7 +56,14 @@ class World:
     ) -> None:
         self.now = now
         seeded = random.Random(7)  # noqa: S311 - made-up ids, no secret
-        self.app = create_app(store=store, clock=lambda: self.now, random=seeded, settings=pace, world=world)
+        self.app = create_app(
+            store=store,
+            clock=lambda: self.now,
+            random=seeded,
+            settings=pace,
+            world=world,
+            base_models=SPEC.catalog(),
+        )
 
     def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)

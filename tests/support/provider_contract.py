@@ -15,7 +15,7 @@ from reconciler.emulator.app import create_app
 from reconciler.emulator.generativelanguage.inference import BLOCKED_PROMPT
 from reconciler.emulator.training import TrainingPace
 from reconciler.providers.vertex.provider import connect as connect_vertex
-from reconciler.providers.vertex.spec import capabilities_of, endpoint_of
+from reconciler.providers.vertex.spec import SPEC, capabilities_of, endpoint_of
 from reconciler.testing.service import ServiceUnderTest
 from support import provider_fake
 from support.provider_fake import FakeJobs, FakeProvider
@@ -53,6 +53,7 @@ class _Embedded(ServiceUnderTest):
             clock=self.clock,
             random=random.Random(1),  # noqa: S311 - made-up ids, no secret
             settings=TrainingPace(step_seconds=1, overhead_seconds=2),
+            base_models=SPEC.catalog(),
         )
         self.relay = Relay(app, page_size=2)
 

@@ -14,12 +14,14 @@ def chosen(target: str) -> tuple[str, ...]:
     return ("--target", target) if target else ()
 
 
-def manifest(reconcile: Cli, name: str = "adder", *, multiplier: float = 1, more: str = "") -> None:
+def manifest(
+    reconcile: Cli, name: str = "adder", *, multiplier: float = 1, more: str = "", base: str = "gemini-2.5-flash"
+) -> None:
     block = f"epochCount: 2, learningRateMultiplier: {multiplier}"
     reconcile.manifest(
         name,
         base=BASE,
-        more=f"  vertex: {{baseModel: gemini-2.5-flash, hyperparameters: {{{block}}}}}\n{more}",
+        more=f"  vertex: {{baseModel: {base}, hyperparameters: {{{block}}}}}\n{more}",
     )
 
 

@@ -17,6 +17,7 @@ import uvicorn
 from reconciler.domain.ports import Clock
 from reconciler.emulator.app import create_app
 from reconciler.emulator.training import TrainingPace
+from reconciler.providers.vertex.spec import SPEC
 from support.vertex_fronts import Front, Json, line_of
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class World:
             clock=clock,
             random=random.Random(7),  # noqa: S311 - made-up ids, no secret
             settings=pace,
+            base_models=SPEC.catalog(),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from msgspec import Struct
 
+from reconciler.domain.base_models import BaseModel
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Rule, Violation, find_violations, invalid, snake_case
 from reconciler.emulator.objects import ObjectStore, StorageError
 from reconciler.emulator.service import ApiCall, Service
@@ -22,14 +23,14 @@ from reconciler.emulator.store import with_inherited
 from reconciler.emulator.training import SimulatedTraining, timestamp
 from reconciler.emulator.vertex import store
 from reconciler.emulator.vertex.jobs import JobError, JobTimeline, job_view
-from reconciler.emulator.vertex.messages import BASE_MODELS, new_name, parent_of
-from reconciler.emulator.vertex.models import checkpoints_of, resources_of_job
+from reconciler.emulator.vertex.messages import new_name, parent_of
+from reconciler.emulator.vertex.models import checkpoints_of, resources_of_job, tunable_models
 
 URI = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.+\.jsonl)")
 MAX_BYTES = 2**30
 MAX_VALIDATION_EXAMPLES = 5000
-"""The limits of the real service for Gemini 2.5, from "Limitations" in
-https://cloud.google.com/vertex-ai/generative-ai/docs/models/tune-text-models-supervised ."""
+"""The limits of the real service for Gemini 3.5 Flash, from "Limitations" in
+https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/tuning/supervised-tuning ."""
 CHECKED_LINES = 5000
 KEPT_BYTES = 4 * 1024 * 1024
 """The size of the examples that are kept for answers."""
@@ -215,12 +216,15 @@ def create_job(service: Service, call: ApiCall) -> JsonObject:
     check_job(call.body)
     now = service.clock()
     source = _source(service, call, now)
+    base_model = _base_model_of(service, {**call.body, **source})
+    _require_supported(call, base_model)
     inherited = _inherited(service, source, now)
     spec = {**call.body["supervisedTuningSpec"], "hyperParameters": _effective(call)}
     dataset, fault = _read_data(service, spec)
     with service.store.transaction():
         course = JobTimeline(_training(service, call, {**source, **spec}, dataset, now), fault)
-        job = _document(service, parent, {**call.body, **source, "supervisedTuningSpec": spec}, course)
+        served = _serving_parent(call, base_model)
+        job = _document(service, (parent, served), {**call.body, **source, "supervisedTuningSpec": spec}, course)
         known = with_inherited(dataset.examples, inherited)
         seq = store.insert(service.store, job, now, course=course.dump(), examples=known)
         if course.succeeds:
@@ -235,10 +239,11 @@ def _source(service: Service, call: ApiCall, now: datetime) -> JsonObject:
     if "preTunedModel" in call.body:
         return {"preTunedModel": _pre_tuned(service, call, now)}
     name = call.body["baseModel"]
-    if name not in BASE_MODELS:
+    supported = tunable_models(service)
+    if service.base_models.models and name not in supported:
         raise ApiError(
             Code.INVALID_ARGUMENT,
-            f'Base model "{name[:100]}" is not supported for tuning. Supported are: {", ".join(BASE_MODELS)}.',
+            f'Base model "{name[:100]}" is not supported for tuning. Supported are: {", ".join(supported)}.',
         )
     return {}
 
@@ -258,6 +263,46 @@ def _pre_tuned(service: Service, call: ApiCall, now: datetime) -> JsonObject:
         raise invalid("CreateTuningJobRequest", [Violation(field, described)])
     base = job.get("baseModel") or job["preTunedModel"]["baseModel"]
     return {"checkpointId": checkpoints[-1], **requested, "baseModel": base}
+
+
+_ADAPTERS = {"ONE": 1, "TWO": 2, "FOUR": 4, "EIGHT": 8, "SIXTEEN": 16, "THIRTY_TWO": 32}
+
+
+def _base_model_of(service: Service, job: JsonObject) -> BaseModel:
+    name = job.get("baseModel") or job["preTunedModel"]["baseModel"]
+    return service.base_models.models.get(name, BaseModel())
+
+
+def _require_supported(call: ApiCall, model: BaseModel) -> None:
+    """Raise ApiError unless a base model supports the location, adapter size and key of a job."""
+    location = call.path["location"]
+    if model.locations and location not in model.locations:
+        places = ", ".join(model.locations)
+        message = f"Unsupported region for tuning: {location}. The base model can be tuned in {places}."
+        raise ApiError(Code.INVALID_ARGUMENT, message)
+    adapter = call.body["supervisedTuningSpec"].get("hyperParameters", {}).get("adapterSize", "")
+    size = _ADAPTERS.get(adapter.removeprefix("ADAPTER_SIZE_"))
+    if size and model.adapter_sizes and size not in model.adapter_sizes:
+        sizes = ", ".join(map(str, model.adapter_sizes))
+        message = f"Adapter size {size} is not supported for the base model. Supported are: {sizes}."
+        raise ApiError(Code.INVALID_ARGUMENT, message)
+    if model.cmek is False and call.body.get("encryptionSpec"):
+        message = "Customer-managed encryption keys are not supported for the base model."
+        raise ApiError(Code.INVALID_ARGUMENT, message)
+
+
+def _serving_parent(call: ApiCall, model: BaseModel) -> str:
+    """Return where endpoints are: in the multi-region around the job's location, if the base model is served there.
+
+    Whether the names of real endpoints have the multi-region or the region is not documented.
+    """
+    parent, location = parent_of(call), call.path["location"]
+    around = next((area for area, prefix in _MULTI_REGIONS if location.startswith(prefix)), location)
+    served = around if around in model.serving_locations else location
+    return f"{parent.removesuffix(location)}{served}"
+
+
+_MULTI_REGIONS = (("us", "us-"), ("eu", "europe-"))
 
 
 def _without_version(model: str) -> str:
@@ -319,11 +364,15 @@ def _training(
     )
 
 
-def _document(service: Service, parent: str, requested: JsonObject, course: JobTimeline) -> JsonObject:
-    """Return the time-independent part of the job, including fields that appear only at its end."""
+def _document(service: Service, parents: tuple[str, str], requested: JsonObject, course: JobTimeline) -> JsonObject:
+    """Return the time-independent part of the job, including fields that appear only at its end.
+
+    ``parents`` are the location of the job and its model, and that of its endpoints.
+    """
+    parent, served = parents
     name, training = new_name(service, f"{parent}/tuningJobs"), course.training
     last_only = requested["supervisedTuningSpec"].get("exportLastCheckpointOnly", False)
-    checkpoints = checkpoints_of(service, parent, training, last_only=last_only)
+    checkpoints = checkpoints_of(service, served, training, last_only=last_only)
     return {
         **requested,
         "name": name,

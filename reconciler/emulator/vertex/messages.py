@@ -1,13 +1,14 @@
-"""The API of Vertex AI: its messages, versions, base models, regions and default hyperparameters.
+"""The API of Vertex AI: its messages, versions, locations and default hyperparameters.
 
 The messages are protos of google.cloud.aiplatform, which v1 and v1beta1 share.
 """
 
 from __future__ import annotations
 
+import re
+
 from msgspec.structs import replace
 
-from reconciler.domain.endpoints import TUNING_REGIONS
 from reconciler.emulator.errors import ApiError, Code
 from reconciler.emulator.generativelanguage.messages import content, generate_content
 from reconciler.emulator.proto import (
@@ -196,17 +197,6 @@ COUNT_TOKENS = Message(
 )
 TOKENS = message("CountTokensResponse", totalTokens=INT)
 
-BASE_MODELS = (
-    "gemini-3.5-flash",
-    "gemini-3.5-flash-lite",
-    "gemini-3.1-flash-lite",
-    "gemini-2.0-flash-001",
-    "gemini-2.0-flash-lite-001",
-    "gemini-2.5-flash",
-    "gemini-2.5-flash-lite",
-    "gemini-2.5-pro",
-)
-
 VERTEX_V1 = Api(
     version="v1",
     tuned_model=TUNING_JOB,
@@ -223,13 +213,16 @@ PUBLISHER = replace(VERTEX_V1BETA1, root="/publishers/google")
 """The base models, which are in no project."""
 
 
+_LOCATION = re.compile(r"global|us|eu|[a-z]{2,20}-[a-z]{2,20}[0-9]{1,2}")
+
+
 def parent_of(call: ApiCall) -> str:
-    """Return the project and location of a call; raises ApiError for an unsupported location."""
+    """Return the project and location of a call; raises ApiError for an invalid location."""
     location = call.path["location"]
-    if location not in TUNING_REGIONS:
+    if not _LOCATION.fullmatch(location):
         raise ApiError(
             Code.INVALID_ARGUMENT,
-            f"Unsupported region for tuning: {location}. Choose a region of Vertex AI, such as us-central1.",
+            f"Unsupported region: {location}. Choose a location of Vertex AI, such as us-central1.",
         )
     return f"projects/{call.path['project']}/locations/{location}"
 

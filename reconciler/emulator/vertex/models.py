@@ -12,7 +12,7 @@ from reconciler.emulator.service import ApiCall, Service, next_page, read_page, 
 from reconciler.emulator.training import SimulatedTraining, timestamp, total_steps
 from reconciler.emulator.vertex import store
 from reconciler.emulator.vertex.jobs import list_page
-from reconciler.emulator.vertex.messages import BASE_MODELS, MODEL, new_name, parent_of
+from reconciler.emulator.vertex.messages import MODEL, new_name, parent_of
 from reconciler.emulator.vertex.store import Resource
 
 MAX_CHECKPOINTS = 10
@@ -27,7 +27,10 @@ _COPIED = ("description", "labels", "encryptionSpec")
 
 
 def checkpoints_of(service: Service, parent: str, training: SimulatedTraining, *, last_only: bool) -> list[JsonObject]:
-    """Return the checkpoints of a training, each with a new endpoint: one per epoch, at most ten, evenly spread."""
+    """Return the checkpoints of a training, each with a new endpoint in the location ``parent``.
+
+    There is one per epoch, at most ten, evenly spread.
+    """
     shown = 1 if last_only else min(training.epochs, MAX_CHECKPOINTS)
     epochs = [training.epochs * number // shown for number in range(1, shown + 1)]
     return [
@@ -274,19 +277,25 @@ def _operation(service: Service, call: ApiCall, about: str, metadata: str, respo
     return operation
 
 
-def list_base_models(_: Service, call: ApiCall) -> JsonObject:
+def list_base_models(service: Service, call: ApiCall) -> JsonObject:
     """Return a page of the base models that can be tuned."""
-    wanted = read_page(call.query, _PAGE_SIZE)
+    wanted, names = read_page(call.query, _PAGE_SIZE), tunable_models(service)
     end = wanted.after + wanted.size
-    found = [_base_model(name) for name in BASE_MODELS[wanted.after : end]]
-    return {"publisherModels": found, "nextPageToken": next_page(end) if end < len(BASE_MODELS) else ""}
+    found = [_base_model(name) for name in names[wanted.after : end]]
+    return {"publisherModels": found, "nextPageToken": next_page(end) if end < len(names) else ""}
 
 
-def get_base_model(_: Service, call: ApiCall) -> JsonObject:
+def get_base_model(service: Service, call: ApiCall) -> JsonObject:
     """Return a base model."""
-    if call.path["model"] not in BASE_MODELS:
+    if call.path["model"] not in tunable_models(service):
         raise not_found(f"{_PUBLISHER}{call.path['model']}")
     return _base_model(call.path["model"])
+
+
+def tunable_models(service: Service, location: str | None = None) -> list[str]:
+    """Return the base models that can be tuned today; open models, whose names have a publisher, are not simulated."""
+    tunable = service.base_models.tunable(service.clock().date(), location)
+    return [name for name in tunable if "/" not in name]
 
 
 def _base_model(name: str) -> JsonObject:

@@ -89,6 +89,8 @@ _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 class HttpRequest:
     """A request: its path below the endpoint, its query, and its body as JSON or as bytes.
 
+    For another host of the same service the path is a URL, whose host the caller must have derived or verified.
+
     ``content`` other than ``bytes`` must yield the same bytes each time it is iterated, for retries; its length is in
     ``headers``. ``accepted`` are statuses outside 2xx that are not errors. ``remedies`` by google.rpc status name
     precede the service's. ``shown`` replaces method and path in messages where the path is a secret, as in ``repr``.
@@ -173,21 +175,26 @@ class Client(AsyncClosing):
         self._limit = RateLimit(limit, clock=settings.clock, sleep=settings.sleep) if limit else None
         self._service = service
         self._auth = settings.auth
-        url = parse_endpoint(endpoint, service)
-        self._http = httpx.AsyncClient(
-            base_url=url,
-            auth=settings.auth,
-            transport=transport,
+        self._transport = transport
+        self._url = parse_endpoint(endpoint, service)
+        self._base = endpoint.rstrip("/")
+        self._hosts = {self._url.netloc: self._connect(self._url)}
+
+    def _connect(self, url: httpx.URL) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            auth=self._auth,
+            transport=self._transport,
             timeout=_TIMEOUT,
             follow_redirects=False,  # a redirect could send the token to another host
             event_hooks={"request": [self._before_request]},
             headers={"accept": "application/json"},
-            **client_options(url, direct=is_loopback(url.host), in_process=transport is not None),
+            **client_options(url, direct=is_loopback(url.host), in_process=self._transport is not None),
         )
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        for http in self._hosts.values():
+            await http.aclose()
 
     async def _before_request(self, request: httpx.Request) -> None:
         """Wait for the rate limit, which does not count towards the deadline of the request."""
@@ -306,13 +313,16 @@ class Client(AsyncClosing):
     @property
     def origin(self) -> tuple[str, str, int | None]:
         """Scheme, host and port of the endpoint; the port is ``None`` for the scheme's default."""
-        url = self._http.base_url
-        return url.scheme, url.host, url.port
+        return self._url.scheme, self._url.host, self._url.port
 
     async def _exchange(self, request: HttpRequest) -> tuple[httpx.Response, bytes]:
-        outgoing = self._http.build_request(
+        url = self._url_of(request)
+        http = self._hosts.get(url.netloc)
+        if http is None:
+            http = self._hosts[url.netloc] = self._connect(url)  # each host can have a proxy of its own
+        outgoing = http.build_request(
             request.method,
-            request.path,
+            url,
             params=request.params or None,
             json=request.body,
             content=request.content,
@@ -321,7 +331,7 @@ class Client(AsyncClosing):
         seconds = self._seconds(request)
         async with asyncio.timeout(seconds) as deadline:
             outgoing.extensions[_DEADLINE] = deadline, seconds
-            response = await self._http.send(outgoing, stream=True)
+            response = await http.send(outgoing, stream=True)
             self.service_time = parse_date(response.headers.get("date", "")) or self.service_time
             try:
                 body = bytearray()
@@ -333,11 +343,15 @@ class Client(AsyncClosing):
             finally:
                 await response.aclose()
 
+    def _url_of(self, request: HttpRequest) -> httpx.URL:
+        """Return the URL of a request, whose path is complete if it is of another host than the endpoint's."""
+        return httpx.URL(f"{self._base}{request.path}" if request.path.startswith("/") else request.path)
+
     def _seconds(self, request: HttpRequest) -> float:
         return (request.deadline or self._deadline).total_seconds()
 
     def _no_response(self, request: HttpRequest, cause: str, remedy: str = "") -> ServiceError:
-        host = sanitize(self._http.base_url.netloc.decode())
+        host = sanitize(self._url_of(request).netloc.decode())
         message = f"{request} got no response from {host}: {sanitize(cause)}"
         return ServiceError(message, remedy or self._service.find_remedy("UNREACHABLE"), code="UNREACHABLE")
 

@@ -8,11 +8,9 @@ what they created is read from the lists of models and endpoints.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from urllib.parse import quote
 
 from msgspec.structs import replace
 
@@ -42,10 +40,10 @@ from reconciler.providers.google.inference import send_prompt
 from reconciler.providers.google.storage import Storage
 from reconciler.providers.google.upload import spool_lines
 from reconciler.providers.vertex import wire
+from reconciler.providers.vertex.locations import Locations
 from reconciler.providers.vertex.resources import ResourceClient
 from reconciler.providers.vertex.wire import KEY, SCOPE, scope_label, write_labels
 
-_VERSION = "v1"
 _PAGE_SIZE = "100"
 _LIST_PAUSES = (2, 4, 8, 16, 30)
 """Seconds between the lists in which a job is looked up that an interrupted run may have created, 60 in total.
@@ -78,12 +76,10 @@ class Vertex(AsyncClosing):
         self._storage = storage
         self._target = target
         self._capabilities = capabilities
-        project, location = (quote(name or "", safe="") for name in (target.project, target.location))
-        self._parent = f"projects/{project}/locations/{location}"
-        self._jobs = f"/{_VERSION}/{self._parent}/tuningJobs"
+        self._locations = Locations(target)
         self._clock = settings.clock
         self._sleep = settings.sleep
-        self._resources = ResourceClient(client, self._resource_path, f"/{_VERSION}/{self._parent}", target.scope)
+        self._resources = ResourceClient(client, self._locations, target.scope)
 
     async def aclose(self) -> None:
         """Close the clients' connections."""
@@ -108,7 +104,7 @@ class Vertex(AsyncClosing):
     async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:  # noqa: ARG002 - jobs have no loss curves
         """Return every tuning job with the mark of this scope in the target's location.
 
-        If one has succeeded, the models and endpoints of the location are listed too; see ``ResourceClient.compare``.
+        If one has succeeded, the models and endpoints of its location are listed too; see ``ResourceClient.compare``.
         """
         scope = self._target.scope
         jobs = await self._list_labeled(SCOPE, scope_label(scope))
@@ -117,7 +113,7 @@ class Vertex(AsyncClosing):
 
     async def list_unmanaged(self) -> tuple[RemoteModel, ...]:
         """Return the other tuning jobs of the project in the target's location."""
-        request = HttpRequest("GET", self._jobs, {"pageSize": _PAGE_SIZE})
+        request = HttpRequest("GET", self._locations.jobs, {"pageSize": _PAGE_SIZE})
         jobs = await list_models(self._client, request, wire.read_page)
         return tuple(job for job in jobs if not (job.mark and job.mark.scope == self._target.scope))
 
@@ -141,7 +137,7 @@ class Vertex(AsyncClosing):
         return replace(job, state=State.FAILED, failure=Failure(_UNKNOWN, "the job succeeded and shows no model"))
 
     async def _read(self, remote: str) -> RemoteModel | None:
-        return await self._client.find(HttpRequest("GET", self._job_path(remote)), wire.read_job)
+        return await self._client.find(HttpRequest("GET", self._locations.job(remote)), wire.read_job)
 
     async def create(
         self,
@@ -161,7 +157,7 @@ class Vertex(AsyncClosing):
         )
         remedies = wire.CREATE_REMEDIES if generation.source.base_model else wire.CREATE_CHILD_REMEDIES
         request = HttpRequest(
-            "POST", self._jobs, body=wire.write_job(generation, inputs), remedies=remedies, idempotent=False
+            "POST", self._locations.jobs, body=wire.write_job(generation, inputs), remedies=remedies, idempotent=False
         )
 
         async def attempt(*, in_doubt: bool) -> tuple[RemoteModel, bool]:
@@ -205,7 +201,7 @@ class Vertex(AsyncClosing):
     async def cancel(self, handle: Handle) -> None:
         """Stop a job; an error is ignored where the job has ended."""
         try:
-            await self._client.request(HttpRequest("POST", f"{self._job_path(handle.remote)}:cancel", body={}))
+            await self._client.request(HttpRequest("POST", f"{self._locations.job(handle.remote)}:cancel", body={}))
         except ServiceError:
             job = await self._read(handle.remote)
             if job is not None and job.state is State.CREATING:
@@ -217,7 +213,7 @@ class Vertex(AsyncClosing):
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
         """Send a prompt to the endpoint ``remote``, where a job has deployed its model."""
-        path = self._path(remote, wire.ENDPOINT_NAME, "endpoint", "endpoints")
+        path = self._locations.endpoint(remote)
         most = self._capabilities.max_candidates
         return await send_prompt(self._client, path, wire.CODEC, prompt, most, wire.INFER_REMEDIES)
 
@@ -244,7 +240,7 @@ class Vertex(AsyncClosing):
 
     async def _list_labeled(self, label: str, value: str) -> tuple[RemoteModel, ...]:
         params = {"filter": f"labels.{label}={value}", "pageSize": _PAGE_SIZE}
-        return await list_models(self._client, HttpRequest("GET", self._jobs, params), wire.read_page)
+        return await list_models(self._client, HttpRequest("GET", self._locations.jobs, params), wire.read_page)
 
     async def _list_marked(self, mark: Mark) -> tuple[RemoteModel, ...]:
         jobs = await self._list_labeled(KEY, write_labels(mark)[KEY])
@@ -288,26 +284,6 @@ class Vertex(AsyncClosing):
         async with spool_lines(map(wire.write_example, examples)) as spool:
             await self._storage.upload(uri, spool)
         return uri
-
-    def _resource_path(self, name: str) -> str:
-        return self._path(name, wire.RESOURCE_NAME, "model, endpoint or operation", "models")
-
-    def _job_path(self, name: str) -> str:
-        return self._path(name, wire.JOB_NAME, "tuning job", "tuningJobs")
-
-    def _path(self, name: str, pattern: re.Pattern[str], kind: str, collection: str) -> str:
-        """Return the path of a resource; its name, from a lockfile or a service, must be in the target's location.
-
-        The project may be its number, which the service uses in the names of what it creates. The path always has the
-        target's project, so that a number of another project reaches nothing there.
-        """
-        match = pattern.fullmatch(name)
-        own = match and (match["project"] == self._target.project or match["project"].isdecimal())
-        if match is None or not own or match["location"] != self._target.location:
-            expected = f"expected a name like {self._parent}/{collection}/1"
-            message = f"invalid {kind} {sanitize(name)!r}: {expected}"
-            raise ServiceError(message, "fix the lockfile", code="INVALID_ARGUMENT")
-        return f"/{_VERSION}/{self._parent}{name[match.end('location') :]}"
 
 
 def _access_not_supported(remote: str) -> ServiceError:

@@ -19,6 +19,7 @@ from reconciler.domain.model import Failure, Mark, RemoteModel, Resources, State
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import read_failure, read_text, read_time
 from reconciler.providers.google.http import Client, HttpRequest, Json, N, list_models
+from reconciler.providers.vertex.locations import Locations, location_of
 from reconciler.providers.vertex.wire import (
     DELETE_REMEDIES,
     DEPLOY_REMEDIES,
@@ -79,30 +80,38 @@ class _Operation(Struct, frozen=True):
 
 
 class ResourceClient:
-    """Reads and changes the models and endpoints of a target's location.
+    """Reads and changes the models and endpoints of a target's jobs, in the locations in which these can be."""
 
-    ``path_of`` returns the path of a resource, and rejects names elsewhere. ``parent`` is the path of the location.
-    """
-
-    def __init__(self, client: Client, path_of: Callable[[str], str], parent: str, scope: str) -> None:
+    def __init__(self, client: Client, locations: Locations, scope: str) -> None:
         self._client = client
-        self._path_of = path_of
-        self._parent = parent
-        self._location = parent.partition("/locations/")[2]
+        self._locations = locations
+        self._path_of = locations.path_of
         self._managed = {MANAGED_BY: OWNER, SCOPE: scope_label(scope)}
 
     async def compare(self, jobs: tuple[RemoteModel, ...]) -> tuple[RemoteModel, ...]:
         """Return jobs as the lists of models and endpoints show their results; without a ready job, none is sent.
 
+        There is one list for each location of models, and one for each of endpoints.
+
         A job whose model is not listed is ``DELETED``, and one whose endpoint is not listed, or does not have the
         model, is not deployed. A list can lag, so the caller reads a job before it acts on that. If the lists are
         denied, the jobs are returned as they are: that proves nothing.
         """
-        if not any(map(self._is_checked, jobs)):
+        ready = [job.resources for job in jobs if self._is_checked(job)]
+        if not ready:
             return jobs
         try:
-            models = await self._list("models", _read_models)
-            endpoints = await self._list("endpoints", _read_endpoints)
+            models = await self._list_in(_locations_of(resources.model for resources in ready), "models", _read_models)
+            names = {_without_project(resources.model.partition("@")[0]) for resources in ready}
+            deployed = [
+                deployment.endpoint
+                for model in models
+                if _without_project(model.remote) in names
+                for deployment in model.deployments
+                if self._locations.has(deployment.endpoint)
+            ]
+            places = _locations_of([*(resources.endpoint or resources.model for resources in ready), *deployed])
+            endpoints = await self._list_in(places, "endpoints", _read_endpoints)
         except AccessError as error:
             _LOG.warning("whether models and endpoints still exist was not checked: %s", error)
             return jobs
@@ -131,18 +140,16 @@ class ResourceClient:
         own = await self._find_endpoint(job.resources.endpoint)
         if own and own.has_model(job.resources.model):
             return replace(job, deployed=True)
-        others = {deployment.endpoint for deployment in model.deployments if self._is_here(deployment.endpoint)}
+        others = {deployment.endpoint for deployment in model.deployments if self._locations.has(deployment.endpoint)}
         others -= _endpoints_of(job.resources).keys()
         found = [await self._find_endpoint(name) for name in sorted(others)[:_MOST_ENDPOINTS]]
         return self._with_endpoint(job, [endpoint for endpoint in found if endpoint])
 
     def _is_checked(self, job: RemoteModel) -> bool:
-        """Whether a job has a model here; another location has its own service, which is not queried."""
+        """Whether a job has a model in a location of this target; others are not queried."""
         model, endpoint = job.resources.model, job.resources.endpoint
-        return job.state is State.ACTIVE and self._is_here(model) and (not endpoint or self._is_here(endpoint))
-
-    def _is_here(self, name: str) -> bool:
-        return _without_project(name).startswith(f"{self._location}/")
+        known = self._locations.has
+        return job.state is State.ACTIVE and known(model) and (not endpoint or known(endpoint))
 
     def _with_endpoint(self, job: RemoteModel, endpoints: Iterable[_Endpoint]) -> RemoteModel:
         """Return a job with the endpoint that has its model: its own, or else the first that this project created."""
@@ -195,7 +202,8 @@ class ResourceClient:
         if own and not own.deployments:
             return job.resources.endpoint
         taken = {_without_project(name) for name in _endpoints_of(job.resources)}
-        listed = await self._list("endpoints", _read_endpoints, filter=f"labels.{KEY}={key_of(mark)}")
+        labeled = f"labels.{KEY}={key_of(mark)}"
+        listed = await self._list(self._serving_location(job), "endpoints", _read_endpoints, filter=labeled)
         free = (
             endpoint
             for endpoint in listed
@@ -206,6 +214,9 @@ class ResourceClient:
         oldest = min(free, key=_age, default=None)
         return oldest.remote if oldest else ""
 
+    def _serving_location(self, job: RemoteModel) -> str:
+        return self._locations.serving(job.resources.endpoint, job.resources.model)
+
     async def _create_endpoint(self, job: RemoteModel, mark: Mark, kms_key: str) -> str:
         body = {"displayName": job.display_name or mark.name, "labels": write_labels(mark)}
         if kms_key:
@@ -215,7 +226,8 @@ class ResourceClient:
             name = await self._free_endpoint(job, mark)
             return _Operation(name, done=True) if name else None
 
-        operation = await self._post(f"{self._parent}/endpoints", body, find_created)
+        path = self._locations.collection(self._serving_location(job), "endpoints")
+        operation = await self._post(path, body, find_created)
         return operation.name.partition("/operations/")[0]
 
     async def _post(self, path: str, body: Json, find: Callable[[], Awaitable[_Operation | None]]) -> _Operation:
@@ -311,9 +323,16 @@ class ResourceClient:
     async def _find_endpoint(self, name: str) -> _Endpoint | None:
         return await self._get(self._path_of(name), _read_endpoint) if name else None
 
-    async def _list(self, kind: str, read: Callable[[Json], tuple[tuple[N, ...], str]], **query: str) -> tuple[N, ...]:
-        request = HttpRequest("GET", f"{self._parent}/{kind}", {**query, "pageSize": _PAGE_SIZE})
-        return await list_models(self._client, request, read)
+    async def _list(
+        self, location: str, kind: str, read: Callable[[Json], tuple[tuple[N, ...], str]], **query: str
+    ) -> tuple[N, ...]:
+        path = self._locations.collection(location, kind)
+        return await list_models(self._client, HttpRequest("GET", path, {**query, "pageSize": _PAGE_SIZE}), read)
+
+    async def _list_in(
+        self, locations: Iterable[str], kind: str, read: Callable[[Json], tuple[tuple[N, ...], str]]
+    ) -> list[N]:
+        return [found for location in locations for found in await self._list(location, kind, read)]
 
     async def _delete(self, path: str) -> None:
         operation = await self._client.find(HttpRequest("DELETE", path, remedies=DELETE_REMEDIES), _read_operation)
@@ -341,6 +360,10 @@ class ResourceClient:
                 f"fix what the service reports, then run `reconcile {command}` again",
                 code="FAILED_PRECONDITION",
             )
+
+
+def _locations_of(names: Iterable[str]) -> list[str]:
+    return sorted(set(map(location_of, names)))
 
 
 def _age(endpoint: _Endpoint) -> tuple[object, str]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from reconciler.domain.base_models import ModelCatalog
-from reconciler.domain.endpoints import TUNING_REGIONS
 from reconciler.domain.errors import ForbiddenError
 from reconciler.domain.model import Capabilities, Target
-from reconciler.domain.text import suggest
-from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, FieldFinding, ProviderContext, ProviderSpec
+from reconciler.domain.text import counted, join_names
+from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, ProviderContext, ProviderSpec
+from reconciler.providers.vertex.locations import GLOBAL, MULTI_REGIONS, address_of, serving_pattern, url_of
 
 if TYPE_CHECKING:
     from reconciler.providers.google.storage import Bucket
@@ -43,11 +42,11 @@ VERTEX = Capabilities(
 def capabilities_of(target: Target) -> Capabilities:
     """Return what tuning can do in a target's project and location; names have the project's id or its number."""
     project, location = (re.escape(name or "") for name in (target.project, target.location))
-    place = rf"projects/(?:{project}|[0-9]+)/locations/{location}"
+    place = rf"projects/(?:{project}|[0-9]+)/locations"
     return replace(
         VERTEX,
-        remote_pattern=rf"{place}/tuningJobs/[A-Za-z0-9_-]+",
-        endpoint_pattern=rf"{place}/endpoints/[A-Za-z0-9_-]+",
+        remote_pattern=rf"{place}/{location}/tuningJobs/[A-Za-z0-9_-]+",
+        endpoint_pattern=rf"{place}/(?:{serving_pattern(target)})/endpoints/[A-Za-z0-9_-]+",
         encrypted="kmsKeyName" in target.settings,
         remote_example=f"projects/{target.project}/locations/{target.location}/tuningJobs/1234567890",
     )
@@ -55,20 +54,23 @@ def capabilities_of(target: Target) -> Capabilities:
 
 def endpoint_of(target: Target) -> str:
     """Return the address of Vertex AI for a target: each location has its own."""
-    return target.endpoint or f"https://{target.location}-aiplatform.googleapis.com"
+    return address_of(target, target.location or "")
 
 
 # Multi-regions and predefined dual-regions (https://cloud.google.com/storage/docs/locations), by their prefix.
 _AREAS = (("US", "us-"), ("NAM", "us-"), ("EU", "europe-"), ("ASIA", "asia-"))
 
 
-def is_near(bucket: str, region: str) -> bool:
-    """Return whether a bucket's location, such as ``EU`` or ``EUROPE-WEST4``, is a region or contains it."""
-    if "-" in bucket:
-        return bucket.lower() == region
-    return any(bucket.startswith(area) and region.startswith(prefix) for area, prefix in _AREAS)
+def is_near(bucket: str, location: str) -> bool:
+    """Return whether a bucket's location, such as ``EU`` or ``EUROPE-WEST4``, is, contains or is in a location."""
+    if location == GLOBAL or bucket.lower() == location:
+        return True
+    if location in MULTI_REGIONS:
+        return bucket.lower().startswith((MULTI_REGIONS[location], location, "nam" if location == "us" else location))
+    return "-" not in bucket and any(bucket.startswith(area) and location.startswith(prefix) for area, prefix in _AREAS)
 
 
+_OTHER_MODELS = "use base models that can be tuned in one location, or a target for each location"
 _PROJECT_NUMBER = re.compile(r"projects/(\d+)/")
 
 
@@ -84,15 +86,6 @@ def _connect(context: ProviderContext) -> Vertex:
     return connect(endpoint_of(target), target, settings, capabilities_of(target))
 
 
-def _check_target(spec: Mapping[str, Any], _directory: Path) -> Iterator[FieldFinding]:
-    if spec.get("location") == "global":
-        yield (
-            ("spec", "location"),
-            'invalid value "global": expected a region with tuning',
-            "set a region, such as europe-west4",
-        )
-
-
 def _catalog() -> ModelCatalog:
     from reconciler.providers.catalog import built_in
 
@@ -105,17 +98,22 @@ def _listed(doctor: DoctorContext) -> str:
 
 
 async def _check_region(doctor: DoctorContext) -> Diagnosis:
-    """Check that Google documents tuning in the target's location."""
-    location = doctor.target.location or ""
-    if location in TUNING_REGIONS:
-        return Diagnosis(f"{location} is a region in which Google documents tuning")
-    near = suggest(location, sorted(TUNING_REGIONS))
-    meant = f"{near} " if near else ""
-    return Diagnosis(
-        f"{location} is not among the regions in which Google documents tuning",
-        f"{meant}spec.location of the target may be us-central1 or europe-west4, for example",
-        "warning",
-    )
+    """Check that the base models of the manifests can be tuned in the target's location, according to the catalog."""
+    catalog, location, today = SPEC.catalog(), doctor.target.location or "", doctor.env.clock().date()
+    named = {name: catalog.models[name] for name in sorted(doctor.base_models) if name in catalog.models}
+    elsewhere = [name for name, model in named.items() if model.locations and location not in model.locations]
+    if elsewhere:
+        places = set.intersection(*(set(named[name].locations) for name in elsewhere))
+        remedy = f"set spec.location of the target to one of {join_names(sorted(places))}" if places else _OTHER_MODELS
+        return Diagnosis(
+            f"{join_names(elsewhere)} cannot be tuned in {location}, according to {catalog.named}", remedy, "warning"
+        )
+    tunable = [name for name in catalog.tunable(today) if location in catalog.models[name].locations]
+    if tunable:
+        return Diagnosis(f"{counted(len(tunable), 'base model')} of {catalog.named} can be tuned in {location}")
+    places = {place for name in catalog.tunable(today) for place in catalog.models[name].locations}
+    remedy = f"set spec.location of the target to one of {join_names(sorted(places))}"
+    return Diagnosis(f"no base model of {catalog.named} can be tuned in {location}", remedy, "warning")
 
 
 async def _check_bucket(doctor: DoctorContext) -> Diagnosis:
@@ -215,10 +213,9 @@ SPEC = ProviderSpec(
         }
     ),
     unused_fields=MappingProxyType({"apiVersion": "it selects a version of the Generative Language API"}),
-    check_target=_check_target,
     catalog=_catalog,
     endpoint=endpoint_of,
-    url=lambda target, remote: f"{endpoint_of(target)}/v1/{remote}",
+    url=url_of,
     token_hosts=("*.googleapis.com",),
     doctor_checks=_doctor_checks,
 )

@@ -43,6 +43,7 @@ from reconciler.providers.google.errors import (
     read_time,
 )
 from reconciler.providers.google.inference import content_codec
+from reconciler.providers.vertex.locations import JOB_NAME
 
 MANAGED_BY = "managed-by"
 OWNER = "reconcile"
@@ -204,14 +205,6 @@ DELETE_REMEDIES = MappingProxyType(
 )
 
 Json = dict[str, Any]
-
-_LOCATION = r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)"
-JOB_NAME = re.compile(_LOCATION + r"/tuningJobs/[A-Za-z0-9_-]+")
-ENDPOINT_NAME = re.compile(_LOCATION + r"/endpoints/[A-Za-z0-9_-]+")
-RESOURCE_NAME = re.compile(
-    _LOCATION + r"(/(endpoints|models)/[A-Za-z0-9_-]+(@[A-Za-z0-9_-]+)?)?(/operations/[A-Za-z0-9_-]+)?"
-)
-"""The names of the models and endpoints that a job creates, and of the operations that delete them."""
 
 _MODELS = "publishers/google/models/"
 _STATE = "JOB_STATE_"

@@ -179,7 +179,7 @@ class ResolvedModel(Record, frozen=True, kw_only=True):
     provider: NonEmpty
     """The provider, as in the target file."""
     location: str = ""
-    """The location of the service."""
+    """The location of the remote name, or of the service if the name has none."""
     endpoint: str = ""
     """The address of the service."""
     url: str = ""

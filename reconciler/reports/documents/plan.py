@@ -36,6 +36,8 @@ class PlanTarget(TargetSummary, frozen=True, kw_only=True):
 
     endpoint: Annotated[str, Meta(examples=["http://127.0.0.1:8080"])] = ""
     """The declared service endpoint; omitted for the default."""
+    serving_location: Annotated[str, Meta(examples=["eu"])] = ""
+    """Where models are deployed again; omitted for the service's choice."""
     storage_endpoint: Annotated[str, Meta(examples=["http://127.0.0.1:8080"])] = ""
     """The Cloud Storage endpoint; omitted for the default."""
     bucket: Annotated[str, Meta(examples=["gs://acme-tuning-data"])] = ""
@@ -278,6 +280,7 @@ def plan_report(
         target=PlanTarget(
             **asdict(target_summary(target, capabilities, root)),
             endpoint=target.endpoint,
+            serving_location=target.serving_location,
             storage_endpoint=target.storage_endpoint,
             bucket=target.bucket,
             lock=target.lock,

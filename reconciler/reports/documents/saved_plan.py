@@ -116,6 +116,7 @@ _TARGET_FIELDS: Final = {
     "scope": "scope",
     "project": "project",
     "location": "location",
+    "servingLocation": "serving_location",
     "apiVersion": "api_version",
     "endpoint": "endpoint",
     "storageEndpoint": "storage_endpoint",

@@ -60,6 +60,7 @@ _REASONS: Final[Mapping[Reason, str]] = {
 """Reasons of creations and promotions, where the action alone does not explain itself."""
 _DESTINATIONS: Final = {
     "endpoint": "service endpoint",
+    "serving_location": "serving location",
     "storage_endpoint": "storage endpoint",
     "bucket": "data set bucket",
     "lock": "lockfile",

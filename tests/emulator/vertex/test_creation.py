@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.emulator.vertex.creation import CHECKED_LINES
-from reconciler.emulator.vertex.messages import BASE_MODELS
+from reconciler.providers.vertex.spec import SPEC as SPEC_OF_VERTEX
 from support.emulator_vertex import DONE, NUMBERS, PARENT, URI, Vertex, line, lines, request
 from support.google_clients import vertex
 
@@ -69,12 +70,20 @@ def fault(world: Vertex, **changes: Any) -> tuple[int, str]:
         ({"baseModel": None}, "base_model: either base_model or pre_tuned_model is required"),
         (
             {"baseModel": "gemini-1.5-pro"},
-            'Base model "gemini-1.5-pro" is not supported for tuning. Supported are: ' + ", ".join(BASE_MODELS) + ".",
+            'Base model "gemini-1.5-pro" is not supported for tuning. Supported are: gemini-3.5-flash, ',
+        ),
+        (
+            {"baseModel": "gemini-3.5-flash", "parameters": {"adapterSize": "ADAPTER_SIZE_THIRTY_TWO"}},
+            "Adapter size 32 is not supported for the base model. Supported are: 1, 2, 4, 8, 16.",
+        ),
+        (
+            {"baseModel": "gemini-3.5-flash", "encryptionSpec": {"kmsKeyName": "projects/p/locations/l/keyRings/r"}},
+            "Customer-managed encryption keys are not supported for the base model.",
         ),
     ],
 )
 def test_what_breaks_a_rule_is_refused(world: Vertex, changes: dict[str, Any], message: str) -> None:
-    assert refused(world, **changes) == message
+    assert refused(world, **changes).startswith(message)
     assert world.jobs() == []
 
 
@@ -279,3 +288,52 @@ def test_no_body_breaks_the_service(body: dict[str, Any], *, good: bool) -> None
     assert status in {200, 400, 404}
     world.advance(1000)
     assert len(world.jobs()) == (status == 200)
+
+
+TODAY = datetime(2026, 11, 30, tzinfo=UTC)
+CATALOG = SPEC_OF_VERTEX.catalog()
+TUNABLE = [name for name in CATALOG.tunable(TODAY.date()) if "/" not in name]
+SERVED = {"us-central1": "us", "europe-west4": "eu"}
+
+
+def test_the_base_models_of_today_can_be_tuned_in_two_locations() -> None:
+    assert TUNABLE == ["gemini-3.5-flash", "gemini-3.5-flash-lite", "gemini-3.1-flash-lite"]
+    assert {CATALOG.models[name].locations for name in TUNABLE} == {tuple(sorted(SERVED))}
+
+
+@pytest.mark.parametrize("location", SERVED)
+@pytest.mark.parametrize("name", TUNABLE)
+def test_a_model_of_today_is_tuned_in_its_location_and_served_around_it(name: str, location: str) -> None:
+    world, parent = Vertex(now=TODAY), f"projects/demo/locations/{location}"
+    created = world.tune(parent=parent, baseModel=name)
+    world.advance(1000)
+    made = world.job(created)["tunedModel"]
+    around = f"projects/demo/locations/{SERVED[location]}"
+    assert made["model"].startswith(f"{parent}/models/")
+    assert {each["endpoint"].rpartition("/")[0] for each in made["checkpoints"]} == {f"{around}/endpoints"}
+    listed = world.ok("GET", f"/v1/{around}/endpoints")["endpoints"]
+    assert made["endpoint"] in [endpoint["name"] for endpoint in listed]
+    assert "endpoints" not in world.ok("GET", f"/v1/{parent}/endpoints")
+    body = {"contents": [{"role": "user", "parts": [{"text": "7"}]}], "generationConfig": {"temperature": 0}}
+    answer = world.ok("POST", f"/v1/{made['endpoint']}:generateContent", body)
+    assert answer["candidates"][0]["content"]["parts"][0]["text"] == "8"
+    child = world.tune(parent=parent, preTunedModel={"tunedModelName": made["model"]})
+    assert child["preTunedModel"]["baseModel"] == name
+
+
+@pytest.mark.parametrize("location", ["us-east1", "us", "eu", "global"])
+@pytest.mark.parametrize("name", TUNABLE)
+def test_a_model_is_not_tuned_elsewhere(name: str, location: str) -> None:
+    path = f"/v1/projects/demo/locations/{location}/tuningJobs"
+    assert Vertex(now=TODAY).refused("POST", path, request(baseModel=name)) == (
+        400,
+        "INVALID_ARGUMENT",
+        f"Unsupported region for tuning: {location}. The base model can be tuned in europe-west4, us-central1.",
+    )
+
+
+@pytest.mark.parametrize("name", ["gemini-2.5-flash", "gemini-4-argon", "qwen/qwen3@qwen3-8b"])
+def test_what_is_retired_or_not_simulated_is_refused(name: str) -> None:
+    supported = ", ".join(TUNABLE)
+    message = f'Base model "{name}" is not supported for tuning. Supported are: {supported}.'
+    assert Vertex(now=TODAY).refused("POST", JOBS, request(baseModel=name)) == (400, "INVALID_ARGUMENT", message)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from reconciler.domain.endpoints import TUNING_REGIONS
 from reconciler.domain.errors import ReconcileError
 from reconciler.providers.vertex.spec import is_near
 from support.provider_service import error, script
@@ -31,14 +30,15 @@ WANTED = ("storage.objects.create", "storage.objects.get")
         ("EUR4", "europe-west4", True),
         ("ASIA1", "asia-northeast1", True),
         ("ASIA", "australia-southeast1", False),
+        ("US", "us", True),
+        ("US-EAST1", "us", True),
+        ("EUROPE-WEST4", "eu", True),
+        ("EU", "us", False),
+        ("ASIA", "global", True),
     ],
 )
 def test_a_bucket_is_near_when_it_is_or_spans_the_region(bucket: str, region: str, *, near: bool) -> None:
     assert is_near(bucket, region) is near
-
-
-def test_the_usual_regions_tune() -> None:
-    assert {"us-central1", "europe-west4"} <= TUNING_REGIONS
 
 
 def test_what_a_bucket_lets_us_do_is_asked_in_one_request() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -12,11 +13,12 @@ from msgspec.structs import replace
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from reconciler.domain.errors import AccessError, ServiceError
-from reconciler.domain.model import Capabilities, Dataset, Handle, State, Update
-from reconciler.domain.ports import Provider
+from reconciler.domain.model import Capabilities, Dataset, Handle, Resources, State, Target, Update
+from reconciler.domain.ports import Prompt, Provider
+from reconciler.providers.google.auth import AccessToken, BearerAuth
 from reconciler.providers.google.network import STORAGE
 from reconciler.providers.vertex.provider import Vertex, connect
-from reconciler.providers.vertex.spec import capabilities_of, endpoint_of
+from reconciler.providers.vertex.spec import SPEC, capabilities_of, endpoint_of
 from reconciler.providers.vertex.wire import write_labels
 from support.provider_contract import TARGET
 from support.provider_samples import generation
@@ -87,6 +89,181 @@ def test_the_endpoints_are_those_of_the_location_unless_the_target_names_others(
     there = "/v1/projects/acme-project/locations/europe-west4/tuningJobs"
     assert seen[0] == f"https://europe-west4-aiplatform.googleapis.com{there}"
     assert seen[2] == f"{STORAGE}/storage/v1/b/acme-data/o/train.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("location", "host"),
+    [
+        ("us-central1", "us-central1-aiplatform.googleapis.com"),
+        ("northamerica-northeast1", "northamerica-northeast1-aiplatform.googleapis.com"),
+        ("us", "aiplatform.us.rep.googleapis.com"),
+        ("eu", "aiplatform.eu.rep.googleapis.com"),
+        ("global", "aiplatform.googleapis.com"),
+    ],
+)
+def test_each_location_has_its_host(location: str, host: str) -> None:
+    here = replace(TARGET, endpoint="", location=location)
+    assert endpoint_of(here) == f"https://{host}"
+    remote = f"projects/acme-project/locations/{location}/endpoints/1"
+    elsewhere = replace(TARGET, endpoint="", location="asia-east1")
+    assert SPEC.url(elsewhere, remote) == f"https://{host}/v1/{remote}"
+
+
+class Hosts:
+    """Services on several hosts, which answer by path, and to which hosts they were asked with a token."""
+
+    def __init__(self, answers: dict[str, dict[str, Any]]) -> None:
+        self.seen: list[str] = []
+        self._answers = answers
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        assert request.headers["authorization"] == "Bearer ya29.secret"
+        self.seen.append(f"{request.method} {request.url.copy_with(query=None)}")
+        return httpx.Response(200, json=self._answers.get(request.url.path, {}))
+
+    def run(self, target: Target, action: Callable[[Vertex], Awaitable[Any]]) -> Any:
+        async def run() -> Any:
+            auth = BearerAuth(AccessToken("ya29.secret", None))
+            settings = replace(settings_of(Time(), httpx.MockTransport(self)), auth=auth)
+            async with connect(endpoint_of(target), target, settings, capabilities_of(target)) as provider:
+                return await action(provider)
+
+        return asyncio.run(run())
+
+
+REAL = replace(TARGET, endpoint="", storage_endpoint="")
+HOST = "https://us-central1-aiplatform.googleapis.com"
+US = "https://aiplatform.us.rep.googleapis.com"
+PLACE_US = PLACE.replace("us-central1", "us")
+
+
+@pytest.mark.parametrize("model", ["us-central1", "us"])
+def test_results_in_another_location_are_listed_once_at_its_host(model: str) -> None:
+    """One list of models and one of endpoints, for many jobs."""
+
+    def made(number: int) -> dict[str, str]:
+        place = "projects/123/locations"
+        return {"model": f"{place}/{model}/models/{number}@1", "endpoint": f"{place}/us/endpoints/{number}"}
+
+    def deployed(number: int) -> dict[str, Any]:
+        return {"name": made(number)["endpoint"], "deployedModels": [{"id": "1", "model": made(number)["model"]}]}
+
+    numbers = range(1, 9)
+    place = PLACE.replace("us-central1", model)
+    hosts = Hosts(
+        {
+            JOBS: {"tuningJobs": [body_of(number, "SUCCEEDED", tunedModel=made(number)) for number in numbers]},
+            f"{place}/models": {"models": [{"name": made(n)["model"].partition("@")[0]} for n in numbers]},
+            f"{PLACE_US}/endpoints": {"endpoints": list(map(deployed, numbers))},
+        }
+    )
+    found = hosts.run(REAL, lambda provider: provider.list(progress=False))
+    assert {(job.state, job.deployed) for job in found} == {(State.ACTIVE, True)}
+    there = HOST if model == "us-central1" else US
+    assert hosts.seen == [f"GET {HOST}{JOBS}", f"GET {there}{place}/models", f"GET {US}{PLACE_US}/endpoints"]
+
+
+def test_a_prompt_is_sent_to_the_host_of_its_endpoint() -> None:
+    hosts = Hosts({})
+    for location, host in (("us", US), ("us-central1", HOST)):
+        name = f"projects/123/locations/{location}/endpoints/1"
+        hosts.run(REAL, lambda provider, name=name: provider.infer(name, Prompt("x")))
+        path = f"/v1/projects/acme-project/locations/{location}/endpoints/1:generateContent"
+        assert set(hosts.seen) == {f"POST {host}{path}"}
+        hosts.seen.clear()
+
+
+HOSTILE = [
+    *("evil.example.com/x?", "us.evil.example.com", "evil.com%2f", "us-central1.evil.com", "a@evil.com", "us#", "US"),
+    *(
+        "us-central1-a",
+        "evil",
+        "us-central1\n",
+        "us-\u0446entral1",
+        "..",
+        "",
+        "us/../../x",
+        "eu:443",
+        "xn--us-central1",
+    ),
+    *("europe-west4", "eu", "asia-east1", "global"),  # locations, but not of the models of this target
+]
+
+
+@pytest.mark.parametrize("location", HOSTILE)
+@pytest.mark.parametrize("kind", ["endpoints", "models", "tuningJobs"])
+def test_a_location_in_a_name_never_chooses_another_host(location: str, kind: str) -> None:
+    """Names come from lockfiles, which a pull request can change, and from the service."""
+    name, hosts = f"projects/acme-project/locations/{location}/{kind}/1", Hosts({})
+    actions: dict[str, list[Callable[[Vertex], Awaitable[Any]]]] = {
+        "endpoints": [
+            lambda provider: provider.infer(name, Prompt("x")),
+            lambda provider: provider.delete(Handle(name_of(1)), Resources(model=MADE["model"], endpoint=name)),
+        ],
+        "models": [lambda provider: provider.delete(Handle(name_of(1)), Resources(model=name))],
+        "tuningJobs": [lambda provider: provider.observe(Handle(name)), lambda provider: provider.cancel(Handle(name))],
+    }
+    for action in actions[kind]:
+        with pytest.raises(ServiceError, match=r"invalid .*expected a name like .*; fix the lockfile"):
+            hosts.run(REAL, action)
+    assert {httpx.URL(line.split()[1]).host for line in hosts.seen} <= {httpx.URL(HOST).host}
+    pattern = capabilities_of(REAL).endpoint_pattern
+    assert not re.fullmatch(pattern, f"projects/acme-project/locations/{location}/endpoints/1")
+
+
+@pytest.mark.parametrize("location", ["us", "us-central1"])
+def test_an_endpoint_of_another_project_is_refused_in_each_location(location: str) -> None:
+    name = f"projects/other-project/locations/{location}/endpoints/1"
+    hosts = Hosts({})
+    with pytest.raises(ServiceError, match="invalid endpoint"):
+        hosts.run(REAL, lambda provider: provider.infer(name, Prompt("x")))
+    assert hosts.seen == []
+    pattern = capabilities_of(REAL).endpoint_pattern
+    assert not re.fullmatch(pattern, name)
+    assert re.fullmatch(pattern, name.replace("other-project", "acme-project"))
+
+
+@pytest.mark.parametrize(
+    ("location", "serving", "accepted", "refused"),
+    [
+        ("us-central1", "", ["us-central1", "us"], ["us-east1", "eu", "global"]),
+        ("us-central1", "us-east1", ["us-central1", "us", "us-east1"], ["us-east4", "global"]),
+        ("europe-west4", "", ["europe-west4", "eu"], ["europe-west1", "us"]),
+        ("asia-east1", "global", ["asia-east1", "global"], ["asia-east2", "us"]),
+        ("eu", "", ["eu", "europe-west4", "europe-west1"], ["us", "us-central1", "europe-"]),
+        ("us", "", ["us", "us-central1"], ["europe-west4", "us-"]),
+        ("global", "", ["global", "us", "asia-east1"], ["x", "evil.com", "us-central1.x"]),
+    ],
+)
+def test_results_are_accepted_around_the_location_of_the_job(
+    location: str, serving: str, accepted: list[str], refused: list[str]
+) -> None:
+    target = replace(REAL, location=location, serving_location=serving)
+    pattern = capabilities_of(target).endpoint_pattern
+    names = [f"projects/123/locations/{place}/endpoints/1" for place in (*accepted, *refused)]
+    assert [bool(re.fullmatch(pattern, name)) for name in names] == [True] * len(accepted) + [False] * len(refused)
+
+
+def test_a_name_elsewhere_says_how_it_can_be_accepted() -> None:
+    name = "projects/acme-project/locations/us-east1/endpoints/1"
+    with pytest.raises(ServiceError) as caught:
+        Hosts({}).run(REAL, lambda provider: provider.infer(name, Prompt("x")))
+    assert caught.value.remedy == (
+        "fix the lockfile, or set spec.servingLocation of the target to us-east1 if its models are served there"
+    )
+
+
+def test_a_host_of_another_location_that_does_not_respond_is_named() -> None:
+    async def refuse(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    async def run() -> None:
+        settings = settings_of(Time(), httpx.MockTransport(refuse))
+        async with connect(endpoint_of(REAL), REAL, settings, capabilities_of(REAL)) as provider:
+            await provider.infer("projects/acme-project/locations/us/endpoints/1", Prompt("x"))
+
+    with pytest.raises(ServiceError, match=r"no response from aiplatform\.us\.rep\.googleapis\.com: refused"):
+        asyncio.run(run())
 
 
 def test_other_capabilities_can_be_given() -> None:

@@ -1,0 +1,90 @@
+"""Trainings in each location of the base models of today, and models that are served elsewhere than they are tuned."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.providers.vertex.spec import SPEC
+from support.vertex_runs import apply, manifest, on, states
+from support.vertex_world import JOBS, PROJECT, aim, lock_of
+
+if TYPE_CHECKING:
+    from support.cli_world import Cli
+    from support.vertex_world import World
+
+CATALOG = SPEC.catalog()
+TODAY = datetime(2026, 11, 30, tzinfo=UTC)
+TUNABLE = [(name, CATALOG.models[name]) for name in CATALOG.tunable(TODAY.date()) if "/" not in name]
+IN_EACH_LOCATION = [
+    pytest.param(name, location, id=f"{name}-{location}") for name, model in TUNABLE for location in model.locations
+]
+AROUND = {"us-central1": "us", "europe-west4": "eu"}
+
+
+@pytest.mark.parametrize(("name", "location"), IN_EACH_LOCATION)
+def test_each_base_model_is_tuned_in_each_of_its_locations(
+    reconcile: Cli, world: World, name: str, location: str
+) -> None:
+    reconcile.clock.now = TODAY
+    manifest(reconcile, base=name)
+    aim(reconcile, world.url, location=location)
+    assert apply(reconcile).status == 0
+    assert states(reconcile) == ["ACTIVE"]
+
+    resources = lock_of(reconcile, "vertex")["adder"]["generations"][0]["resources"]
+    served = f"projects/{PROJECT}/locations/{AROUND[location]}"
+    assert resources["endpoint"].startswith(f"{served}/endpoints/")
+    [found] = json.loads(on(reconcile, "resolve", "adder", "--live", "--format", "json").out)["models"]
+    assert (found["remote"], found["location"]) == (resources["endpoint"], AROUND[location])
+
+    asked = len(world.lines)
+    assert on(reconcile, "plan", "--detailed-exitcode").status == 0
+    jobs = f"/v1/projects/{PROJECT}/locations/{location}"
+    assert world.lines[asked:] == [f"GET {jobs}/tuningJobs", f"GET {jobs}/models", f"GET /v1/{served}/endpoints"]
+
+
+@pytest.mark.parametrize("name", [name for name, _ in TUNABLE])
+def test_the_wrong_location_of_each_base_model_gets_its_message(reconcile: Cli, world: World, name: str) -> None:
+    reconcile.clock.now = TODAY
+    manifest(reconcile, base=name)
+    aim(reconcile, world.url, location="us-east1")
+    planned = on(reconcile, "plan")
+    assert planned.status == 0
+    warning = f"{name} cannot be tuned in us-east1, according to the model catalog of"
+    assert warning in " ".join((planned.out + planned.err).split())
+
+    refused = apply(reconcile)
+    assert refused.status == 1
+    jobs = JOBS.replace("europe-west4", "us-east1")
+    assert (
+        f"POST {jobs} failed with 400 INVALID_ARGUMENT: Unsupported region for tuning: us-east1. The base model can be"
+        " tuned in europe-west4, us-central1; set spec.location of the target to a location that supports tuning"
+    ) in " ".join((refused.out + refused.err).split())
+
+
+def test_a_model_is_deployed_again_in_the_serving_location(reconcile: Cli, world: World) -> None:
+    reconcile.clock.now = TODAY
+    manifest(reconcile, base="gemini-3.5-flash")
+    aim(reconcile, world.url)
+    assert apply(reconcile).status == 0
+    first = lock_of(reconcile, "vertex")["adder"]["generations"][0]["resources"]
+    for checkpoint in first["checkpoints"]:
+        [deployed] = world.ask("GET", f"/v1/{checkpoint['endpoint']}")["deployedModels"]
+        body = f'{{"deployedModelId": "{deployed["id"]}"}}'.encode()
+        world.ask("POST", f"/v1/{checkpoint['endpoint']}:undeployModel", body)
+        world.ask("DELETE", f"/v1/{checkpoint['endpoint']}")
+
+    aim(reconcile, world.url, more="  servingLocation: europe-west4\n")
+    planned = on(reconcile, "plan")
+    assert "serving location europe-west4" in " ".join(planned.out.split())
+    assert apply(reconcile).status == 0
+    serving = lock_of(reconcile, "vertex")["adder"]["generations"][0]["resources"]["endpoint"]
+    assert serving.startswith(f"projects/{PROJECT}/locations/europe-west4/endpoints/")
+    assert on(reconcile, "plan", "--detailed-exitcode").status == 0
+
+    aim(reconcile, world.url)  # without the field the model is found where it is deployed
+    assert on(reconcile, "plan", "--detailed-exitcode").status == 0
