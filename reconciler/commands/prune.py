@@ -124,7 +124,7 @@ class _PruneRun(Run):
     def _carry_out(
         self, loop: EventLoop, pruner: Pruner, planned: Plan, progress: AbstractContextManager[EventSink]
     ) -> ApplyOutcome:
-        if not (planned.changes or self._unprotect):
+        if not (planned.changes or self._unprotect or pruner.finds_deleted):
             return ApplyOutcome(planned)
         self._project.store.check_writable()
         try:

@@ -18,6 +18,7 @@ from reconciler.planning.events import (
     Deleted,
     Deleting,
     Ended,
+    Event,
     Kept,
     Published,
     Refused,
@@ -44,6 +45,8 @@ class Pruner:
     def __init__(self, context: RunContext, request: Request, unprotected: Iterable[str] = ()) -> None:
         """``unprotected`` are models whose recorded protection is removed."""
         self.refused: dict[str, Refused] = {}
+        self.finds_deleted = False
+        """Whether the observation of the plan has models that an interrupted run deleted, which is not recorded."""
         self._context = context
         self._provider = context.provider
         self._recorder = context.recorder
@@ -54,7 +57,8 @@ class Pruner:
 
     async def plan(self) -> Plan:
         """Observe live state, and return the planned deletions; nothing is changed."""
-        _, current = await self._plan_live_state()
+        observation, current = await self._plan_live_state()
+        self.finds_deleted = any(isinstance(event, Deleted) for event in self._observed(observation))
         return current
 
     async def delete(self, approved: Plan) -> Plan:
@@ -74,7 +78,7 @@ class Pruner:
             return await self._delete_approved(approved_ids, approved)
 
     async def _delete_approved(self, approved_ids: AbstractSet[GenerationId], approved: Plan) -> Plan:
-        if not approved_ids:
+        if not (approved_ids or self.finds_deleted):
             return approved
         observation, current = await self._plan_live_state()
         _require_trusted(current)
@@ -122,8 +126,10 @@ class Pruner:
 
     def _record_observation(self, observation: Observation) -> None:
         """Record how trainings ended before their models are deleted."""
-        world = self._context.world(observation, replace(self._request, complete=False))
-        self._recorder.emit(*observed_events(world))
+        self._recorder.emit(*self._observed(observation))
+
+    def _observed(self, observation: Observation) -> Iterable[Event]:
+        return observed_events(self._context.world(observation, replace(self._request, complete=False)))
 
     async def _delete_all(self, actions: Sequence[Action], observation: Observation) -> None:
         """Delete descendants before their ancestors, and unrelated models concurrently.
