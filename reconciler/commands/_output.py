@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -62,19 +62,25 @@ class Output(Struct, frozen=True):
 
         The text omits the notices ``shown``, which were printed before.
         """
-        if self.form == "json":
-            ascii_only = not sys.stdout.encoding.lower().startswith("utf")
-            click.echo(json_text(document, ascii_only=ascii_only))
-        else:
+        with ExitStack() as outputs:  # each is written although another one fails; the last callback comes first
+            outputs.callback(self._add_to_runner, document)
+            for report in reversed(self.reports):
+                outputs.callback(_write_report, report, document)
+            outputs.callback(self._print_result, document, text, shown)
+
+    def _print_result(self, document: Document, text: Draw | None, shown: Collection[str]) -> None:
+        with _stdout_errors():
+            if self.form == "json":
+                ascii_only = not sys.stdout.encoding.lower().startswith("utf")
+                click.echo(json_text(document, ascii_only=ascii_only))
+                return
             unseen = without_notices(document, shown)
             draw = text or (
                 lambda style, width: render_text(unseen, width=width, verbose=self.verbose > 0, style=style)
             )
             _print(draw(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
-        for report in self.reports:
-            content = encode_report(redact(report_renderer(report)(document)))
-            with write_errors(f"--report {report}"):
-                write_file(Path(report), content)
+
+    def _add_to_runner(self, document: Document) -> None:
         runner = current_runner()
         problem = runner.add_document(document) if runner else ""
         if problem:
@@ -103,6 +109,24 @@ class Output(Struct, frozen=True):
             runner.add_problems(problems)
         for problem in problems:
             self.warning(str(problem))
+
+
+def _write_report(report: str, document: Document) -> None:
+    content = encode_report(redact(report_renderer(report)(document)))
+    with write_errors(f"--report {report}"):
+        write_file(Path(report), content)
+
+
+@contextmanager
+def _stdout_errors() -> Iterator[None]:
+    """Turn the errors of a full disk into a message; a closed pipe is none, as its reader has read enough."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError:
+        with write_errors("standard output"):
+            raise
 
 
 def confirm(question: str, *, yes: bool) -> bool:

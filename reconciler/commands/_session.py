@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -53,13 +54,17 @@ class EventLoop(AbstractContextManager["EventLoop"]):
         from asyncio import CancelledError
 
         try:
-            return self._runner.run(_with_sigterm(work))
+            return self._runner.run(_cancel_on_signals(work))
         except CancelledError:
             raise KeyboardInterrupt from None
 
 
-async def _with_sigterm(work: Coroutine[Any, Any, _T]) -> _T:
-    """Make SIGTERM cancel the coroutine as asyncio's runner makes SIGINT do; only the main thread gets signals."""
+async def _cancel_on_signals(work: Coroutine[Any, Any, _T]) -> _T:
+    """Make SIGINT and SIGTERM cancel the coroutine; only the main thread gets signals.
+
+    asyncio's runner makes a second SIGINT raise KeyboardInterrupt in the code that runs, such as a save of the
+    lockfile. Its handlers for other signals run only when the loop does, and a save blocks it.
+    """
     import asyncio
     import signal
 
@@ -72,15 +77,15 @@ async def _with_sigterm(work: Coroutine[Any, Any, _T]) -> _T:
         task.cancel()
         loop.call_soon_threadsafe(lambda: None)  # wakes a loop that waits for the network
 
-    # asyncio's own handlers run only when the loop does. This one also runs while a save of the lockfile blocks it.
-    try:
-        before = signal.signal(signal.SIGTERM, cancel)
-    except ValueError:
+    if threading.current_thread() is not threading.main_thread():
         return await work
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = [(number, signal.signal(number, cancel)) for number in numbers]
     try:
         return await work
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 _RUN_VARIABLES = ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "CI_JOB_URL", "BUILD_URL")

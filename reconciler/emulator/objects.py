@@ -31,6 +31,13 @@ from reconciler.emulator.training import microseconds, timestamp
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no such locks; leftovers remain there
+    fcntl = None  # type: ignore[assignment]  # tested before each use
+
+_PREFIX = "reconcile-objects-"
+"""The beginning of the name of a temporary folder."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _CONTENT = re.compile(r"[A-Za-z0-9_]{1,64}")
 """The name of a file with the content of an object. A store may come from a pull request."""
@@ -75,8 +82,8 @@ class ObjectStore:
 
     def _contents(self) -> Path:
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="reconcile-emulator-"))
-            self._cleaner = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            self._folder, descriptor = _temporary_folder()
+            self._cleaner = weakref.finalize(self, _remove_folder, self._folder, descriptor)
         self._folder.mkdir(exist_ok=True)
         return self._folder
 
@@ -357,3 +364,35 @@ def whole_number(name: str, text: str) -> int:
 def not_found(message: str) -> StorageError:
     """Return the error for an object that does not exist."""
     return StorageError(404, "notFound", message)
+
+
+def _temporary_folder() -> tuple[Path, int | None]:
+    """Create a folder and lock it; remove the folders of processes that were killed, which are no longer locked."""
+    for leftover in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        descriptor = _lock_folder(leftover)
+        if descriptor is not None:
+            _remove_folder(leftover, descriptor)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    return folder, _lock_folder(folder)
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """Return the descriptor that holds the lock of a folder; ``None`` if another process has it, or without locks."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_folder(folder: Path, descriptor: int | None) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if descriptor is not None:
+        os.close(descriptor)

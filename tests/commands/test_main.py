@@ -184,11 +184,11 @@ def test_schema_lists_and_prints(reconcile: Cli) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
-def test_a_full_disk_is_a_message(reconcile: Cli) -> None:
+def test_a_full_disk_is_a_message_and_reports_are_written(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     with Path("/dev/full").open("w") as full:
         process = subprocess.run(
-            [sys.executable, "-m", "reconciler", "plan"],
+            [sys.executable, "-m", "reconciler", "plan", "--report", "plan.json"],
             cwd=reconcile.folder,
             stdout=full,
             stderr=subprocess.PIPE,
@@ -197,8 +197,9 @@ def test_a_full_disk_is_a_message(reconcile: Cli) -> None:
         )
 
     assert process.returncode == 1
-    assert "No space left on device" in process.stderr
+    assert "Error: standard output cannot be written: No space left on device; free disk space" in process.stderr
     assert "Traceback" not in process.stderr
+    assert json.loads((reconcile.folder / "plan.json").read_text())["kind"] == "Plan"
 
 
 def test_the_environment_stays_out_of_what_is_shown() -> None:

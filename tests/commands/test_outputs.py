@@ -193,6 +193,30 @@ def test_a_full_disk_is_one_clear_message(reconcile: Cli, option: str, name: str
     assert sorted(path.name for path in reconcile.folder.iterdir() if path.name.startswith(".plan")) == []
 
 
+def test_two_signals_while_the_lockfile_is_saved_lose_nothing(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    program = (
+        "import os, signal, sys; from reconciler.commands.main import main\n"
+        "def kill(event, arguments):\n"
+        "    if event == 'os.rename' and 'reconcile.lock.json' in str(arguments[0]):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.addaudithook(kill); sys.exit(main(['apply', '--yes']))"
+    )
+    ended = subprocess.run(  # noqa: S603 - our own
+        forked("-c", program), check=False, capture_output=True, text=True, cwd=reconcile.folder
+    )
+    assert ended.returncode == 130, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert (
+        "Error: interrupted; the lockfile is saved, and trainings continue; run the same command again" in ended.stderr
+    )
+    (generation,) = reconcile.lock["adder"]["generations"]
+    assert generation["state"] == "CREATING"
+    assert not list(reconcile.specs.glob(".*.tmp"))
+
+
 def test_the_output_of_a_command_has_none_of_them(reconcile: Cli) -> None:
     manifest = reconcile.specs / "adder.yaml"
     manifest.rename(manifest.with_name("x\u202e\x9b31my.yaml"))

@@ -3,12 +3,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from reconciler.domain.errors import ReconcileError
+from reconciler.emulator.objects import ObjectStore
 from reconciler.emulator.store import MAX_STORE_BYTES, Store
 from support.emulator_world import REQUEST, World
 from support.fork_server import forked
@@ -122,3 +125,38 @@ def test_processes_that_open_a_new_file_and_create_one_id_at_once_end_with_one_m
         process.stdin.flush()
     assert sorted(int(process.communicate(timeout=60)[0]) for process in processes) == [200, 409, 409]
     assert World(tmp_path / "store").names() == ["m"]
+
+
+HOLD = (
+    "import os, sys; from pathlib import Path; from reconciler.emulator.objects import ObjectStore\n"
+    "from reconciler.emulator.store import Store\n"
+    "objects = ObjectStore(Store(None), None); objects.new_content(); print(flush=True); sys.stdin.read()"
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_the_temporary_files_of_a_killed_process_are_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with subprocess.Popen(  # noqa: S603 - our own interpreter and our own script
+        [sys.executable, "-c", HOLD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        (held,) = tmp_path.iterdir()
+        first = ObjectStore(Store(None), None)
+        first.new_content()
+        assert held.exists(), "it is in use"
+        first.close()
+        assert list(tmp_path.iterdir()) == [held]
+        holder.kill()
+        holder.wait()
+        second = ObjectStore(Store(None), None)
+        second.new_content()
+        assert not held.exists()
+        second.close()
+    assert list(tmp_path.iterdir()) == []
