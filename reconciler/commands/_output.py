@@ -119,7 +119,7 @@ def _write_report(report: str, document: Document) -> None:
 
 @contextmanager
 def _stdout_errors() -> Iterator[None]:
-    """Turn the errors of a full disk into a message; a closed pipe is none, as its reader has read enough."""
+    """Turn the errors of a full disk into a message; the reader of a closed pipe has read enough."""
     try:
         yield
     except BrokenPipeError:
