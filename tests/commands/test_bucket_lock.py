@@ -299,8 +299,8 @@ def test_without_credentials_it_is_3(reconcile: Cli, service: Process) -> None:
     answer = reconcile("status")
 
     assert answer.status == 3
-    assert f"Error: cannot read the lockfile {LOCK}: GOOGLE_APPLICATION_CREDENTIALS does not name a file" in answer.err
-    assert "gcloud auth application-default login" in answer.err
+    assert f"Error: cannot read the lockfile {LOCK}: GOOGLE_APPLICATION_CREDENTIALS names " in answer.err
+    assert "; fix the path, or unset GOOGLE_APPLICATION_CREDENTIALS" in answer.err
 
 
 def test_two_runs_at_once_end_with_one_model_and_one_lockfile(reconcile: Cli, real: Bucket) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from reconciler.domain.errors import AccessError
-from reconciler.domain.text import sanitize
+from reconciler.domain.text import sanitize, terminal_safe
 from reconciler.providers.google.errors import (
     CLOUD_PLATFORM,
     LOG_IN,
@@ -64,7 +64,7 @@ def _value_problems(value: str, environ: Mapping[str, str]) -> Iterator[Finding]
         yield f"{cause}: {_EXPECTED}", f"set it to the path itself: `{command}`"
     if not is_path(value):
         yield f"does not name a file: {_EXPECTED}, not its content (the value is not shown)", f"{_WRITE}, {_UNSET}"
-    path, shown = Path(value), sanitize(value)
+    path, shown = Path(value), terminal_safe(value)
     if is_existing(path):
         yield f"names {shown}, which is not a file: {_EXPECTED}", f"set it to a file, such as one in {shown}, {_UNSET}"
     place = "" if path.is_absolute() else " in the working directory"

@@ -540,6 +540,7 @@ EXPECTED = "expected the path of a credentials file"
         ("/nowhere/none.json", "names /nowhere/none.json, and there is no such file", f"fix the path, {UNSET}"),
         ("none.json", "names none.json, and there is no such file in the working directory", "fix the path"),
         ("/", f"names /, which is not a file: {EXPECTED}", f"set it to a file, such as one in /, {UNSET}"),
+        (".", f"names ., which is not a file: {EXPECTED}", f"set it to a file, such as one in ., {UNSET}"),
         (" ", f"is blank: {EXPECTED}", f"set it to a path, {UNSET}"),
         ("~/key.json", f"begins with ~, which only a shell replaces: {EXPECTED}", "=/srv/ada/key.json`"),
         ("$KEYS/key.json", f"contains the variable KEYS, which only a shell replaces: {EXPECTED}", "=/keys/key.json`"),
