@@ -1006,14 +1006,14 @@ def finds(name: str, folder: Path) -> Tally:
 
 
 class Part(Struct, frozen=True):
-    """What one process does at a time: a function of this module, with its arguments after tally, folder and target."""
+    """What one process does at a time: a function, with its arguments after tally, folder and target."""
 
-    work: str
+    work: Callable[..., None]
     target: str
     arguments: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return f"{self.target}: {self.work} {' '.join(map(_short, self.arguments))}"
+        return f"{self.target}: {self.work.__name__} {' '.join(map(_short, self.arguments))}"
 
 
 def _short(argument: object) -> str:
@@ -1022,7 +1022,6 @@ def _short(argument: object) -> str:
     return ",".join(one.name for one in argument) if isinstance(argument, tuple) else str(argument)
 
 
-_WORK: dict[str, Callable[..., None]] = {work.__name__: work for work in (kill, meet, races, storms, sequences)}
 _BATCH = 10
 """How many seeds a part has: it prepares its scene once."""
 
@@ -1096,17 +1095,17 @@ def parts_of(options: Namespace) -> list[Part]:
         for target, number in zip(targets, interrupts, strict=True)
     }
 
-    def seeded(work: str, count: int) -> Iterator[Part]:
+    def seeded(work: Callable[..., None], count: int) -> Iterator[Part]:
         for number in range(0, count, _BATCH):
             yield Part(work, targets[number // _BATCH % len(targets)], (range(number, min(number + _BATCH, count)),))
 
     return [
-        *seeded("storms", options.storms),
-        *(Part("meet", target, (name, options.meetings)) for name in MEETINGS for target in targets),
-        *seeded("races", options.races),
-        *seeded("sequences", options.sequences),
+        *seeded(storms, options.storms),
+        *(Part(meet, target, (name, options.meetings)) for name in MEETINGS for target in targets),
+        *seeded(races, options.races),
+        *seeded(sequences, options.sequences),
         *(
-            Part("kill", target, (name, signals[target], options.points, options.interrupts))
+            Part(kill, target, (name, signals[target], options.points, options.interrupts))
             for name in reversed(_CASES)
             for target in targets
         ),
@@ -1199,7 +1198,7 @@ def _carry_out(pipe: Connection, folder: Path, plant: Plant | None, part: Part) 
     completed = False
     with suppress(KeyboardInterrupt):
         with tally.counting_errors(str(part)):
-            _WORK[part.work](tally, folder, part.target, *part.arguments, plant)
+            part.work(tally, folder, part.target, *part.arguments, plant)
         completed = True
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     pipe.send((tally, completed))

@@ -92,7 +92,7 @@ def test_a_planted_bug_is_found(tmp_path: Path, bug: str) -> None:
 
 def test_a_part_that_raises_is_a_violation_and_the_others_are_carried_out(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
-    sweep.run([Part("meet", FIRST, ("no such meeting", 1)), Part("kill", FIRST, ("no such case", (), 1, 1))], 1)
+    sweep.run([Part(meet, FIRST, ("no such meeting", 1)), Part(kill, FIRST, ("no such case", (), 1, 1))], 1)
     assert len(sweep.progress.done) == 2
     assert sweep.progress.tally.outcome["broken"] == 2
     assert "no such meeting" in sweep.progress.tally.examples[0]
@@ -109,11 +109,9 @@ def _die(*_arguments: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_an_interrupted_sweep_keeps_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sweeps._WORK, "die", _die)
-    monkeypatch.setitem(sweeps._WORK, "interrupt", _interrupt_the_sweep)
+def test_an_interrupted_sweep_keeps_what_it_found(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
-    parts = [Part("die", FIRST, ()), Part("interrupt", FIRST, ()), Part("meet", FIRST, ("not reached", 1))]
+    parts = [Part(_die, FIRST, ()), Part(_interrupt_the_sweep, FIRST, ()), Part(meet, FIRST, ("not reached", 1))]
     Sweep(tmp_path, kept=kept).run(parts, 1)
     progress = Sweep(tmp_path, kept=kept).progress
     assert progress.done == []
@@ -122,7 +120,7 @@ def test_an_interrupted_sweep_keeps_what_it_found(tmp_path: Path, monkeypatch: p
 
 
 def test_an_interrupted_sweep_continues(tmp_path: Path) -> None:
-    part, kept = Part("meet", FIRST, ("no such meeting", 1)), tmp_path / "kept.json"
+    part, kept = Part(meet, FIRST, ("no such meeting", 1)), tmp_path / "kept.json"
     for _ in range(2):
         Sweep(tmp_path, kept=kept).run([part], 1)
     progress = Sweep(tmp_path, kept=kept).progress
