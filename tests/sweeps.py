@@ -263,7 +263,8 @@ class Tally(Struct):
         said = result.err + result.out
         if result.killed:
             return True
-        broken = result.stuck or "Traceback" in said or "internal error" in said or not said.strip()
+        silent = result.status != ExitStatus.OK and not said.strip()
+        broken = result.stuck or "Traceback" in said or "internal error" in said or silent
         if broken or result.status not in allowed:
             self.blame("wedged", where, result)
             return False
