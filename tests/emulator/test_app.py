@@ -22,10 +22,12 @@ def world() -> World:
 
 
 @pytest.mark.parametrize(
-    ("version", "tunable"),
-    [("v1beta3", ["models/text-bison-001"]), ("v1beta", ["models/gemini-1.5-flash-001-tuning"])],
+    ("version", "legacy"),
+    [("v1beta3", "models/text-bison-001"), ("v1beta", "models/gemini-1.5-flash-001-tuning")],
 )
-def test_each_version_has_base_models_some_of_them_tunable(world: World, version: str, tunable: list[str]) -> None:
+def test_each_version_has_base_models_some_of_them_tunable(world: World, version: str, legacy: str) -> None:
+    today = ["gemini-3.5-flash", "gemini-3.5-flash-lite", "gemini-3.1-flash-lite"]
+    tunable = [legacy, *(f"models/{name}" for name in today)]
     models = world.ok("GET", f"/{version}/models")["models"]
     assert [model["name"] for model in models if "createTunedModel" in model["supportedGenerationMethods"]] == tunable
     assert len(models) > len(tunable)
@@ -34,9 +36,9 @@ def test_each_version_has_base_models_some_of_them_tunable(world: World, version
 
 
 def test_base_models_come_in_pages(world: World) -> None:
-    pages = [world.ok("GET", "/v1beta3/models", pageSize=2)]
-    pages.append(world.ok("GET", "/v1beta3/models", pageSize=2, pageToken=pages[0]["nextPageToken"]))
-    assert [len(page["models"]) for page in pages] == [2, 1]
+    pages = [world.ok("GET", "/v1beta3/models", pageSize=4)]
+    pages.append(world.ok("GET", "/v1beta3/models", pageSize=4, pageToken=pages[0]["nextPageToken"]))
+    assert [len(page["models"]) for page in pages] == [4, 2]
     assert "nextPageToken" not in pages[1]
 
 
