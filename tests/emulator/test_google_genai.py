@@ -21,7 +21,7 @@ from support.google_clients import genai
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The SDK's tuning implementation is experimental"  # google-genai warns on every call of its tunings
 )
-BASE, DEVELOPER_BASE = "gemini-2.5-flash", BASE_MODELS["v1beta"]
+BASE, DEVELOPER_BASE = "gemini-3.5-flash", BASE_MODELS["v1beta"]
 DATA = {"gcs_uri": URI}
 
 

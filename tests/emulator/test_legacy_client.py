@@ -39,7 +39,7 @@ def legacy(service: Process) -> Any:
 
 def test_every_call_of_the_quickstart_succeeds(service: Process, legacy: Any) -> None:
     examples = json.loads(REQUEST.read_text(encoding="utf-8"))["tuning_task"]["training_data"]["examples"]
-    [base] = [model for model in legacy.list_models() if "createTunedModel" in model.supported_generation_methods]
+    base, *_ = [model for model in legacy.list_models() if "createTunedModel" in model.supported_generation_methods]
     assert legacy.GenerativeModel(base.name).generate_content("55").text.startswith("(simulated answer")
     operation = legacy.create_tuned_model(
         source_model=base.name,

@@ -84,7 +84,7 @@ def test_every_request_of_the_quickstart_succeeds(shared: Process, send: Send, v
         return answer
 
     tunable = [model for model in ok("GET", "models")["models"] if "createTunedModel" in json.dumps(model)]
-    assert [model["name"] for model in tunable] == [base]
+    assert tunable[0]["name"] == base  # the first one is the quickstart's choice
     assert len(text_of(ok("POST", f"{base}:{method}", prompt % ("55", 1.0)))) == 2
 
     body = LENIENT.replace(BASE_MODELS["v1beta3"], base)
