@@ -28,3 +28,11 @@ def test_every_row_of_the_promises_names_a_test() -> None:
     assert len(tables) == 3
     for row in "".join(tables).splitlines():
         assert re.fullmatch(r"\| .+ \| (`tests/[\w/]+\.py::\w+`(, )?)+ \|", row), row
+
+
+def test_the_last_full_run_of_the_sweep_lost_nothing() -> None:
+    block = PAGES["reliability.md"].partition("<!-- last full run -->")[2].partition("<!-- end -->")[0]
+    injected, _, outcome = block.partition("| result | number |")
+    assert "not completed" not in block
+    assert re.search(r"\| storms \| [3-9]\d\d \|", injected), "at least 300 seeds"
+    assert re.findall(r"\| (\w+) \| 0 \|", outcome) == ["duplicates", "lost", "forgotten", "wedged", "broken"]
