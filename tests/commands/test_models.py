@@ -89,7 +89,7 @@ def test_a_wrong_location_warns_and_the_service_decides(reconcile: Cli, world: W
     assert f"spec.vertex.hyperparameters.adapterSize: gemini-3.5-flash has no adapter size 32, {catalog}" in (
         answer.err + answer.out
     )
-    assert "Models: 1 ready" in answer.out
+    assert (answer.status, "Models: 1 refused" in answer.out) == (1, True)
 
 
 def test_the_list_of_the_catalog_and_of_the_service(reconcile: Cli) -> None:

@@ -269,9 +269,9 @@ def test_without_credentials_it_is_3(reconcile: Cli, world: World) -> None:
         version(reconcile, epochs, "gl")
     del reconcile.environ["RECONCILE_ACCESS_TOKEN"]
     reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(reconcile.folder / "nowhere.json")
-    assert "gcloud auth application-default login" in refused(
-        reconcile, "rollback", "adder", *WHY, target="gl", status=3
-    )
+    said = refused(reconcile, "rollback", "adder", *WHY, target="gl", status=3)
+    assert "GOOGLE_APPLICATION_CREDENTIALS names" in said
+    assert "unset GOOGLE_APPLICATION_CREDENTIALS to use the login of gcloud" in said
 
 
 def test_a_suspended_manifest_stays_as_it_is(reconcile: Cli, world: World) -> None:

@@ -44,7 +44,7 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
         (
             TARGET + "  scop: demo\n",
             (
-                '8:3: spec.scop: unknown field "scop"; use one of project, location, bucket, lock, publish,'
+                '8:3: spec.scop: unknown field "scop"; use one of project, location, servingLocation, bucket, lock, publish,'
                 " models, policy, apiVersion, endpoint, storageEndpoint, limits, vertex, embedded"
             ),
         ),
@@ -226,13 +226,6 @@ _LOCK = "write gs://BUCKET/NAME.json, as in gs://acme-tuning-data/production.loc
         (
             VERTEX.replace("gs://acme-tuning-data", "gs://Acme/*"),
             f'10:11: spec.bucket: invalid value "gs://Acme/*"; {_BUCKET}',
-        ),
-        (
-            VERTEX.replace("europe-west4", "global"),
-            (
-                '9:13: spec.location: invalid value "global": expected a region with tuning; set a region, such as'
-                " europe-west4"
-            ),
         ),
         (
             VERTEX + "  apiVersion: v1beta\n",

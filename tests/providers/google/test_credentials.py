@@ -367,7 +367,7 @@ def test_a_login_of_gcloud_is_renewed_by_a_login(google: Google, tmp_path: Path)
     )
 
 
-@pytest.mark.parametrize(("ahead", "shown"), [(7260, "2 h 1 min behind"), (-605, "10 min 5 s ahead of")])
+@pytest.mark.parametrize(("ahead", "shown"), [(7290, "2 h 1 min behind"), (-605, "10 min 5 s ahead of")])
 def test_the_difference_of_a_clock_is_measured(google: Google, tmp_path: Path, ahead: int, shown: str) -> None:
     google.ahead = timedelta(seconds=ahead)
     google.refusal = 400, oauth("invalid_grant", "Invalid JWT: Token must be a short-lived token.")
