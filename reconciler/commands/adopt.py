@@ -64,7 +64,7 @@ def adopt(
     ``models`` are names and remote names; with one of them, ``file`` is the path of the manifest. If one model is
     refused, nothing is written. Nothing is trained or changed at the service; the next apply promotes the models. An
     existing manifest of that name is kept if nothing is recorded for it, and its data set is unknown or the model was
-    made from it and forgotten.
+    made from it and forgotten. What an earlier run has adopted is unchanged.
 
     Raises:
         InvalidInput: with every problem of the files, or with fields of the model that a manifest cannot declare.
@@ -78,7 +78,10 @@ def adopt(
     root = project.workspace.root
     with project.store.lease():
         project = project.reread_lock()
-        adopted = [(adoption, _require_adoptable(project, adoption)) for adoption in adoptions]
+        recorded = {adoption.name for adoption in adoptions if _recorded(project, adoption)}
+        adopted = [
+            (adoption, _recorded(project, adoption) or _require_adoptable(project, adoption)) for adoption in adoptions
+        ]
         texts = [
             (adoption.path, manifest_text(adoption.name, adoption.live, project.capabilities))
             for adoption in adoptions
@@ -89,7 +92,8 @@ def adopt(
             write_manifest(path, text)
         for adoption, generation in adopted:
             remove_leftovers(root / _manifest_file(adoption, root))
-            _record(project, adoption.name, _manifest_file(adoption, root), generation)
+            if adoption.name not in recorded:
+                _record(project, adoption.name, _manifest_file(adoption, root), generation)
     live = {adoption.live.remote: adoption.live for adoption in adoptions}
     actions = open_project(environment, command_input).plan(Observation(live)).actions
     reports = [
@@ -98,7 +102,7 @@ def adopt(
             target=project.target_summary,
             command="adopt",
             name=adoption.name,
-            outcome="done",
+            outcome="unchanged" if len(recorded) == len(adoptions) else "done",
             lockfile=project.lockfile,
             manifest=display_path(adoption.path, environment.cwd) if adoption.path else "",
             generations=changed_generations([generation]),
@@ -184,6 +188,15 @@ def _live_model(project: Project, remote: str) -> RemoteModel:
             "check its name, the project and the credentials: run reconcile doctor",
         )
     return live
+
+
+def _recorded(project: Project, adoption: _Adoption) -> LockedGeneration | None:
+    """Return the generation of the model, if an earlier run has adopted it with the existing manifest."""
+    model, live = project.lock.models.get(adoption.name), adoption.live
+    if model is None or adoption.manifest is None or adoption.manifest.adopted != live.remote:
+        return None
+    same = (generation for generation in model.generations if generation.remote == live.remote)
+    return next((generation for generation in same if generation.is_same(live)), None)
 
 
 def _require_adoptable(project: Project, adoption: _Adoption) -> LockedGeneration:

@@ -68,6 +68,20 @@ def test_an_adopted_model_is_promoted_by_the_next_apply(reconcile: Cli, world: W
     assert trainings(world, reconcile, target) == 1
 
 
+def test_adopting_again_changes_nothing(reconcile: Cli, world: World) -> None:
+    """A run that was killed at its end is repeated; so is one after the next apply has written the mark."""
+    remote = foreign(reconcile, world)
+    for apply_first in (False, True):
+        adopted = reconcile("adopt", "adder", remote, *chosen("gl"))
+        assert adopted.status == 0, adopted.err
+        if apply_first:
+            assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+        before = lock_file(reconcile, "gl").read_bytes()
+        again = reconcile("adopt", "adder", remote, *chosen("gl"))
+        assert (again.status, "already adopted; nothing was changed" in again.out) == (0, True), again.err
+        assert lock_file(reconcile, "gl").read_bytes() == before
+
+
 def test_the_manifest_has_the_values_of_the_live_model(reconcile: Cli, world: World) -> None:
     adopt(reconcile, foreign(reconcile, world, description="no\n12:30 “ü”\n"), "gl")
     assert (reconcile.specs / "adder.yaml").read_text() == (

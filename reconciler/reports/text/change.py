@@ -27,6 +27,7 @@ _SUMMARIES: Final[Mapping[tuple[str, str], tuple[Role, str]]] = {
     ("forget", "done"): ("good", "{generations} no longer managed; nothing was deleted"),
     ("cancel", "planned"): ("warning", "{trainings} will be canceled"),
     ("cancel", "done"): ("good", "{trainings} canceled"),
+    ("adopt", "unchanged"): ("muted", "already adopted; nothing was changed"),
     ("cancel", "unchanged"): ("muted", "no training in progress; nothing was changed"),
 }
 """Role and text of each command and outcome of a Change report."""
