@@ -74,8 +74,8 @@ async def _cancel_on_signals(work: Coroutine[Any, Any, _T]) -> _T:
     loop = asyncio.get_running_loop()
 
     def cancel(_number: int, _frame: FrameType | None) -> None:
-        task.cancel()
-        loop.call_soon_threadsafe(lambda: None)  # wakes a loop that waits for the network
+        # Not at once: the handler may have interrupted asyncio itself, which is about to end what would be canceled.
+        loop.call_soon_threadsafe(task.cancel)
 
     if threading.current_thread() is not threading.main_thread():
         return await work
