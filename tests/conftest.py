@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import sys
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,18 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
-    """Send each file to one worker, and all that import Google's clients to the same, as that takes ten seconds."""
+    """Send each file to one worker, because what its fixtures make is shared by its tests."""
     from xdist.scheduler import LoadFileScheduling
 
-    importing = ("emulator_vertex", "emulator_world", "google_clients", "provider_samples")
-
-    @cache
-    def scope_of(file: str) -> str:
-        text = Path(config.rootpath, file).read_text(encoding="utf-8")
-        return "google" if any(f"support.{module} import" in text for module in importing) else file
-
-    class Scheduler(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return scope_of(nodeid.partition("::")[0])
-
-    return Scheduler(config, log)
+    return LoadFileScheduling(config, log)
