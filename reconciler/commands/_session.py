@@ -74,8 +74,12 @@ async def _cancel_on_signals(work: Coroutine[Any, Any, _T]) -> _T:
     loop = asyncio.get_running_loop()
 
     def cancel(_number: int, _frame: FrameType | None) -> None:
-        # Not at once: the handler may have interrupted asyncio itself, which is about to end what would be canceled.
-        loop.call_soon_threadsafe(task.cancel)
+        # A task that runs learns of it at once, even if it blocks the loop. Another one waits for a future, and the
+        # handler may have interrupted asyncio, which is about to end this future: the loop cancels the task.
+        if asyncio.current_task(loop) is task:
+            task.cancel()
+        else:
+            loop.call_soon_threadsafe(task.cancel)
 
     if threading.current_thread() is not threading.main_thread():
         return await work
