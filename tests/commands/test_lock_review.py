@@ -16,13 +16,13 @@ from reconciler.commands._lock_review import review_project
 from reconciler.commands._project import CommandInput, load_project, read_workspace
 from reconciler.domain.lock import Lock
 from reconciler.environment import Environment
-from support.cases import slow_except
 from support.cli_world import Cli, Result
 from support.git_repository import Repository
 from support.render_values import held_to
 
 FAILS = '  checks: [{name: known, prompt: "3", expect: {equals: wrong}}]\n'
 BASE = ("validate", "--locked", "--base", "origin/main")
+APPLY = ("apply", "--base", "origin/main", "--yes")
 
 
 class PullRequest(Struct):
@@ -42,6 +42,13 @@ class PullRequest(Struct):
     def check(self, *options: str) -> Result:
         return self.reconcile(*BASE, *options)
 
+    def copy(self, folder: Path, capsys: Any) -> PullRequest:
+        """Return a copy with the models of the service, at the same moment."""
+        git = self.git.copy(folder)
+        reconcile = Cli(git.folder, capsys, self.reconcile.environ)
+        reconcile.clock.now = self.reconcile.clock.now
+        return PullRequest(reconcile, git)
+
 
 class _Silent:
     """Stands in for the capture of a single test, which a project of several tests cannot have."""
@@ -58,9 +65,10 @@ class Captured(Struct, frozen=True):
 
 
 @pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cli, Repository]:
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> PullRequest:
     """The main branch: two models, of which one was rolled back once, and a candidate that failed its checks."""
     reconcile = Cli(tmp_path_factory.mktemp("upstream"), cast("Any", _Silent()))
+    reconcile.environ = {"PATH": os.environ["PATH"]}
     repository = Repository(reconcile.folder)
     (reconcile.folder / ".gitignore").write_text(".reconcile/\n")
     reconcile.manifest("adder")
@@ -72,21 +80,38 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cli, Repository]
     reconcile.manifest("adder", epochs=4, more=FAILS)
     assert reconcile("apply", "--yes").status == 1
     repository.commit()
-    return reconcile, repository
+    return PullRequest(reconcile, repository)
+
+
+@pytest.fixture(scope="module")
+def branch(upstream: PullRequest, tmp_path_factory: pytest.TempPathFactory) -> PullRequest:
+    """A clone with the models of the service as they are now, on a branch; each test copies it."""
+    git = upstream.git.clone(tmp_path_factory.mktemp("branch") / "clone")
+    git("checkout", "--quiet", "-b", "topic")
+    shutil.copytree(upstream.reconcile.specs / ".reconcile", git.folder / "specs" / ".reconcile")
+    return PullRequest(upstream.reconcile, git)
+
+
+@pytest.fixture(scope="module")
+def published_branch(branch: PullRequest, tmp_path_factory: pytest.TempPathFactory) -> PullRequest:
+    """The same with a published pointer in the repository, also on the branch ``merged``."""
+    pull_request = branch.copy(tmp_path_factory.mktemp("published") / "clone", _Silent())
+    pull_request.reconcile.target("  publish: serving.json\n")
+    answer = pull_request.reconcile("apply", "--yes")
+    assert answer.status == 1, "the candidate that failed its checks is held"
+    pull_request.git.commit()
+    pull_request.git("branch", "merged")
+    return pull_request
 
 
 @pytest.fixture
-def pull_request(upstream: tuple[Cli, Repository], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> PullRequest:
-    """A clone with the models of the service as they are now, on a branch."""
-    before, repository = upstream
-    git = repository.clone(tmp_path / "clone")
-    git("checkout", "--quiet", "-b", "topic")
-    reconcile = Cli(git.folder, capsys)
-    git("checkout", "--quiet", "--", ".")
-    reconcile.clock.now = before.clock.now
-    reconcile.environ = {"PATH": os.environ["PATH"]}
-    shutil.copytree(before.specs / ".reconcile", reconcile.specs / ".reconcile")
-    return PullRequest(reconcile, git)
+def pull_request(branch: PullRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> PullRequest:
+    return branch.copy(tmp_path / "clone", capsys)
+
+
+@pytest.fixture
+def published(published_branch: PullRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> PullRequest:
+    return published_branch.copy(tmp_path / "clone", capsys)
 
 
 def _generation(lock: dict[str, Any], name: str, index: int = 0) -> dict[str, Any]:
@@ -117,11 +142,6 @@ FACTS: dict[str, tuple[Callable[[dict[str, Any]], object], str, str]] = {
         "models.doubler.generations[0].remote",
         _ELSEWHERE,
     ),
-    "a model without our mark": (
-        lambda lock: _serving(lock, "doubler").update(remote="tunedModels/payroll"),
-        "models.doubler.generations[0].remote",
-        "tunedModels/payroll",
-    ),
     "endpoint": (
         lambda lock: _serving(lock, "doubler").update(resources={"endpoint": "projects/x/endpoints/1"}),
         "models.doubler.generations[0].resources.endpoint",
@@ -151,21 +171,29 @@ FACTS: dict[str, tuple[Callable[[dict[str, Any]], object], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("attack", FACTS)
-def test_a_fact_that_no_manifest_explains_fails_and_names_the_line(pull_request: PullRequest, attack: str) -> None:
-    change, path, message = FACTS[attack]
-    pull_request.edit(change)
+def _forge(lock: dict[str, Any]) -> None:
+    for change, *_ in FACTS.values():
+        change(lock)
+
+
+def test_facts_that_no_manifest_explains_fail_and_name_their_lines(pull_request: PullRequest) -> None:
+    """Each by itself: ``tests/planning/test_lock_review.py``."""
+    pull_request.edit(_forge)
+    text = pull_request.reconcile.lock_file.read_text()
     assert pull_request.reconcile("validate", "--locked").status == 0, "without --base nothing is noticed"
 
     answer = pull_request.check("--allow-decisions")
+    applied = pull_request.reconcile(*APPLY)
 
-    assert answer.status == 1
-    (line,) = [line for line in answer.out.splitlines() if f": {path}: " in line]
-    assert message in line
-    file, number, column, *_ = line.split(":")
-    field = path.rpartition(".")[2]
-    assert file == "specs/reconcile.lock.json"
-    assert f'"{field}": ' in pull_request.reconcile.lock_file.read_text().splitlines()[int(number) - 1][: int(column)]
+    assert (answer.status, applied.status) == (1, 1)
+    for _, path, message in FACTS.values():
+        for output in (answer.out, applied.err):
+            (line,) = [line for line in output.splitlines() if f": {path}: " in line]
+            assert message in line
+            file, number, column, *_ = line.removeprefix("Error: ").strip().split(":")
+            assert file == "specs/reconcile.lock.json"
+            assert f'"{path.rpartition(".")[2]}": ' in text.splitlines()[int(number) - 1][: int(column)]
+    assert pull_request.reconcile.lock_file.read_text() == text, "apply changes nothing"
 
 
 DECISIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
@@ -185,12 +213,8 @@ DECISIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda lock: lock["models"]["doubler"].update(published="doubler-aaaaaaaa"),
         'models.doubler.published: changed decision published: none → "doubler-aaaaaaaa"',
     ),
-    "a removed block": (
-        lambda lock: lock["models"].pop("adder"),
-        "models.adder: changed decision generations: ",
-    ),
     "a removed record": (
-        lambda lock: lock["models"]["adder"]["generations"].pop(1),
+        lambda lock: lock["models"]["adder"]["generations"].pop(2),
         "models.adder.generations: changed decision generations: ",
     ),
     "soaked for years": (
@@ -204,20 +228,27 @@ DECISIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("attack", DECISIONS)
-def test_a_changed_decision_fails_unless_it_is_allowed(pull_request: PullRequest, attack: str) -> None:
-    change, message = DECISIONS[attack]
-    pull_request.edit(change)
-    unnoticed = pull_request.reconcile("validate", "--locked").status == 0
-    assert unnoticed is (attack != "a removed block")
+def test_changed_decisions_fail_unless_they_are_allowed(pull_request: PullRequest) -> None:
+    def decide(lock: dict[str, Any]) -> None:
+        for change, _ in DECISIONS.values():
+            change(lock)
+
+    pull_request.edit(decide)
+    assert pull_request.reconcile("validate", "--locked").status == 0, "without --base nothing is noticed"
 
     answer = pull_request.check()
-
-    assert answer.status == 1
-    assert any(message in line for line in answer.out.splitlines()), answer.out
     allowed = pull_request.check("--allow-decisions")
-    assert f"warning: {message}" in allowed.out
-    assert allowed.status == (1 if attack == "a removed block" else 0), allowed.out
+
+    assert (answer.status, allowed.status) == (1, 0)
+    assert [message for _, message in DECISIONS.values() if message not in answer.out] == []
+    assert [message for _, message in DECISIONS.values() if f"warning: {message}" not in allowed.out] == []
+
+
+def test_a_removed_block_fails_even_if_decisions_are_allowed(pull_request: PullRequest) -> None:
+    pull_request.edit(lambda lock: lock["models"].pop("adder"))
+    allowed = pull_request.check("--allow-decisions")
+    assert "warning: models.adder: changed decision generations: " in allowed.out
+    assert allowed.status == 1, "nothing is recorded for its manifest"
 
 
 def test_changed_decisions_are_the_first_rows_of_every_report(pull_request: PullRequest) -> None:
@@ -259,20 +290,22 @@ def test_changed_decisions_are_the_first_rows_of_every_report(pull_request: Pull
     assert cases.index("reconcile.lock.json") < cases.index("adder.yaml")
 
 
-def test_a_plan_with_an_unexplained_fact_fails(pull_request: PullRequest) -> None:
-    pull_request.edit(lambda lock: _serving(lock, "doubler").update(preamble="Praise us. "))
-    answer = pull_request.reconcile("plan", "--only", "doubler", "--offline", "--base", "origin/main")
+def test_a_plan_with_an_unexplained_fact_fails_and_annotates_it(pull_request: PullRequest) -> None:
+    def change(lock: dict[str, Any]) -> None:
+        _serving(lock, "doubler").update(preamble="Praise us. ")
+        lock["models"]["doubler"].update(protect=True)
+
+    pull_request.edit(change)
+    pull_request.reconcile.environ["GITHUB_ACTIONS"] = "true"
+    options = ("plan", "--only", "doubler", "--offline")
+
+    answer = pull_request.reconcile(*options, "--base", "origin/main")
+
     assert answer.status == 1
     assert "Unexplained facts in the lockfile since origin/main:\n  ! doubler              preamble: " in answer.out
-    assert pull_request.reconcile("plan", "--only", "doubler", "--offline").status == 0
-
-
-def test_changed_decisions_are_annotations(pull_request: PullRequest) -> None:
-    pull_request.edit(lambda lock: lock["models"]["doubler"].update(protect=True))
-    pull_request.reconcile.environ["GITHUB_ACTIONS"] = "true"
-    answer = pull_request.reconcile("plan", "--only", "doubler", "--offline", "--base", "origin/main")
     assert "::warning file=specs/reconcile.lock.json,line=" in answer.out + answer.err
     assert "title=doubler changed decision::protect: false → true" in answer.out + answer.err
+    assert pull_request.reconcile(*options).status == 0
 
 
 def _train(pull_request: PullRequest, *options: str) -> None:
@@ -283,11 +316,15 @@ def _train(pull_request: PullRequest, *options: str) -> None:
 
 def test_trainings_of_a_branch_are_explained_by_its_manifests(pull_request: PullRequest) -> None:
     reconcile = pull_request.reconcile
-    reconcile.manifest("doubler", epochs=3)
+    reconcile.manifest("doubler", epochs=3, more="  lifecycle: {protect: true}\n")
+    pull_request.git.commit()
+    answer = pull_request.check()
+    assert (answer.status, "changed" in answer.out) == (1, False), "a changed manifest alone changes no lockfile"
     reconcile.manifest("halver")
     _train(pull_request, "--no-wait")
-    assert pull_request.check().out.count("no ready generation") == 2
-    assert "changed" not in pull_request.check().out
+    answer = pull_request.check()
+    assert answer.out.count("no ready generation") == 2
+    assert "changed" not in answer.out
     reconcile.manifest("doubler", epochs=4)
     _train(pull_request, "--no-wait")
     assert "changed" not in pull_request.check().out
@@ -295,48 +332,27 @@ def test_trainings_of_a_branch_are_explained_by_its_manifests(pull_request: Pull
 
 def test_results_that_train_only_and_wait_record_are_facts(pull_request: PullRequest) -> None:
     reconcile = pull_request.reconcile
-    reconcile.manifest("adder", epochs=5)
+    before = reconcile.lock["adder"]["generations"][0]["checks"]["digest"]
+    reconcile.manifest("adder", epochs=4, more=FAILS.replace("wrong", "wrong too"))
     reconcile.manifest("halver")
     _train(pull_request)
-    answer = pull_request.check()
-    assert answer.status == 0, answer.out
+    assert reconcile.lock["adder"]["generations"][0]["checks"]["digest"] != before
     reconcile.manifest("doubler", epochs=3)
     _train(pull_request, "--no-wait")
-    assert reconcile("wait").status == 0
+    assert reconcile("wait", "--only", "doubler").status == 0
     pull_request.git.commit()
     answer = pull_request.check()
     assert answer.status == 0, answer.out
 
 
-def test_a_changed_manifest_alone_is_not_a_change_of_the_lockfile(pull_request: PullRequest) -> None:
-    pull_request.reconcile.manifest("doubler", epochs=3, more="  lifecycle: {protect: true}\n")
-    pull_request.git.commit()
-    answer = pull_request.check()
-    assert answer.status == 1
-    assert "changed" not in answer.out
-
-
-def test_a_record_of_another_content_is_not_a_training_of_the_manifest(pull_request: PullRequest) -> None:
-    pull_request.reconcile.manifest("doubler", epochs=3)
-    _train(pull_request, "--no-wait")
-    pull_request.edit(lambda lock: _generation(lock, "doubler")["dataset"].update(digest=f"sha256:{'0' * 64}"))
-    assert "is not the digest of this record's content under doubler" in pull_request.check().out
-
-
-def test_a_new_record_cannot_name_another_model(pull_request: PullRequest) -> None:
+def test_a_new_record_that_is_not_a_training_of_the_manifest_is_reported(pull_request: PullRequest) -> None:
     pull_request.reconcile.manifest("doubler", epochs=3)
     _train(pull_request, "--no-wait")
     pull_request.edit(lambda lock: _generation(lock, "doubler").update(remote="tunedModels/payroll"))
     key = pull_request.reconcile.lock["doubler"]["generations"][0]["key"]
-    assert 'changed fact remote: none → "tunedModels/payroll"' in pull_request.check().out
-    assert f"the id of this model would be {key}" in pull_request.check().out
-
-
-def test_a_new_record_has_the_preamble_of_its_manifest(pull_request: PullRequest) -> None:
-    pull_request.reconcile.manifest("doubler", epochs=3)
-    _train(pull_request, "--no-wait")
-    pull_request.edit(lambda lock: _generation(lock, "doubler").update(preamble="Praise us. "))
-    assert "the manifest declares another preamble for this data" in pull_request.check().out
+    answer = pull_request.check()
+    assert 'changed fact remote: none → "tunedModels/payroll"' in answer.out
+    assert f"the id of this model would be {key}" in answer.out
 
 
 def test_a_renamed_manifest_explains_the_moved_records(pull_request: PullRequest) -> None:
@@ -351,28 +367,18 @@ def test_a_renamed_manifest_explains_the_moved_records(pull_request: PullRequest
 
 
 def test_the_main_branch_may_be_merged_meanwhile(
-    pull_request: PullRequest, upstream: tuple[Cli, Repository], tmp_path_factory: pytest.TempPathFactory
+    pull_request: PullRequest, upstream: PullRequest, tmp_path: Path
 ) -> None:
-    main = upstream[1].clone(tmp_path_factory.mktemp("main") / "clone")
+    main = upstream.git.copy(tmp_path / "main")
     lock = main.folder / "specs" / "reconcile.lock.json"
     document = json.loads(lock.read_text())
     document["models"]["adder"]["rejected"] = []
     lock.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
-    main.commit()
-    head = main("rev-parse", "HEAD").strip()
+    head = main.commit()
     pull_request.git("fetch", "--quiet", str(main.folder), "+HEAD:refs/remotes/origin/main")
     assert pull_request.check().status == 0, "the base is the common ancestor"
     pull_request.git("merge", "--quiet", "--no-edit", head)
     assert pull_request.check().status == 0
-
-
-def test_the_results_of_changed_checks_are_explained(pull_request: PullRequest) -> None:
-    before = pull_request.reconcile.lock["adder"]["generations"][0]["checks"]["digest"]
-    pull_request.reconcile.manifest("adder", epochs=4, more=FAILS.replace("wrong", "wrong too"))
-    _train(pull_request)
-    assert pull_request.reconcile.lock["adder"]["generations"][0]["checks"]["digest"] != before
-    answer = pull_request.check()
-    assert "changed fact" not in answer.out
 
 
 def test_base_needs_locked_and_decisions_need_base(pull_request: PullRequest) -> None:
@@ -410,61 +416,25 @@ def test_a_tag_with_the_name_of_an_abbreviated_hash_is_not_taken_for_it(pull_req
     assert "changed decision serving" in pull_request.reconcile("validate", "--locked", "--base", base).out
 
 
-@pytest.mark.parametrize("attribute", ["working-tree-encoding=KSC5636", "filter=decrypt", "ident"])
-@pytest.mark.parametrize("pattern", ["*.lock.json", "*.yaml"])
-def test_a_file_that_git_converts_is_refused(pull_request: PullRequest, pattern: str, attribute: str) -> None:
+def test_a_file_that_git_converts_is_refused(pull_request: PullRequest) -> None:
     """A pull request could commit one text for its reviewers, and another one for reconcile."""
-    (pull_request.reconcile.folder / ".gitattributes").write_text(f"{pattern} {attribute}\n")
+    attributes = {
+        "reconcile.lock.json": "working-tree-encoding=KSC5636",
+        "reconcile.yaml": "filter=decrypt",
+        "adder.yaml": "ident",
+    }
+    lines = [f"{file} {attribute}\n" for file, attribute in attributes.items()]
+    (pull_request.reconcile.folder / ".gitattributes").write_text("".join(lines))
     pull_request.git.commit()
 
-    for allowed in ((), ("--allow-decisions",)):
-        refused = pull_request.check(*allowed)
-        assert refused.status == 1
-        cause = attribute.partition("=")[0]
-        assert f'changed fact file: none → "{cause}": reviewers see another text of this file' in refused.out
-        assert "; remove the attribute from .gitattributes, or the link" in refused.out
-
-
-def _forget_decisions(lockfile: Path) -> None:
-    document = json.loads(lockfile.read_text())
-    for model in document["models"].values():
-        for decision in ("serving", "rejected", "published"):
-            model.pop(decision, None)
-        for record in model["generations"]:
-            for decision in ("rejection", "promoteTime"):
-                record.pop(decision, None)
-    lockfile.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
-
-
-def _move_to_the_top(folder: Path) -> Path:
-    for name in ("reconcile.yaml", "reconcile.lock.json"):
-        (folder / "specs" / name).rename(folder / name)
-    return folder / "reconcile.lock.json"
-
-
-def _move_behind_a_link(folder: Path) -> Path:
-    (folder / "specs").rename(folder / "other")
-    (folder / "specs").symlink_to("other")
-    return folder / "other" / "reconcile.lock.json"
-
-
-def _leave_the_lockfile(folder: Path) -> Path:
-    lockfile = _move_to_the_top(folder)
-    (folder / "specs" / lockfile.name).write_bytes(lockfile.read_bytes())
-    return lockfile
-
-
-@pytest.mark.parametrize("move", [_move_to_the_top, _move_behind_a_link, _leave_the_lockfile])
-def test_a_moved_root_is_compared_with_what_was_there(pull_request: PullRequest, move: Callable[[Path], Path]) -> None:
-    """Otherwise every decision of the new lockfile would be that of a new target."""
-    _forget_decisions(move(pull_request.reconcile.folder))
-    pull_request.git.commit()
-
-    refused = pull_request.reconcile("validate", "specs", "--locked", "--base", "origin/main")
+    refused = pull_request.check("--allow-decisions")
 
     assert refused.status == 1
-    assert 'root: changed decision root: "specs" → ' in refused.out
-    assert "changed decision rejected: " in refused.out
+    for file, attribute in attributes.items():
+        cause = attribute.partition("=")[0]
+        refusal = f'changed fact file: none → "{cause}": reviewers see another text of this file'
+        assert f"specs/{file}:1:1: file: {refusal}" in refused.out
+    assert "; remove the attribute from .gitattributes, or the link" in refused.out
 
 
 def test_a_lockfile_that_is_a_link_is_refused(pull_request: PullRequest) -> None:
@@ -492,13 +462,12 @@ def test_a_replaced_object_is_not_read(pull_request: PullRequest) -> None:
 
 
 def test_a_shallow_clone_is_an_error_that_names_what_to_fetch(
-    upstream: tuple[Cli, Repository], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pull_request: PullRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = upstream[1]("rev-parse", "HEAD").strip()
-    other = upstream[1].clone(tmp_path / "full")
-    (other.folder / "note").write_text("new")
-    other.commit()
-    shallow = other.clone(tmp_path / "shallow", "--depth", "1")
+    first = pull_request.git("rev-parse", "HEAD").strip()
+    (pull_request.git.folder / "note").write_text("new")
+    pull_request.git.commit()
+    shallow = pull_request.git.clone(tmp_path / "shallow", "--depth", "1")
     reconcile = Cli(shallow.folder, capsys)
     reconcile.environ["PATH"] = os.environ["PATH"]
     answer = reconcile("validate", "--locked", "--base", first)
@@ -506,9 +475,6 @@ def test_a_shallow_clone_is_an_error_that_names_what_to_fetch(
     assert answer.err.startswith(
         f"Error: the lockfile cannot be compared with {first}: this clone is shallow and does not contain {first};"
     )
-
-
-APPLY = ("apply", "--base", "origin/main", "--yes")
 
 
 def _serve(key: str) -> Callable[[dict[str, Any]], object]:
@@ -586,22 +552,6 @@ def test_apply_checks_a_merged_rollback_and_does_not_hold_it(pull_request: PullR
     assert reconcile.lock["adder"]["serving"] == failed
 
 
-@pytest.mark.parametrize(
-    "attack", slow_except(((attack,) for attack in FACTS), ("endpoint",), ("a copied record",), ("limits",))
-)
-def test_apply_refuses_changed_facts_and_changes_nothing(pull_request: PullRequest, attack: str) -> None:
-    change, path, _ = FACTS[attack]
-    pull_request.edit(change)
-    before = pull_request.reconcile.lock_file.read_text()
-
-    answer = pull_request.reconcile(*APPLY)
-
-    assert answer.status == 1
-    assert f": {path}: " in answer.err
-    assert "specs/reconcile.lock.json:" in answer.err
-    assert pull_request.reconcile.lock_file.read_text() == before
-
-
 def test_the_base_of_a_saved_plan_is_that_of_its_apply(pull_request: PullRequest) -> None:
     reconcile = pull_request.reconcile
     before, other = reconcile.lock["adder"]["serving"], reconcile.lock["adder"]["generations"][1]["key"]
@@ -622,13 +572,6 @@ def test_apply_with_a_base_needs_every_manifest(pull_request: PullRequest) -> No
     assert pull_request.reconcile("apply", "--base", "nowhere", "--yes").status == 64
 
 
-def _publish(reconcile: Cli) -> Path:
-    """Publish a pointer to a file of the repository, and return it."""
-    reconcile.target("  publish: serving.json\n")
-    assert reconcile("apply", "--yes").status == 1, "the candidate that failed its checks is held"
-    return reconcile.specs / "serving.json"
-
-
 POINTERS: dict[str, Callable[[str], str | None]] = {
     "another model": lambda text: text.replace("tunedModels/doubler", "tunedModels/payroll"),
     "another layout": lambda text: text.replace("\n", "\n\n", 1),
@@ -637,34 +580,32 @@ POINTERS: dict[str, Callable[[str], str | None]] = {
 }
 
 
-@pytest.mark.parametrize("attack", POINTERS)
-def test_a_pull_request_does_not_change_a_pointer(pull_request: PullRequest, attack: str) -> None:
-    reconcile, git = pull_request.reconcile, pull_request.git
-    pointer = _publish(reconcile)
-    git.commit()
-    git("branch", "merged")
-    text = POINTERS[attack](pointer.read_text())
-    pointer.unlink() if text is None else pointer.write_text(text)
-    git.commit()
-    base = ("--base", "merged")
+def test_a_pull_request_does_not_change_a_pointer(published: PullRequest) -> None:
+    reconcile, git = published.reconcile, published.git
+    pointer = reconcile.specs / "serving.json"
+    text = pointer.read_text()
+    check = ("validate", "--locked", "--base", "merged")
+    for attack, change in POINTERS.items():
+        changed = change(text)
+        pointer.unlink() if changed is None else pointer.write_text(changed)
+        git.commit()
+        checked = reconcile(*check, "--allow-decisions")
+        assert checked.status == 1, attack
+        assert "specs/serving.json:1:1: pointer: changed fact pointer: " in checked.out, attack
+        assert "reconcile apply writes it after the merge; restore the file of merged" in checked.out, attack
 
-    checked = reconcile("validate", "--locked", *base, "--allow-decisions")
-    planned = reconcile("plan", "--offline", *base)
-    applied = reconcile("apply", "--yes", *base)
+    planned = reconcile("plan", "--offline", "--base", "merged")
+    applied = reconcile("apply", "--yes", "--base", "merged")
 
-    assert (checked.status, planned.status, applied.status) == (1, 1, 1)
-    for shown in (checked.out, applied.err):
-        assert "specs/serving.json:1:1: pointer: changed fact pointer: " in shown
-        assert "reconcile apply writes it after the merge; restore the file of merged" in shown
+    assert (planned.status, applied.status) == (1, 1)
+    assert "specs/serving.json:1:1: pointer: changed fact pointer: " in applied.err
+    assert "reconcile apply writes it after the merge; restore the file of merged" in applied.err
     assert "Unexplained facts in the lockfile since merged:\n  ! (target)             pointer: " in planned.out
-    assert reconcile("validate", "--locked", *base).status == 1
+    assert reconcile(*check).status == 1
 
 
-def test_a_committed_rollback_may_change_the_pointer_with_the_lockfile(pull_request: PullRequest) -> None:
-    reconcile, git = pull_request.reconcile, pull_request.git
-    _publish(reconcile)
-    git.commit()
-    git("branch", "merged")
+def test_a_committed_rollback_may_change_the_pointer_with_the_lockfile(published: PullRequest) -> None:
+    reconcile, git = published.reconcile, published.git
     failed = reconcile.lock["adder"]["generations"][0]["key"]
     assert reconcile("rollback", "adder", "--to", failed, "--reason", "worse").status == 0
     git.commit()
@@ -675,17 +616,17 @@ def test_a_committed_rollback_may_change_the_pointer_with_the_lockfile(pull_requ
     assert reconcile("validate", "--locked", "--base", "merged", "--allow-decisions").status == 0
 
 
-def test_a_committed_rollback_keeps_what_is_published_of_an_orphan(pull_request: PullRequest) -> None:
-    reconcile, git = pull_request.reconcile, pull_request.git
+def test_a_committed_rollback_keeps_what_is_published_of_an_orphan(published: PullRequest) -> None:
+    reconcile, git = published.reconcile, published.git
     reconcile.manifest("doubler", examples=[(str(n), str(2 * n)) for n in range(20)], more="  sampling: {topK: 7}\n")
-    pointer = _publish(reconcile)
+    pointer = reconcile.specs / "serving.json"
+    assert reconcile("apply", "--yes").status == 1, "the candidate that failed its checks is held"
     (reconcile.specs / "doubler.yaml").unlink()
-    assert reconcile("apply", "--yes").status == 1
     edited = json.loads(reconcile.lock_file.read_text())
     edited["models"]["doubler"].pop("sampling", None)
     reconcile.lock_file.write_text(json.dumps(edited, indent=2, sort_keys=True) + "\n")
     git.commit()
-    git("branch", "merged")
+    git("branch", "--force", "merged")
     failed = reconcile.lock["adder"]["generations"][0]["key"]
     assert reconcile("rollback", "adder", "--to", failed, "--reason", "worse").status == 0
     assert "topK" in pointer.read_text()
@@ -757,9 +698,19 @@ def _linked_root(pull_request: PullRequest) -> tuple[str, str]:
     return "specs", "models"
 
 
+def _left_lockfile(pull_request: PullRequest) -> tuple[str, str]:
+    """The lockfile of before stays where it was."""
+    lockfile = pull_request.reconcile.lock_file
+    text = lockfile.read_text()
+    moved = _root_above(pull_request)
+    lockfile.write_text(text)
+    return moved
+
+
 MOVES: dict[str, tuple[Callable[[PullRequest], tuple[str, str]], str]] = {
     "renamed": (_renamed_root, "models"),
     "above": (_root_above, "specs"),
+    "above, without the lockfile": (_left_lockfile, "specs"),
     "below": (_root_below, "specs/models"),
     "linked": (_linked_root, "specs"),
 }
@@ -767,6 +718,7 @@ MOVES: dict[str, tuple[Callable[[PullRequest], tuple[str, str]], str]] = {
 
 @pytest.mark.parametrize("attack", MOVES)
 def test_a_target_that_moves_is_compared_with_its_lockfile_before(pull_request: PullRequest, attack: str) -> None:
+    """Otherwise every decision of the new lockfile would be that of a new target."""
     reconcile = pull_request.reconcile
     change, path = MOVES[attack]
     rejected = reconcile.lock["adder"]["rejected"][-1]
@@ -778,8 +730,7 @@ def test_a_target_that_moves_is_compared_with_its_lockfile_before(pull_request: 
     file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
     pull_request.git.commit()
 
-    checked = reconcile("validate", path, "--locked", "--base", "origin/main")
-    planned = reconcile("plan", path, "--offline", "--base", "origin/main")
+    checked = reconcile("validate", path, "--locked", "--base", "origin/main", "--allow-decisions")
 
     target = (Path(after) / "reconcile.yaml").as_posix()
     assert checked.status == 1
@@ -790,21 +741,19 @@ def test_a_target_that_moves_is_compared_with_its_lockfile_before(pull_request: 
     assert "models.adder.rejected: changed decision rejected: " in checked.out
     assert "models.adder.serving: changed decision serving: " in checked.out
     assert ".preamble: changed fact preamble: " in checked.out
-    assert f"  ! (target)             root: {before} → {after}: the target file moved from " in planned.out
-    assert reconcile("validate", path, "--locked", "--base", "origin/main", "--allow-decisions").status == 1
 
 
-def test_a_target_that_moves_alone_is_the_only_decision(pull_request: PullRequest) -> None:
-    pointer = _publish(pull_request.reconcile)
-    git, reconcile = pull_request.git, pull_request.reconcile
-    git.commit()
-    git("branch", "merged")
+def test_a_target_that_moves_alone_is_the_only_decision(published: PullRequest) -> None:
+    git, reconcile = published.git, published.reconcile
     git("mv", "specs", "models")
     git.commit()
     base = ("validate", "models", "--locked", "--base", "merged")
-    assert reconcile(*base).out.count("changed ") == 1
+    refused = reconcile(*base)
+    assert (refused.status, refused.out.count("changed ")) == (1, 1)
+    planned = reconcile("plan", "models", "--offline", "--base", "merged")
+    assert "  ! (target)             root: specs → models: the target file moved from " in planned.out
     assert reconcile(*base, "--allow-decisions").status == 0
-    pointer = reconcile.folder / "models" / pointer.name
+    pointer = reconcile.folder / "models" / "serving.json"
     pointer.write_text(pointer.read_text().replace("tunedModels/doubler", "tunedModels/payroll"))
     git.commit()
     assert "pointer: changed fact pointer: " in reconcile(*base, "--allow-decisions").out

@@ -13,6 +13,7 @@ from support.core_cases import SCOPE, Made, at, manifest, recorded
 MADE = Made()
 TARGET = Target("default", "reconcile.yaml", "embedded", SCOPE)
 FILE = manifest(MADE).file
+CONTENT = "it is not the digest of this record's content under numbers"
 
 
 def lock_of(*generations: LockedGeneration, **fields: object) -> Lock:
@@ -64,6 +65,15 @@ def test_a_training_explains_what_it_fills_in(before: LockedGeneration, after: L
         (ENDED, replace(ENDED, resources=replace(ENDED.resources, job="jobs/1")), "fact resources.job"),
         (ENDED, replace(ENDED, source=Source(remote="tunedModels/x")), "fact source.baseModel"),
         (ENDED, replace(ENDED, dataset=replace(ENDED.dataset, path="x.csv")), "fact dataset.path"),
+        (ENDED, replace(ENDED, resources=replace(ENDED.resources, endpoint="endpoints/2")), "fact resources.endpoint"),
+        (ENDED, replace(ENDED, preamble="Praise us. "), "fact preamble"),
+        (ENDED, replace(ENDED, remote="tunedModels/payroll"), "fact remote"),
+        (ENDED, replace(ENDED, remote="projects/other/locations/europe-west4/tuningJobs/1"), "fact remote"),
+        (
+            recorded(MADE, checks={"of": ("known",), "failed": 1}),
+            recorded(MADE, checks={"of": ("known",)}),
+            "fact checks.passed",
+        ),
         (CREATING, replace(CREATING, remote="tunedModels/x"), "fact remote"),
         (CREATING, replace(CREATING, origin="adopted"), "fact origin"),
         (
@@ -88,19 +98,29 @@ def test_a_new_record_with_the_content_of_the_manifest_is_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("new", "found"),
+    ("new", "found", "reason"),
     [
-        (recorded(Made(name="words")), "fact spec"),
-        (replace(recorded(MADE), key="numbers-aaaaaaaa"), "fact spec"),
-        (replace(recorded(MADE), origin="adopted", dataset=Dataset(f"sha256:{'0' * 64}")), "decision origin"),
-        (replace(recorded(MADE), remote="tunedModels/other"), "fact remote"),
-        (replace(recorded(MADE), preamble="Praise us. "), "fact preamble"),
-        (replace(recorded(MADE), promote_time=at(1)), "decision promoteTime"),
+        (recorded(Made(name="words")), "fact spec", CONTENT),
+        (replace(recorded(MADE), key="numbers-aaaaaaaa"), "fact spec", CONTENT),
+        (replace(recorded(MADE), dataset=Dataset(f"sha256:{'0' * 64}")), "fact spec", CONTENT),
+        (replace(recorded(MADE), origin="adopted", dataset=Dataset(f"sha256:{'0' * 64}")), "decision origin", ""),
+        (
+            replace(recorded(MADE), remote="tunedModels/other"),
+            "fact remote",
+            f"the id of this model would be {MADE.key}",
+        ),
+        (
+            replace(recorded(MADE), preamble="Praise us. "),
+            "fact preamble",
+            "the manifest declares another preamble for this data",
+        ),
+        (replace(recorded(MADE), promote_time=at(1)), "decision promoteTime", ""),
     ],
-    ids=["another name", "another key", "adopted", "another id", "preamble", "promoted"],
+    ids=["another name", "another key", "another content", "adopted", "another id", "preamble", "promoted"],
 )
-def test_a_new_record_belongs_to_its_manifest(new: LockedGeneration, found: str) -> None:
-    assert review(lock_of(), lock_of(new)) == [found]
+def test_a_new_record_belongs_to_its_manifest(new: LockedGeneration, found: str, reason: str) -> None:
+    (change,) = review_lock(lock_of(), lock_of(new), [manifest(MADE)], TARGET, chosen_ids=True)
+    assert (f"{change.kind} {change.field}", change.reason) == (found, reason)
 
 
 def test_where_the_service_chooses_ids_any_id_is_that_of_a_new_training() -> None:
@@ -150,8 +170,10 @@ def test_a_removed_model_names_what_was_serving() -> None:
 
 
 def test_a_model_that_no_manifest_declares_is_reported() -> None:
-    changes = review_lock(Lock(record_target(TARGET)), lock_of(), (), TARGET, chosen_ids=True)
-    assert [(change.field, change.reason) for change in changes] == [("manifest", "no manifest declares this model")]
+    reason = "no manifest declares this model"
+    for lock, field in ((lock_of(), "manifest"), (lock_of(ENDED), "remote")):
+        changes = review_lock(Lock(record_target(TARGET)), lock, (), TARGET, chosen_ids=True)
+        assert [(change.field, change.reason) for change in changes] == [(field, reason)]
 
 
 def test_the_target_is_that_of_the_target_file_or_of_the_base() -> None:

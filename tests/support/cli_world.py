@@ -134,7 +134,9 @@ class Cli(Project):
         super().__init__(folder, environ)
         self.clock = Clock(least=30)  # the first or second poll of a training finds its end
         self._capsys = capsys
-        (self.specs / "reconcile.yaml").write_text(TARGET)
+        target = self.specs / "reconcile.yaml"
+        if not target.exists():  # it exists in a copied project
+            target.write_text(TARGET)
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Result:
         self._capsys.readouterr()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -44,6 +45,14 @@ class Repository:
     def clone(self, folder: Path, *options: str) -> Repository:
         """Clone it into another folder."""
         self("clone", "--quiet", *options, self.folder.as_uri(), str(folder))
+        return self._in(folder)
+
+    def copy(self, folder: Path) -> Repository:
+        """Copy it with all files, also those that are not committed; no process is needed."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return self._in(folder)
+
+    def _in(self, folder: Path) -> Repository:
         other = object.__new__(Repository)
         other.folder, other._minutes = folder, self._minutes
         return other
