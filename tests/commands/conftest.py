@@ -7,14 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from support.cli_world import Cli
+from support.cli_world import Cli, Snapshot
 from support.vertex_world import SLOW, World, fresh, serving
 
 
 @pytest.fixture
-def reconcile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+def reconcile(tmp_path: Path) -> Cli:
     """``reconcile`` in an empty project with an embedded target."""
-    return Cli(tmp_path, capsys)
+    return Cli(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def after_training(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """A project with an embedded target after the first apply, which trained the model adder."""
+    reconcile = Cli(tmp_path_factory.mktemp("trained"))
+    reconcile.manifest("adder")
+    done = reconcile("apply", "--yes")
+    assert done.status == 0, done.err
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def trained(reconcile: Cli, after_training: Snapshot) -> Cli:
+    """``reconcile`` in a copy of the project in which adder was trained."""
+    reconcile.resume(after_training)
+    return reconcile
 
 
 @pytest.fixture(scope="module")

@@ -286,14 +286,14 @@ def test_git_gives_its_own_reason(reconcile: Cli, setting: str, reason: str, rem
 
 
 def test_a_shallow_clone_names_what_to_fetch(
-    reconcile: Cli, repository: Repository, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+    reconcile: Cli, repository: Repository, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     first = repository("rev-parse", "HEAD").strip()
     reconcile.manifest("adder", examples=CHANGED)
     repository.commit()
     folder = tmp_path_factory.mktemp("clone")
     clone = repository.clone(folder, "--depth", "1")
-    shallow = Cli(folder, capsys)
+    shallow = Cli(folder)
     shallow.environ["PATH"] = os.environ["PATH"]
     assert note(shallow, first) == (
         f"the lockfile and the data sets are not compared with {first}: this clone is shallow and does not contain"
@@ -308,14 +308,12 @@ def test_a_shallow_clone_names_what_to_fetch(
     assert changes(shallow, base=first) != []
 
 
-def test_the_remedy_for_a_partial_clone_works(
-    repository: Repository, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_remedy_for_a_partial_clone_works(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> None:
     (repository.folder / "specs" / "adder.csv").write_text("text_input,output\n1,2\n")
     repository.commit()
     repository("config", "uploadpack.allowFilter", "true")
     clone = repository.clone(tmp_path_factory.mktemp("clone"), "--filter=blob:none")
-    partial = Cli(clone.folder, capsys)
+    partial = Cli(clone.folder)
     partial.environ["PATH"] = os.environ["PATH"]
     clone("checkout", "--quiet", "--", ".")
     (shown,) = plan(partial, base="HEAD~1")["notices"]
@@ -364,7 +362,7 @@ def test_data_in_git_lfs_is_compared_where_the_clone_has_it(
 
 
 def test_data_in_a_submodule_is_named(
-    reconcile: Cli, repository: Repository, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+    reconcile: Cli, repository: Repository, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     data = Repository(tmp_path_factory.mktemp("data"))
     (reconcile.specs / "adder.csv").rename(data.folder / "adder.csv")
@@ -381,7 +379,7 @@ def test_data_in_a_submodule_is_named(
         " not contain"
     )
     clone = repository.clone(tmp_path_factory.mktemp("clone"))
-    without = Cli(clone.folder, capsys)
+    without = Cli(clone.folder)
     assert without("validate").out.startswith(
         "specs/adder.yaml:6:19: spec.dataset.path: data/adder.csv: no such file: the submodule specs/data is empty; run"
         " `git submodule update --init specs/data`\n"

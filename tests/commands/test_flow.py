@@ -118,10 +118,10 @@ class Team(Struct, dict=True):
 
 
 @pytest.fixture
-def team(port: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Team:
+def team(port: World, tmp_path: Path) -> Team:
     """A repository with two models that serve, and the workflows."""
     hub = Hub(tmp_path)
-    desk = Cli(hub.begin("desk"), capsys)
+    desk = Cli(hub.begin("desk"))
     port.begin(tmp_path, lambda: desk.clock.now)
     write_target(
         desk,

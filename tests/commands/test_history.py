@@ -128,12 +128,12 @@ def test_without_a_repository_the_old_data_set_is_missing(reconcile: Cli) -> Non
     assert "neither data set is available" in reconcile("history", "adder").out
 
 
-def test_a_shallow_clone(repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shallow_clone(repository: Repository, tmp_path: Path) -> None:
     clone = repository.clone(tmp_path / "clone", "--depth=1")
-    generations = history_of(Cli(clone.folder, capsys))
+    generations = history_of(Cli(clone.folder))
     assert (len(generations), counts(generations[0])) == (2, None)
     clone("fetch", "--quiet", "--unshallow")
-    assert counts(history_of(Cli(clone.folder, capsys))[0]) == (14, 2, 1)
+    assert counts(history_of(Cli(clone.folder))[0]) == (14, 2, 1)
 
 
 @pytest.mark.parametrize("everywhere", [True, False])

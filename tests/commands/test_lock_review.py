@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from msgspec import Struct
@@ -42,32 +42,18 @@ class PullRequest(Struct):
     def check(self, *options: str) -> Result:
         return self.reconcile(*BASE, *options)
 
-    def copy(self, folder: Path, capsys: Any) -> PullRequest:
+    def copy(self, folder: Path) -> PullRequest:
         """Return a copy with the models of the service, at the same moment."""
         git = self.git.copy(folder)
-        reconcile = Cli(git.folder, capsys, self.reconcile.environ)
+        reconcile = Cli(git.folder, self.reconcile.environ)
         reconcile.clock.now = self.reconcile.clock.now
         return PullRequest(reconcile, git)
-
-
-class _Silent:
-    """Stands in for the capture of a single test, which a project of several tests cannot have."""
-
-    def readouterr(self) -> Captured:
-        return Captured("", "")
-
-
-class Captured(Struct, frozen=True):
-    """Both output streams."""
-
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> PullRequest:
     """The main branch: two models, of which one was rolled back once, and a candidate that failed its checks."""
-    reconcile = Cli(tmp_path_factory.mktemp("upstream"), cast("Any", _Silent()))
+    reconcile = Cli(tmp_path_factory.mktemp("upstream"))
     reconcile.environ = {"PATH": os.environ["PATH"]}
     repository = Repository(reconcile.folder)
     (reconcile.folder / ".gitignore").write_text(".reconcile/\n")
@@ -95,7 +81,7 @@ def branch(upstream: PullRequest, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def published_branch(branch: PullRequest, tmp_path_factory: pytest.TempPathFactory) -> PullRequest:
     """The same with a published pointer in the repository, also on the branch ``merged``."""
-    pull_request = branch.copy(tmp_path_factory.mktemp("published") / "clone", _Silent())
+    pull_request = branch.copy(tmp_path_factory.mktemp("published") / "clone")
     pull_request.reconcile.target("  publish: serving.json\n")
     answer = pull_request.reconcile("apply", "--yes")
     assert answer.status == 1, "the candidate that failed its checks is held"
@@ -105,13 +91,13 @@ def published_branch(branch: PullRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def pull_request(branch: PullRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> PullRequest:
-    return branch.copy(tmp_path / "clone", capsys)
+def pull_request(branch: PullRequest, tmp_path: Path) -> PullRequest:
+    return branch.copy(tmp_path / "clone")
 
 
 @pytest.fixture
-def published(published_branch: PullRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> PullRequest:
-    return published_branch.copy(tmp_path / "clone", capsys)
+def published(published_branch: PullRequest, tmp_path: Path) -> PullRequest:
+    return published_branch.copy(tmp_path / "clone")
 
 
 def _generation(lock: dict[str, Any], name: str, index: int = 0) -> dict[str, Any]:
@@ -461,14 +447,12 @@ def test_a_replaced_object_is_not_read(pull_request: PullRequest) -> None:
     assert pull_request.check().status == 1
 
 
-def test_a_shallow_clone_is_an_error_that_names_what_to_fetch(
-    pull_request: PullRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_shallow_clone_is_an_error_that_names_what_to_fetch(pull_request: PullRequest, tmp_path: Path) -> None:
     first = pull_request.git("rev-parse", "HEAD").strip()
     (pull_request.git.folder / "note").write_text("new")
     pull_request.git.commit()
     shallow = pull_request.git.clone(tmp_path / "shallow", "--depth", "1")
-    reconcile = Cli(shallow.folder, capsys)
+    reconcile = Cli(shallow.folder)
     reconcile.environ["PATH"] = os.environ["PATH"]
     answer = reconcile("validate", "--locked", "--base", first)
     assert answer.status == 1

@@ -109,13 +109,12 @@ def test_of_two_processes_that_create_at_once_one_training_is_left(
     reconcile: Cli,
     world: World,
     started: Start,
-    capsys: pytest.CaptureFixture[str],
     target: str,
     line: str,
 ) -> None:
     """They have checkouts of their own: in one checkout they take turns."""
     manifest(reconcile)
-    other = _another_checkout(reconcile, world, capsys)
+    other = _another_checkout(reconcile, world)
     world.front = Meeting(line, 2)
 
     processes = [started(one, "apply", "--yes", "--no-wait", *chosen(target)) for one in (reconcile, other)]
@@ -134,10 +133,10 @@ def test_of_two_processes_that_create_at_once_one_training_is_left(
         assert [job["name"] for job in world.jobs("SUCCEEDED")] == [serving[0]]
 
 
-def _another_checkout(reconcile: Cli, world: World, capsys: pytest.CaptureFixture[str]) -> Cli:
+def _another_checkout(reconcile: Cli, world: World) -> Cli:
     folder = reconcile.folder / "other"
     folder.mkdir()
-    other = Cli(folder, capsys)
+    other = Cli(folder)
     other.clock = reconcile.clock
     aim(other, world.url)
     manifest(other)

@@ -82,10 +82,8 @@ def test_a_store_that_names_another_file_as_an_object_reads_and_deletes_nothing(
 
 @pytest.mark.parametrize("name", [".reconcile", ".reconcile/default.sqlite3", ".reconcile/default.sqlite3-objects"])
 @pytest.mark.parametrize("to", [".git", "elsewhere"])
-def test_the_store_of_a_target_is_not_written_through_a_link(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, to: str
-) -> None:
-    reconcile = Cli(tmp_path, capsys)
+def test_the_store_of_a_target_is_not_written_through_a_link(tmp_path: Path, name: str, to: str) -> None:
+    reconcile = Cli(tmp_path)
     (tmp_path / ".git").mkdir()
     (tmp_path / "elsewhere").mkdir()
     reconcile.manifest("adder")
@@ -106,10 +104,8 @@ def test_the_store_of_a_target_is_not_written_through_a_link(
     ],
     ids=["other", "cut", "zeros"],
 )
-def test_the_remedy_for_a_damaged_store_works(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes], message: str
-) -> None:
-    reconcile = Cli(tmp_path, capsys)
+def test_the_remedy_for_a_damaged_store_works(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
+    reconcile = Cli(tmp_path)
     for name in ("adder", "doubler"):
         reconcile.manifest(name)
     assert reconcile("apply", "--yes").status == 0
@@ -128,9 +124,7 @@ def test_the_remedy_for_a_damaged_store_works(
 
 
 @pytest.mark.parametrize(("host", "warned"), [("host.invalid", True), ("127.0.0.1", False)])
-def test_listening_on_anything_but_loopback_is_warned_about(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str, *, warned: bool
-) -> None:
+def test_listening_on_anything_but_loopback_is_warned_about(tmp_path: Path, host: str, *, warned: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        told = Cli(tmp_path, capsys)("emulator", "--host", host, "--port", str(taken.getsockname()[1])).err
+        told = Cli(tmp_path)("emulator", "--host", host, "--port", str(taken.getsockname()[1])).err
     assert (f"warning: listening on {host}: every machine that reaches" in told) is warned

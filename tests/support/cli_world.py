@@ -7,20 +7,19 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from msgspec import Struct, field
 
 from reconciler.commands.main import main
 from reconciler.environment import Environment
 from support.fork_server import forked
-
-if TYPE_CHECKING:
-    import pytest
 
 EXAMPLES = [(str(number), str(number + 1)) for number in range(20)]
 TARGET = """\
@@ -125,21 +124,29 @@ class Project:
         return file
 
 
+class Snapshot(Struct, frozen=True):
+    """The files of a project that commands have prepared, to be copied, and when the last of them ended."""
+
+    folder: Path
+    now: datetime
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    return cast("io.BytesIO", stream.buffer).getvalue().decode()
+
+
 class Cli(Project):
     """``reconcile`` in a folder."""
 
-    def __init__(
-        self, folder: Path, capsys: pytest.CaptureFixture[str], environ: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         super().__init__(folder, environ)
         self.clock = Clock(least=30)  # the first or second poll of a training finds its end
-        self._capsys = capsys
         target = self.specs / "reconcile.yaml"
         if not target.exists():  # it exists in a copied project
             target.write_text(TARGET)
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Result:
-        self._capsys.readouterr()
         environment = Environment(
             cwd=self.folder,
             environ=self.environ,
@@ -148,9 +155,19 @@ class Cli(Project):
             sleeper=self.clock.sleep,
             rng=random.Random(7),  # noqa: S311 - reproducible, and no secret
         )
-        status = main(arguments, environment)
-        captured = self._capsys.readouterr()
-        return Result(int(status), captured.out, captured.err)
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
+        with redirect_stdout(out), redirect_stderr(err):
+            status = main(arguments, environment)
+        return Result(int(status), _written(out), _written(err))
+
+    def snapshot(self) -> Snapshot:
+        """Return the project as it is, for tests that continue with copies; this one must not change afterwards."""
+        return Snapshot(self.folder, self.clock.now)
+
+    def resume(self, before: Snapshot) -> None:
+        """Continue where the project of a snapshot was; its files replace those here."""
+        shutil.copytree(before.folder, self.folder, dirs_exist_ok=True)
+        self.clock.now = before.now
 
     def process(self, *arguments: str) -> subprocess.Popen[str]:
         """The real command as a process of its own, on the real clock."""
