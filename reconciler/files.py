@@ -85,8 +85,11 @@ def write_file(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
-def create_file(path: Path, content: bytes) -> None:
-    """Create a file; raises FileExistsError if there is one, and OSError."""
+def create_file(path: Path, content: bytes | Path) -> None:
+    """Create a file, as a copy if the content is a path.
+
+    Raises FileExistsError if there is one, and OSError.
+    """
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     _check(path)
@@ -223,7 +226,7 @@ def require_safe(path: Path) -> None:
 
 
 @contextmanager
-def _temporary(path: Path, content: bytes, mode: int | None) -> Iterator[Path]:
+def _temporary(path: Path, content: bytes | Path, mode: int | None) -> Iterator[Path]:
     """Return a locked file beside the path with the content; it is removed unless the body renames it."""
     remove_leftovers(path)
     temporary, descriptor = _open_temporary(path)
@@ -231,7 +234,13 @@ def _temporary(path: Path, content: bytes, mode: int | None) -> Iterator[Path]:
         with os.fdopen(descriptor, "wb") as file:
             if mode is not None:
                 temporary.chmod(mode)
-            file.write(content)
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                from shutil import copyfileobj  # only needed for data sets
+
+                with content.open("rb") as source:
+                    copyfileobj(source, file)
             file.flush()
             os.fsync(file.fileno())
             if fcntl is None:

@@ -13,7 +13,7 @@ from reconciler.manifests.scaffold import init
 from reconciler.paths import repository_of
 from reconciler.state.document_files import read_document
 from reconciler.state.lockfile import LockFile
-from support.files_samples import MANIFEST, TARGET, load_in, messages, sample, write
+from support.files_samples import MANIFEST, TARGET, data_file, load_in, messages, sample, write
 
 _SECRET = "https://user:ghp_0123456789@example.com"
 
@@ -158,7 +158,7 @@ def test_a_file_that_a_user_names_is_not_read_through_a_link_out_of_the_reposito
         lambda: read_document(repository / "plan.json", "plan.json", (), lambda _kind: Document),
         lambda: read_document(repository / "folder/secret.json", "plan.json", (), lambda _kind: Document),
         LockFile(repository / "reconcile.blue.lock.json").read,
-        lambda: init(repository, data=repository / "data.csv", name="adder"),
+        lambda: init(repository, data=data_file(repository / "data.csv"), name="adder"),
     ):
         with pytest.raises(ReconcileError, match="outside the repository: ") as caught:
             read()

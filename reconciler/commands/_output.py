@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
@@ -140,6 +140,22 @@ def confirm(question: str, *, yes: bool) -> bool:
     if not sys.stdin.isatty():
         raise UsageError("stdin is not a terminal", "pass --yes to approve")
     return click.confirm(question, err=True)
+
+
+def choose(question: str, choices: Sequence[str], default: str | None = None) -> str | None:
+    """Ask on standard error for one of the choices; ``None`` when standard input is not a terminal."""
+    if not sys.stdin.isatty():
+        return None
+    answer: str = click.prompt(question, type=click.Choice(choices), default=default, err=True)
+    return answer
+
+
+def ask(question: str, default: str | None = None) -> str | None:
+    """Ask on standard error for a text; ``None`` when standard input is not a terminal."""
+    if not sys.stdin.isatty():
+        return None
+    answer: str = click.prompt(question, default=default, err=True)
+    return answer
 
 
 def _print(text: str, stream: TextIO) -> None:

@@ -4,57 +4,57 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 from msgspec.structs import replace
 
 from reconciler.commands import _options
+from reconciler.commands._new_manifest import (
+    base_model_option,
+    choose_service,
+    data_file,
+    data_options,
+    default_path,
+    show,
+    with_fields,
+)
 from reconciler.domain.errors import InvalidInput, UsageError
-from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
-from reconciler.manifests.datasets.detect import Fields
+from reconciler.manifests.ci_workflows import Platform, Workflows, create_workflows
 from reconciler.manifests.discovery import DEFAULT, find_root, target_file_name
-from reconciler.manifests.scaffold import Platform, Scaffold, Workflows, create_workflows, init, init_workflows
+from reconciler.manifests.scaffold import DataFile, Scaffold, Service, init, init_workflows
 from reconciler.manifests.target import read_target
+from reconciler.providers.registry import BUILT_IN
+
+_FIELDS: Final = ("project", "location", "bucket")
 
 
 def scaffold(
-    environment: Environment, *, data: Path | None, name: str | None, fields: Fields = (None, None)
+    environment: Environment, *, data: DataFile | None, name: str | None, service: Service | None = None
 ) -> Scaffold:
     """Write a target and a first manifest into the working directory; overwrite nothing.
 
     Raises:
+        AmbiguousFieldsError: when it is ambiguous which fields of the data set are inputs and outputs.
         InvalidInput: for problems of the data set.
         ReconcileError: when a file exists or cannot be written.
         UsageError: when ``name`` is invalid.
     """
-    return init(environment.cwd, data=environment.cwd / data if data else None, name=name, fields=fields)
+    return init(environment.cwd, data=data, name=name, service=service or Service())
 
 
 def scaffold_flow(
-    environment: Environment,
-    platform: Platform,
-    *,
-    target: str | None,
-    data: Path | None,
-    name: str | None,
-    fields: Fields = (None, None),
+    environment: Environment, platform: Platform, *, target: str | None, project: Scaffold | None
 ) -> Scaffold:
-    """Write the pull-request workflow for an existing target, or for a project that is written first.
+    """Write the pull-request workflow for an existing target, or for the ``project`` that was written before.
 
     Raises:
-        InvalidInput: for problems of the target file or the data set.
+        InvalidInput: for problems of the target file.
         ReconcileError: when a file exists or cannot be written.
-        UsageError: when there is no such target, its lockfile is in a bucket, or ``data`` or ``name`` are given for an
-            existing project.
+        UsageError: when there is no such target, or its lockfile is in a bucket.
     """
-    project = None
-    if target is None and not _has_target(environment):
-        project = scaffold(environment, data=data, name=name, fields=fields)
-    elif data or name:
-        raise UsageError("--from and --name need a new project, but a target exists", "remove them")
     flow = init_workflows(environment.cwd, _flow(environment, platform, target or DEFAULT))
     if project is None:
         return flow
@@ -63,25 +63,20 @@ def scaffold_flow(
 
 def _has_target(environment: Environment) -> bool:
     try:
-        find_root(_default_path(environment), DEFAULT, environment.cwd)
+        find_root(default_path(environment), DEFAULT, environment.cwd)
     except UsageError:
         return False
     return True
 
 
 def _flow(environment: Environment, platform: Platform, name: str) -> Workflows:
-    path = _default_path(environment)
+    path = default_path(environment)
     root = find_root(path, name, environment.cwd)
     file = os.path.relpath(root.folder / target_file_name(name), environment.cwd)
     result = read_target(root, file, environment.environ)
     if result.target is None:
         raise InvalidInput(result.problems)
     return create_workflows(platform, root, result.target, environment.cwd)
-
-
-def _default_path(environment: Environment) -> str:
-    """Return the path that commands read by default."""
-    return "specs" if (environment.cwd / "specs").is_dir() else "."
 
 
 @click.command("init", epilog=_options.examples("init --from capitals.csv", "init --ci github"))
@@ -93,9 +88,17 @@ def _default_path(environment: Environment) -> str:
     metavar="FILE",
     help="Data set. Its format and fields are recognized, and written into the manifest. Default: write a sample.",
 )
-@click.option("--input", "input_field", metavar="FIELD", help="Column or member with the inputs; needs --from.")
-@click.option("--output", "output_field", metavar="FIELD", help="Column or member with the outputs; needs --from.")
+@data_options
 @click.option("--name", metavar="NAME", help="Name of the model. Default: the name of the data set.")
+@click.option(
+    "--provider",
+    type=click.Choice(list(BUILT_IN)),
+    help="Service that trains. Default: one that credentials are found for, otherwise the embedded service.",
+)
+@click.option("--project", metavar="PROJECT", help="Google Cloud project of the target, for Vertex AI.")
+@click.option("--location", metavar="LOCATION", help="Region for tuning, for Vertex AI.")
+@click.option("--bucket", metavar="gs://BUCKET", help="Bucket for the upload of data sets, for Vertex AI.")
+@base_model_option
 @click.option(
     "--ci",
     "platform",
@@ -112,31 +115,39 @@ def command(
     data: Path | None,
     input_field: str | None,
     output_field: str | None,
+    header: bool | None,
     name: str | None,
+    provider: str | None,
+    base_model: str | None,
     platform: Any,
     target: str | None,
+    **values: str | None,
 ) -> None:
     """Write a target and a first manifest here.
 
-    Prints the next steps. Overwrites nothing.
+    Prints how the data set is read, the reasons for the provider and the base model, and the next steps. On a terminal,
+    what the options leave open is a question. Overwrites nothing.
     """
     if not platform and click.get_current_context().get_parameter_source("target") is ParameterSource.COMMANDLINE:
         raise UsageError("--target needs --ci", "remove it, or add --ci github or --ci gitlab")
-    if data is None and (input_field or output_field):
-        raise UsageError("--input and --output name fields of a data set", "add --from FILE")
-    fields = (input_field, output_field)
-    result = (
-        scaffold_flow(environment, platform, target=target, data=data, name=name, fields=fields)
-        if platform
-        else scaffold(environment, data=data, name=name, fields=fields)
-    )
-    for line in result.mapping:
-        click.echo(terminal_safe(line))
-    for file in result.created:
-        click.echo(f"wrote {terminal_safe(file)}")
-    if result.next_command:
-        click.echo(f"Next: {result.next_command}")
-    if result.steps:
-        click.echo("To set up, see docs/ci.md of reconcile:")
-    for number, step in enumerate(result.steps, start=1):
-        click.echo(f"{number}. {terminal_safe(step)}")
+    fields = {field: value for field in _FIELDS if (value := values[field])}
+    file = data_file(environment, data, (input_field, output_field), header=header)
+    project: Scaffold | None = None
+    notes: tuple[str, ...] = ()
+    if not platform or (target is None and not _has_target(environment)):
+        chosen = choose_service(environment, provider=provider, fields=fields, base_model=base_model)
+        notes = chosen.notes
+        project = with_fields(
+            (input_field, output_field),
+            lambda fields: scaffold(
+                environment,
+                data=replace(file, fields=fields) if file else None,
+                name=name,
+                service=chosen.service,
+            ),
+        )
+    elif file or name or provider or base_model or fields:
+        raise UsageError("--from and --name need a new project, but a target exists", "remove them")
+    result = scaffold_flow(environment, platform, target=target, project=project) if platform else project
+    if result:
+        show(result, notes)

@@ -29,6 +29,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "Projects": {
             "init": "Write a target and a first manifest here.",
+            "add": "Write a manifest for NAME, which is trained on FILE.",
             "validate": "Check manifests, target and data sets.",
             "doctor": "Check what a target needs to work.",
             "models": "List base models with locations, limits, price and retirement.",

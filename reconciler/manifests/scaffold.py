@@ -1,179 +1,35 @@
-"""Write the files of `reconcile init`: a target, a manifest and a data set, or the CI workflows."""
+"""Write the files of `reconcile init` and `reconcile add`: a target, a manifest and a data set, or the CI workflows."""
 
 from __future__ import annotations
 
 import configparser
+import filecmp
 import json
 import os
 import re
-from collections.abc import Mapping
-from functools import reduce
-from importlib import resources
+import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from textwrap import indent
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from reconciler.domain.errors import InvalidInput, Place, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
-from reconciler.domain.model import API_VERSION, REMOTE_SCHEME, Target
-from reconciler.domain.text import quote
+from reconciler.domain.model import API_VERSION, Target
+from reconciler.domain.text import join_names, quote
 from reconciler.files import create_file, write_errors, write_file
+from reconciler.manifests.ci_workflows import Workflows
 from reconciler.manifests.datasets.declarations import option_fields
-from reconciler.manifests.datasets.detect import Fields, describe_mapping, detect_options
-from reconciler.manifests.datasets.records import ReadOptions
-from reconciler.manifests.datasets.validation import file_source, validate_dataset
-from reconciler.manifests.discovery import DEFAULT, Root, target_file_name
-from reconciler.manifests.yaml_parser import parse_scalar
+from reconciler.manifests.datasets.detect import Detected, Fields, describe_options, detect_options
+from reconciler.manifests.datasets.records import Fault, ReadOptions, Row
+from reconciler.manifests.datasets.validation import CONVERSATIONS, DatasetSource, file_source, validate_dataset
+from reconciler.manifests.discovery import DEFAULT, EMBEDDED, TARGET, TUNED_MODEL
+from reconciler.manifests.schema_validation import explain, full_schema_text, target_schema
+from reconciler.manifests.yaml_parser import parse, parse_scalar
 from reconciler.paths import repository_of, require_inside, require_no_escape
-from reconciler.providers.registry import capabilities_of
-
-Platform = Literal["github", "gitlab"]
-
-_GITHUB: Final = {
-    **{
-        f".github/workflows/reconcile-{name}@SUFFIX@.yml": f"github/{name}.yml"
-        for name in ("pull-request", "locked", "settle", "merged", "drift")
-    },
-    ".github/reconcile.txt": "requirements.txt",
-}
-_GITLAB: Final = {
-    ".gitlab/reconcile@SUFFIX@.yml": "gitlab/reconcile.yml",
-    ".gitlab/reconcile.txt": "requirements.txt",
-}
-_FILES: Final[Mapping[Platform, Mapping[str, str]]] = {"github": _GITHUB, "gitlab": _GITLAB}
-"""The paths of the files in the repository for each platform, and their templates."""
-_REQUIREMENTS: Final[Mapping[Platform, str]] = {"github": ".github/reconcile.txt", "gitlab": ".gitlab/reconcile.txt"}
-"""The files that all targets of a repository share; an existing one is kept."""
-_SCRIPT: Final = re.compile(r"^( *)@([a-z]+\.sh)@$", re.MULTILINE)
-"""A line of a template that stands for a script of several workflows."""
-_FEDERATION: Final = (
-    "Set up workload identity federation, and set the variables WORKLOAD_IDENTITY_PROVIDER{variables}, "
-    "PLAN_ACCOUNT{variables} and APPLY_ACCOUNT{variables}."
-)
-_DEPLOY_KEY: Final = (
-    "Add a deploy key with write access, and set its private key as RECONCILE_DEPLOY_KEY in the environments "
-    "reconcile-train{suffix} and reconcile{suffix}."
-)
-_PUSH_ACCESS: Final = (
-    "Set the masked variable RECONCILE_TOKEN in the environments reconcile-train{suffix} and reconcile{suffix} to an "
-    "access token that can push."
-)
-_NEXT: Final[Mapping[Platform, tuple[str, ...]]] = {
-    "github": (
-        "Write the requirements for pip to install reconcile, with hashes, into .github/reconcile.txt.",
-        "Create the environment reconcile-train{suffix}, with the reviewers who approve spending.",
-        "Create the environment reconcile-decisions{suffix}, with the reviewers who approve rollbacks.",
-        "Create the environment reconcile{suffix}, restricted to the branch {branch}.",
-        _DEPLOY_KEY,
-        _FEDERATION,
-        "Require the check reconcile-locked{suffix} in a ruleset of {branch} that deploy keys bypass.",
-        "Restrict what actions may do in the settings of the repository.",
-        "Optional: enable the merge queue.",
-    ),
-    "gitlab": (
-        "Include the file in .gitlab-ci.yml: include: [{{local: .gitlab/reconcile{suffix}.yml}}].",
-        "Write the requirements for pip to install reconcile, with hashes, into .gitlab/reconcile.txt.",
-        "Protect the environment reconcile-train{suffix}, with access for those who approve spending.",
-        "Protect the environment reconcile-decisions{suffix}, with access for those who approve rollbacks.",
-        "Protect the environment reconcile{suffix}, with access for maintainers.",
-        _PUSH_ACCESS,
-        "Set the masked variable RECONCILE_COMMENT_TOKEN to an access token that can comment.",
-        _FEDERATION,
-        "Schedule pipelines of {branch}: RECONCILE_JOB=settle every 20 minutes, RECONCILE_JOB=drift every day.",
-        "Require pipelines to succeed before a merge. Optional: enable merge trains.",
-    ),
-}
-_SIMULATED: Final = "Use a target of a real service: models on the embedded service are not shared between jobs."
-_BRANCH: Final = re.compile(r"ref: refs/remotes/origin/([A-Za-z0-9._/-]+)\s*")
-
-
-class Workflows(Struct, frozen=True):
-    """The files to write, by path in the repository, and the ordered steps to do by hand."""
-
-    repository: Path
-    files: Mapping[str, bytes]
-    steps: tuple[str, ...]
-
-
-def create_workflows(platform: Platform, root: Root, target: Target, directory: Path) -> Workflows:
-    """Return the workflows for a target and all manifests of its root, in the repository of a directory.
-
-    Raises ReconcileError if the root is outside the repository, and UsageError if the lockfile is in a bucket or a path
-    contains a ``$``.
-    """
-    if target.lock.startswith(REMOTE_SCHEME):
-        raise UsageError(
-            f"pull requests cannot contain the lockfile of target {target.name}, which is in a bucket",
-            "remove spec.lock, or train after the merge as described in docs/ci.md",
-        )
-    repository = repository_of(directory)
-    require_inside(root.folder, repository)
-    suffix = "" if target.name == DEFAULT else f"-{target.name}"
-    branch = _default_branch(repository)
-    variables = suffix.upper().replace("-", "_")
-    values = _values(root, target, repository) | {
-        "SUFFIX": suffix,
-        "VARIABLES": variables,
-        "REF": f"'refs/heads/{branch}'",
-        "BRANCH": _quoted(branch),
-        "REQUIREMENTS": _REQUIREMENTS[platform],
-    }
-    files = {
-        fill_in(path, {"SUFFIX": suffix}): fill_in(_template(name), values).encode()
-        for path, name in _FILES[platform].items()
-        if path != _REQUIREMENTS[platform] or not (repository / path).exists()
-    }
-    steps = tuple(step.format(branch=branch, suffix=suffix, variables=variables) for step in _NEXT[platform])
-    return Workflows(repository, files, (*steps, _SIMULATED) if capabilities_of(target).simulated else steps)
-
-
-def fill_in(template: str, values: Mapping[str, str]) -> str:
-    """Return the template with each ``@NAME@`` replaced by the value of that name."""
-    return reduce(lambda text, name: text.replace(f"@{name}@", values[name]), values, template)
-
-
-def _values(root: Root, target: Target, repository: Path) -> dict[str, str]:
-    def path(file: Path) -> str:
-        return Path(os.path.relpath(file, repository)).as_posix()
-
-    directory = root.folder.resolve()
-    lockfile = (directory / target_file_name(target.name)).with_suffix(".lock.json")
-    in_file = target.publish and not target.publish.startswith(REMOTE_SCHEME)
-    paths = {
-        "SPECS": path(directory),
-        "LOCKFILE": path(lockfile),
-        "POINTER": path(directory / target.publish) if in_file else "",
-    }
-    for relative in paths.values():
-        if "$" in relative:
-            raise UsageError(
-                f"invalid path {quote(relative)}: CI expands the $ as a variable", "rename the file or directory"
-            )
-    return {name: _quoted(value) for name, value in {**paths, "TARGET": target.name}.items()}
-
-
-def _quoted(text: str) -> str:
-    """Return the text as a YAML scalar, in the form of JSON."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _template(name: str) -> str:
-    """Return a template, with the scripts that it includes."""
-    text = resources.files("reconciler.manifests").joinpath("ci", name).read_text(encoding="utf-8")
-    return _SCRIPT.sub(lambda line: indent(_template(f"scripts/{line[2]}").removesuffix("\n"), line[1]), text)
-
-
-def _default_branch(repository: Path) -> str:
-    """Return the default branch of the clone's origin; ``main`` if it is unknown."""
-    try:
-        found = _BRANCH.fullmatch((repository / ".git/refs/remotes/origin/HEAD").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        found = None
-    return found[1] if found else "main"
-
+from reconciler.providers.registry import capabilities_of, provider_spec
 
 _SPECS = "specs"
 _NAME_LENGTH = 31
@@ -184,12 +40,18 @@ _EPOCHS = 3
 _BATCH_SIZES = (4, 8, 16, 32, 64)
 _STEPS = 30
 """The approximate number of training steps of the sample, which is simulated in real time."""
+_SCHEMAS: Final[Mapping[str, str]] = {
+    kind: f".schemas/{name}.schema.json" for kind, name in ((TARGET, "target"), (TUNED_MODEL, "tuned-model"))
+}
+"""The schemas for editors, relative to the root."""
+_MOST_SHOWN = 6
+"""The number of turns of an example that are shown."""
 
 
 class Scaffold(Struct, frozen=True):
     """The files that were written, relative to the directory, the next command, and the steps to do by hand.
 
-    ``mapping`` has lines that say how the data set is read.
+    ``mapping`` has lines that say how the data set is read, with its first example.
     """
 
     created: tuple[str, ...]
@@ -198,32 +60,62 @@ class Scaffold(Struct, frozen=True):
     mapping: tuple[str, ...] = ()
 
 
-def init(directory: Path, *, data: Path | None, name: str | None, fields: Fields = (None, None)) -> Scaffold:
-    """Write a target for the embedded service, a manifest and, without ``data``, a sample data set to ``specs``.
+class Service(Struct, frozen=True):
+    """The service of a new target: its provider, the fields that the provider requires, and the base model."""
 
-    ``data`` is copied there only if it is outside the repository. ``fields`` are those that the user has chosen.
-    Nothing is overwritten.
+    provider: str = EMBEDDED
+    fields: Mapping[str, str] = {}
+    base_model: str = "gemini-3.5-flash"
+
+
+class DataFile(Struct, frozen=True):
+    """A file for a new manifest, its path in messages, and what the user has chosen: fields, and if it has a header."""
+
+    path: Path
+    shown: str
+    fields: Fields = (None, None)
+    header: bool | None = None
+
+
+def init(directory: Path, *, data: DataFile | None, name: str | None, service: Service = Service()) -> Scaffold:  # noqa: B008 - frozen
+    """Write a target, a manifest and, without ``data``, a sample data set to ``specs``.
+
+    ``data`` is copied there only if it is outside the repository. Nothing is overwritten.
 
     Raises:
+        AmbiguousFieldsError: if it is ambiguous which fields of the data set are inputs and outputs.
         ReconcileError: if a file exists, cannot be written or would be written through a link out of the repository.
         InvalidInput: if the data set has errors.
         UsageError: if the name is invalid, or the directory has a target.
     """
-    model = _name(name, data)
+    model = _name(name, data.path if data else None)
     if (directory / "reconcile.yaml").exists():
         raise UsageError(
-            "reconcile.yaml: this directory already has a target", "write a manifest next to it, or change directory"
+            "reconcile.yaml: this directory already has a target", "run `reconcile add`, or change directory"
         )
-    files = {
-        f"{_SPECS}/reconcile.yaml": _TARGET.format(version=API_VERSION, scope=_scalar(guess_scope(directory))).encode()
-    }
-    detected = detect_options(data, fields) if data else None
-    files |= _with_data(directory, model, data, detected.options) if data and detected else _with_sample(model)
+    root = directory / _SPECS
+    target = Target(name=DEFAULT, file="", provider=service.provider, scope=guess_scope(directory))
+    files: dict[Path, bytes | Path] = {root / "reconcile.yaml": _checked(_target(target, service), target)}
+    if data:
+        found, mapping = _with_data(root, root, model, data, target, service.base_model)
+    else:
+        found, mapping = _with_sample(root, model, target, service.base_model), ()
+    files |= found | _schemas(root)
     require_inside(directory / ".gitignore", repository_of(directory))
-    _write_new(directory, files)
-    created = [*sorted(files), ".gitignore"] if _ignore_world(directory) else sorted(files)
-    mapping = describe_mapping(data.name, detected) if data and detected else ()
-    return Scaffold(tuple(created), f"reconcile plan {_SPECS}", mapping=mapping)
+    created = _write_new(directory, files, repository_of(directory))
+    created += (".gitignore",) if _ignore_world(directory) else ()
+    return Scaffold(created, f"reconcile plan {_SPECS}", mapping=mapping)
+
+
+def add(
+    directory: Path, *, root: Path, folder: Path, target: Target, name: str, data: DataFile, base_model: str
+) -> Scaffold:
+    """Write a manifest for a data set to a folder of an existing root; see :func:`init`."""
+    files, mapping = _with_data(root, folder, _name(name, None), data, target, base_model)
+    created = _write_new(directory, files | _schemas(root), repository_of(root))
+    shown = os.path.relpath(folder / f"{name}.yaml", directory)
+    option = "" if target.name == DEFAULT else f" --target {target.name}"
+    return Scaffold(created, f"reconcile plan {shlex.quote(shown)}{option}", mapping=mapping)
 
 
 def init_workflows(directory: Path, workflows: Workflows) -> Scaffold:
@@ -231,9 +123,8 @@ def init_workflows(directory: Path, workflows: Workflows) -> Scaffold:
 
     Raises ReconcileError if a file exists, cannot be written or would be written through a link out of the repository.
     """
-    _write_new(workflows.repository, workflows.files)
-    written = (os.path.relpath(workflows.repository / name, directory.resolve()) for name in sorted(workflows.files))
-    return Scaffold(tuple(Path(name).as_posix() for name in written), steps=workflows.steps)
+    files = {workflows.repository / name: content for name, content in workflows.files.items()}
+    return Scaffold(_write_new(directory, files, workflows.repository), steps=workflows.steps)
 
 
 def _name(name: str | None, data: Path | None) -> str:
@@ -242,49 +133,126 @@ def _name(name: str | None, data: Path | None) -> str:
         raise UsageError(f"invalid model name {quote(name)}", remedy)
     if name or data is None:
         return name or _SAMPLE_NAME
-    words = re.sub(r"[^a-z0-9]+", "-", data.stem.lower()).strip("-")
+    words = re.sub(r"[^a-z0-9]+", "-", Path(re.sub(r"\.(gz|zst)$", "", data.name.lower())).stem).strip("-")
     return (words if words[:1].isalpha() else f"model-{words}")[:_NAME_LENGTH].strip("-")
 
 
-def _with_sample(model: str) -> dict[str, bytes]:
+def _with_sample(root: Path, model: str, target: Target, base_model: str) -> dict[Path, bytes | Path]:
     rows = [f"{number},{number + 1}\n" for number in range(1, _SAMPLE_ROWS + 1)]
     path = f"datasets/{model}.csv"
     return {
-        f"{_SPECS}/{path}": "".join(["text_input,output\n", *rows]).encode(),
-        f"{_SPECS}/{model}.yaml": _manifest(model, path, ReadOptions(), len(rows)),
+        root / path: "".join(["text_input,output\n", *rows]).encode(),
+        root / f"{model}.yaml": _manifest(
+            model, path, ReadOptions(), _SCHEMAS[TUNED_MODEL], _training(target, len(rows)), base_model
+        ),
     }
 
 
-def _with_data(directory: Path, model: str, data: Path, options: ReadOptions) -> dict[str, bytes]:
-    """Return a manifest for an existing data set, and a copy of the data if it is outside the repository."""
-    shown = str(data)
-    require_no_escape(data, shown)
-    source = file_source(data, shown, data.name, options, (Place(shown), "spec.dataset"), "")
-    validated = validate_dataset(source, None)
+def _with_data(
+    root: Path, folder: Path, model: str, data: DataFile, target: Target, base_model: str
+) -> tuple[dict[Path, bytes | Path], tuple[str, ...]]:
+    """Return a manifest for an existing data set, a copy of data outside the repository, and lines that describe it."""
+    file, shown = data.path, data.shown
+    require_no_escape(file, shown)
+    detected = detect_options(file, data.fields, header=data.header)
+    capabilities = capabilities_of(target)
+    single_turns = CONVERSATIONS not in capabilities.features
+    source = file_source(
+        file, shown, file.name, detected.options, (Place(shown), "spec.dataset"), "", single_turns=single_turns
+    )
+    validated = validate_dataset(source, capabilities)
     if validated.dataset is None:
         raise InvalidInput(validated.problems)
     examples = validated.dataset.examples
-    if data.resolve().is_relative_to(repository_of(directory / _SPECS)):
-        path = Path(os.path.relpath(data.resolve(), (directory / _SPECS).resolve())).as_posix()
-        return {f"{_SPECS}/{model}.yaml": _manifest(model, path, options, examples)}
-    path = f"datasets/{data.name}"
-    manifest = _manifest(model, path, options, examples)
-    return {f"{_SPECS}/{model}.yaml": manifest, f"{_SPECS}/{path}": data.read_bytes()}
+    mapping = (describe_options(file.name, detected.options, examples), *_first_example(source, detected))
+    files: dict[Path, bytes | Path] = {}
+    if file.resolve().is_relative_to(repository_of(root)):
+        path = Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
+    else:
+        copy = root / "datasets" / file.name
+        files[copy] = file
+        path = Path(os.path.relpath(copy, folder)).as_posix()
+        mapping = (*mapping, f"  copied into {root.name}, because it is outside the repository {repository_of(root)}")
+    schema = Path(os.path.relpath(root / _SCHEMAS[TUNED_MODEL], folder)).as_posix()
+    training = _training(target, examples)
+    files[folder / f"{model}.yaml"] = _manifest(model, path, detected.options, schema, training, base_model)
+    return files, mapping
 
 
-def _manifest(model: str, path: str, options: ReadOptions, examples: int) -> bytes:
+def _first_example(source: DatasetSource, detected: Detected) -> Iterator[str]:
+    """Yield lines that show which texts of the first example are its input and output."""
+    record = next((record for record in source.records() if not isinstance(record, Fault)), None)
+    row = record and source.row(record)
+    if isinstance(row, Row):
+        options = detected.options
+        names = ("", "") if options.shape else (f"{quote(options.input)} ", f"{quote(options.output)} ")
+        yield f"  input  {names[0]}as in {quote(row.input)}"
+        yield f"  output {names[1]}as in {quote(row.output)}"
+    elif row is not None:
+        for turn in row.value["contents"][:_MOST_SHOWN]:
+            text = "".join(str(part.get("text", "…")) for part in turn["parts"])
+            yield f"  {turn['role']:<6} as in {quote(text)}"
+    if detected.unused:
+        yield f"  not used: {join_names(detected.unused)}"
+
+
+def _training(target: Target, examples: int) -> Mapping[str, int]:
+    """Return the hyperparameters for a first training, which is short."""
     batch_size = next((size for size in _BATCH_SIZES if examples * _EPOCHS <= size * _STEPS), _BATCH_SIZES[-1])
+    supported = capabilities_of(target).hyperparameters
+    values = {"epochCount": _EPOCHS, "batchSize": batch_size}
+    return {field: value for field, value in values.items() if field in supported}
+
+
+def _manifest(
+    model: str, path: str, options: ReadOptions, schema: str, training: Mapping[str, int], base_model: str
+) -> bytes:
     return _MANIFEST.format(
+        schema=schema,
         version=API_VERSION,
         name=_scalar(model),
+        base_model=_scalar(base_model),
         path=_scalar(path),
-        options="".join(
-            f"\n    {name}: {_scalar(value) if isinstance(value, str) else json.dumps(value)}"
-            for name, value in option_fields(options).items()
-        ),
-        epochs=_EPOCHS,
-        batch=batch_size,
+        options=_fields(4, option_fields(options)),
+        training=_fields(4, training),
     ).encode()
+
+
+def _target(target: Target, service: Service) -> bytes:
+    comment = _PROVIDERS.get(service.provider, "")
+    return _TARGET.format(
+        schema=_SCHEMAS[TARGET],
+        version=API_VERSION,
+        provider=f"{service.provider}{comment}",
+        scope=_scalar(target.scope),
+        fields=_fields(2, service.fields) or "",
+        pace=_PACE if service.provider == EMBEDDED else "",
+    ).encode()
+
+
+def _checked(content: bytes, target: Target) -> bytes:
+    """Return the content of a target file; raises UsageError if a field in it is invalid."""
+    (document,) = parse(content, "").documents
+    for problem in explain(document, TARGET, target_schema(provider_spec(target.provider))):
+        raise UsageError(f"{problem.path}: {problem.message}", problem.remedy)
+    return content
+
+
+def _fields(indentation: int, values: Mapping[str, str | bool | int]) -> str:
+    """Return lines of YAML, each after a line break."""
+    return "".join(
+        f"\n{' ' * indentation}{name}: {_scalar(value) if isinstance(value, str) else json.dumps(value)}"
+        for name, value in values.items()
+    )
+
+
+def _schemas(root: Path) -> dict[Path, bytes | Path]:
+    """Return the schemas that the root does not have yet."""
+    return {
+        root / name: f"{full_schema_text(kind)}\n".encode()
+        for kind, name in _SCHEMAS.items()
+        if not os.path.lexists(root / name)
+    }
 
 
 def _scalar(text: str) -> str:
@@ -293,17 +261,25 @@ def _scalar(text: str) -> str:
     return text if safe else json.dumps(text, ensure_ascii=False)
 
 
-def _write_new(directory: Path, files: Mapping[str, bytes]) -> None:
-    for name in files:
-        require_inside(directory / name, repository_of(directory))
-    for name in files:
-        if os.path.lexists(directory / name):
-            message = f"{directory / name} already exists, so nothing was written"
-            raise ReconcileError(message, "keep using it, or move it away first")
-    for name, content in files.items():
-        with write_errors(directory / name):
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            create_file(directory / name, content)
+def _write_new(directory: Path, files: Mapping[Path, bytes | Path], repository: Path) -> tuple[str, ...]:
+    """Create files, some of them as copies of others, and return their paths relative to the directory."""
+    for file, content in files.items():
+        require_inside(file, repository)
+        if os.path.lexists(file) and not _is_copy(file, content):
+            raise ReconcileError(
+                f"{file} already exists, so nothing was written", "keep using it, or move it away first"
+            )
+    written = {file: content for file, content in files.items() if not os.path.lexists(file)}
+    for file, content in written.items():
+        with write_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            create_file(file, content)
+    return tuple(sorted(Path(os.path.relpath(file, directory.resolve())).as_posix() for file in written))
+
+
+def _is_copy(file: Path, content: bytes | Path) -> bool:
+    """Return whether a file is the copy that an earlier command made of another one."""
+    return isinstance(content, Path) and file.is_file() and filecmp.cmp(file, content, shallow=False)
 
 
 def _ignore_world(directory: Path) -> bool:
@@ -322,30 +298,33 @@ def _ignore_world(directory: Path) -> bool:
     return True
 
 
+_PROVIDERS: Final[Mapping[str, str]] = {
+    EMBEDDED: " # simulates the tuning service on this machine: no account, no cost",
+}
+_PACE = "\n  embedded: {stepSeconds: 0.2} # the pace of the simulated training"
 _TARGET = """\
+# yaml-language-server: $schema={schema}
 # Where the models are trained. All fields: `reconcile schema Target`.
 apiVersion: {version}
 kind: Target
 metadata:
   name: default
 spec:
-  provider: embedded # simulates the tuning service on this machine: no account, no cost
-  scope: {scope} # the owner of the models; part of every key, so set it before the first apply
-  embedded: {{stepSeconds: 0.2}} # the pace of the simulated training
+  provider: {provider}
+  scope: {scope} # the owner of the models; part of every key, so set it before the first apply{fields}{pace}
 """
 _MANIFEST = """\
+# yaml-language-server: $schema={schema}
 # A tuned model. All fields: `reconcile schema TunedModel`.
 apiVersion: {version}
 kind: TunedModel
 metadata:
   name: {name}
 spec:
-  baseModel: gemini-3.5-flash
+  baseModel: {base_model}
   dataset:
     path: {path}{options}
-  hyperparameters:
-    epochCount: {epochs}
-    batchSize: {batch}
+  hyperparameters:{training}
 """
 
 _FALLBACK = "my-models"

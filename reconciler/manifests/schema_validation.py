@@ -242,6 +242,17 @@ def with_records(schema: dict[str, Any], providers: Iterable[ProviderSpec]) -> d
     return schema
 
 
+def full_schema_text(kind: str) -> str:
+    """Return the JSON Schema of a kind as text; Target and Lock have the types of installed providers."""
+    extend = {"Target": with_providers, "Lock": with_records}.get(kind)
+    if extend is None:
+        return schema_text(kind).rstrip()
+    from reconciler.providers.registry import provider_names, provider_spec
+
+    schema = extend(json.loads(schema_text(kind)), map(provider_spec, provider_names()))
+    return json.dumps(schema, indent=2, ensure_ascii=False)
+
+
 def strict_validator(schema: Mapping[str, Any]) -> Validator:
     """Return a validator that accepts only finite numbers, and matches ``$`` only at the end of a string (ECMA-262)."""
     # Imported here, because it takes longer than most commands, and valid documents do not need it.

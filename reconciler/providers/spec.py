@@ -105,6 +105,18 @@ FieldFinding = tuple[tuple[str, ...], str, str]
 """The path of a field from the top of the document, what is wrong with it, and what to do."""
 
 
+class Discovery(Struct, frozen=True):
+    """What the environment reveals of a provider, for `reconcile init`.
+
+    ``credentials`` names what was found, for people. ``fields`` are values for required fields of a target, and
+    ``preparation`` is a command to run before the first apply, with names of fields in braces.
+    """
+
+    credentials: str
+    fields: Mapping[str, str] = {}
+    preparation: str = ""
+
+
 class ProviderSpec(Struct, frozen=True, eq=False):
     """A provider: what a target may declare for it, what its service can do, and how to connect.
 
@@ -125,6 +137,8 @@ class ProviderSpec(Struct, frozen=True, eq=False):
         token_hosts: Hosts that may get an access token over TLS; ``*.`` at the beginning matches any subdomain.
         record: The type of ``RemoteModel.provider_data``, what the provider records for itself in the lockfile. Fields
             that an older version does not know are ignored unless the type forbids them.
+        discover: Returns the credentials that the environment has for the service, and what they reveal; it contacts no
+            service, and gets the fields that the user has chosen. ``None`` without credentials.
         doctor_checks: Returns what ``reconcile doctor`` checks between the manifests and the lockfile, in this order.
     """
 
@@ -140,4 +154,5 @@ class ProviderSpec(Struct, frozen=True, eq=False):
     url: Callable[[Target, str], str] = lambda _target, _remote: ""
     token_hosts: tuple[str, ...] = ()
     record: type[Struct] | None = None
+    discover: Callable[[Mapping[str, str], Mapping[str, str]], Discovery | None] = lambda _environ, _fields: None
     doctor_checks: Callable[[], Iterable[DoctorCheck]] = tuple

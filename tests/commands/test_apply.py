@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from support.cli_world import EXAMPLES, Cli
+from support.cli_world import EXAMPLES, Cli, Terminal
 
 
 def test_apply_trains_and_records_and_a_second_run_is_in_sync(reconcile: Cli) -> None:
@@ -43,13 +42,6 @@ def test_apply_shows_the_plan_and_wants_a_yes(reconcile: Cli) -> None:
     assert "stdin is not a terminal; pass --yes to approve" in answer.err
     assert answer.out == ""
     assert not reconcile.lock_file.exists()
-
-
-class Terminal(io.StringIO):
-    """Standard input of a user who types the text."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 1), ("\n", 1)])

@@ -1,13 +1,17 @@
-"""init --ci: what it writes beside a new project or into an old one, and what it says is left to do."""
+"""init and add: what they find out, ask and write; init --ci: what it writes, and what is left to do."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
-from support.cli_world import Cli
+from support.cli_world import EXAMPLES, Cli, Terminal
 
 
 @pytest.fixture
@@ -16,6 +20,43 @@ def empty(reconcile: Cli) -> Cli:
     (reconcile.specs / "reconcile.yaml").unlink()
     reconcile.specs.rmdir()
     return reconcile
+
+
+def test_init_leads_to_a_model_in_two_commands(empty: Cli) -> None:
+    made = empty("init")
+
+    assert made.status == 0, made.err
+    assert "wrote specs/reconcile.yaml" in made.out
+    assert "wrote .gitignore" in made.out
+    assert made.out.splitlines()[-1] == "Next: reconcile plan specs"
+    assert empty("plan", "specs").status == 0
+    assert empty("apply", "specs", "--yes").status == 0
+    assert (empty.folder / ".gitignore").read_text() == ".reconcile/\n"
+
+
+def test_init_guesses_the_columns_of_a_data_set(empty: Cli) -> None:
+    rows = "\n".join(f"{number},{question},{answer}" for number, (question, answer) in enumerate(EXAMPLES))
+    (empty.folder / "tickets.csv").write_text(f"id,question,answer\n{rows}\n")
+
+    made = empty("init", "--from", "tickets.csv", "--name", "support")
+
+    assert made.status == 0, made.err
+    manifest = (empty.specs / "support.yaml").read_text()
+    assert "inputField: question" in manifest
+    assert "outputField: answer" in manifest
+    assert empty("validate").status == 0
+
+
+def test_init_overwrites_nothing(empty: Cli) -> None:
+    empty("init")
+    before = (empty.specs / "reconcile.yaml").read_text()
+
+    again = empty("init", "--name", "other")
+
+    assert again.status == 1
+    assert "specs/reconcile.yaml already exists, so nothing was written" in again.err
+    assert (empty.specs / "reconcile.yaml").read_text() == before
+    assert not (empty.specs / "other.yaml").exists()
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -124,3 +165,209 @@ def test_a_target_with_problems(reconcile: Cli) -> None:
 
     assert answer.status == 1
     assert answer.err == 'specs/reconcile.yaml:7:3: spec.lcok: unknown field "lcok"; did you mean lock?\n'
+
+
+CORPUS = Path(__file__).parents[1] / "corpus"
+SHAPES = {
+    "plain": "csv-two-columns.csv",
+    "semicolons": "csv-semicolon.csv",
+    "bars": "csv-pipe.csv",
+    "utf-16": "csv-utf-16.csv",
+    "tabs": "tsv-plain.tsv",
+    "gzip": "csv-gzip.csv.gz",
+    "openai": "openai-messages.jsonl",
+    "gemini": "gemini.jsonl",
+    "alpaca": "alpaca.jsonl",
+    "sharegpt": "sharegpt.jsonl",
+    "preference": "csv-preference.csv",
+    "wrapped": "json-wrapped.json",
+    "ndjson": "ndjson.ndjson",
+}
+
+
+def test_each_shape_with_single_turns_leads_to_a_serving_model(empty: Cli) -> None:
+    for file in SHAPES.values():
+        shutil.copy(CORPUS / file, empty.folder / file)
+    first, *others = SHAPES
+
+    made = [empty("init", "--from", SHAPES[first], "--name", first)]
+    made += [empty("add", name, "--from", SHAPES[name]) for name in others]
+    applied = empty("apply", "--yes")
+
+    assert [answer.err for answer in made] == [""] * len(SHAPES)
+    assert applied.status == 0, applied.err
+    assert {name for name, model in empty.lock.items() if model.get("serving")} == {*SHAPES}
+
+
+def test_add_shows_how_a_data_set_is_read(reconcile: Cli) -> None:
+    (reconcile.folder / ".git").mkdir()
+    reconcile.manifest("adder")
+    (reconcile.folder / "tickets.csv").write_text(
+        "id;date;question;answer\n7;2026-01-02;Why?;Because\n9;2026-01-03;How?;So\n"
+    )
+
+    made = reconcile("add", "support", "--from", "tickets.csv")
+
+    assert made.out.splitlines()[:4] == [
+        'tickets.csv: 2 examples, one input and one output, delimiter ";"',
+        '  input  "question" as in "Why?"',
+        '  output "answer" as in "Because"',
+        "  not used: id, date",
+    ]
+    assert made.out.splitlines()[-1] == "Next: reconcile plan specs/support.yaml"
+    assert "    path: ../tickets.csv\n" in (reconcile.specs / "support.yaml").read_text()
+    assert reconcile("validate").status == 0
+
+
+def test_add_copies_what_is_outside_the_repository_and_overwrites_nothing(reconcile: Cli) -> None:
+    data = reconcile.folder / "a.csv"
+    data.write_text("text_input,output\n1,a\n2,b\n")
+
+    first, again = reconcile("add", "one", "--from", "a.csv"), reconcile("add", "two", "--from", "a.csv")
+    same = reconcile("add", "one", "--from", "a.csv")
+    data.write_text("text_input,output\n1,a\n2,c\n")
+    other = reconcile("add", "three", "--from", "a.csv")
+
+    assert f"  copied into specs, because it is outside the repository {reconcile.specs}\n" in first.out
+    assert again.status == 0, again.err
+    assert same.err == "Error: specs/one.yaml already declares one, so nothing was written; choose another name\n"
+    assert f"{reconcile.specs}/datasets/a.csv already exists, so nothing was written" in other.err
+    assert not (reconcile.specs / "three.yaml").exists()
+    assert (reconcile.specs / "datasets/a.csv").read_text().endswith("2,b\n")
+
+
+def test_add_writes_beside_the_other_manifests_of_the_target(reconcile: Cli) -> None:
+    (reconcile.specs / "models").mkdir()
+    reconcile.manifest("adder").rename(reconcile.specs / "models/adder.yaml")
+    (reconcile.specs / "adder.csv").rename(reconcile.specs / "models/adder.csv")
+    reconcile.target("", "prod")
+    (reconcile.specs / "reconcile.yaml").unlink()
+    (reconcile.specs / "a.csv").write_text("text_input,output\n1,a\n2,b\n")
+
+    made = reconcile("add", "one", "--from", "specs/a.csv", "--target", "prod")
+
+    assert made.out.splitlines()[-1] == "Next: reconcile plan specs/models/one.yaml --target prod"
+    text = (reconcile.specs / "models/one.yaml").read_text()
+    assert "    path: ../a.csv\n" in text
+    schema = text.splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+    assert json.loads((reconcile.specs / "models" / schema).read_text())["title"]
+    assert reconcile("validate", "--target", "prod").status == 0
+
+
+AMBIGUOUS = "a,b,c\nw,x,y\nv,x2,y2\n"
+
+
+@pytest.mark.parametrize("command", [["init"], ["add", "m"]])
+def test_the_remedy_for_ambiguous_fields_works(empty: Cli, command: list[str]) -> None:
+    if command == ["add", "m"]:
+        assert empty("init").status == 0
+    (empty.folder / "a.csv").write_text(AMBIGUOUS)
+
+    refused = empty(*command, "--from", "a.csv")
+
+    message, _, options = refused.err.removesuffix("\n").partition("such as ")
+    assert message == (
+        "Error: a.csv has the fields a, b, c; which of them are inputs and outputs is ambiguous; "
+        "add the options for them, "
+    )
+    assert empty(*command, "--from", "a.csv", *options.split()).status == 0
+    assert empty("validate").status == 0
+
+
+def test_a_terminal_is_asked_what_is_open(empty: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty.folder / "a.csv").write_text(AMBIGUOUS)
+    monkeypatch.setattr("sys.stdin", Terminal("\ngemini-3.1-flash-lite\nb\nc\n"))
+
+    made = empty("init", "--from", "a.csv", "--name", "m")
+
+    assert made.status == 0, made.err
+    assert "Provider (embedded, generativelanguage, vertex) [embedded]: " in made.err
+    text = (empty.specs / "m.yaml").read_text()
+    assert "baseModel: gemini-3.1-flash-lite\n" in text
+    assert "    inputField: b\n    outputField: c\n" in text
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "target", "reason"),
+    [
+        (
+            {"GOOGLE_APPLICATION_CREDENTIALS": "adc.json"},
+            [],
+            {"provider": "vertex", "project": "acme-nlp", "location": "europe-west4", "bucket": "gs://acme-nlp-tuning"},
+            "provider vertex: Application Default Credentials in adc.json found",
+        ),
+        (
+            {
+                "RECONCILE_ACCESS_TOKEN": "ya29.x",
+                "GOOGLE_CLOUD_PROJECT": "acme-models",
+                "GOOGLE_CLOUD_LOCATION": "us-central1",
+            },
+            ["--bucket", "gs://acme-data"],
+            {"provider": "vertex", "project": "acme-models", "location": "us-central1", "bucket": "gs://acme-data"},
+            "gcloud storage buckets create gs://acme-data --project=acme-models --location=us-central1",
+        ),
+        (
+            {"RECONCILE_ACCESS_TOKEN": "ya29.x"},
+            [],
+            {"provider": "embedded"},
+            "RECONCILE_ACCESS_TOKEN found; to use it, add --provider vertex --project PROJECT --bucket gs://BUCKET",
+        ),
+        (
+            {"GEMINI_API_KEY": "AIza"},
+            [],
+            {"provider": "embedded"},
+            "provider generativelanguage: GEMINI_API_KEY found, but no base model can be tuned there",
+        ),
+        ({}, [], {"provider": "embedded"}, "no credentials of a service were found"),
+    ],
+)
+def test_init_chooses_the_provider_by_credentials(
+    empty: Cli, variables: Mapping[str, str], arguments: list[str], target: Mapping[str, str], reason: str
+) -> None:
+    file = empty.folder / "adc.json"
+    file.write_text('{"type": "service_account", "project_id": "acme-nlp"}')
+    home = {"HOME": str(empty.folder), "CLOUDSDK_CONFIG": str(empty.folder / "none")}
+    empty.environ = home | {name: value.replace("adc.json", str(file)) for name, value in variables.items()}
+
+    made = empty("init", *arguments)
+
+    assert made.status == 0, made.err
+    assert reason.replace("adc.json", str(file)) in made.out
+    spec = yaml.safe_load((empty.specs / "reconcile.yaml").read_text())["spec"]
+    assert {field: spec.get(field) for field in target} == target
+    assert empty("validate").status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--provider", "vertex"],
+            "provider vertex needs project, bucket; add --project PROJECT --bucket gs://BUCKET",
+        ),
+        (
+            ["--provider", "embedded", "--bucket", "gs://b"],
+            "--bucket does not apply to provider embedded; remove --bucket",
+        ),
+        (
+            ["--provider", "generativelanguage"],
+            (
+                "no base model can be tuned at Generative Language API v1beta3 today, according to the model catalog of"
+                " 2026-11-29; add --base-model NAME if the service tunes it, or use --provider vertex"
+            ),
+        ),
+        (
+            ["--provider", "vertex", "--project", "p", "--bucket", "gs://acme-data"],
+            (
+                'spec.project: invalid value "p"; use a project id: 6 to 30 lower-case letters, digits and hyphens, '
+                "beginning with a letter"
+            ),
+        ),
+        (["--input", "a"], "--input, --output and --header describe a data set; add --from FILE"),
+    ],
+)
+def test_options_that_do_not_make_a_project(empty: Cli, arguments: list[str], message: str) -> None:
+    answer = empty("init", *arguments)
+
+    assert (answer.status, answer.err) == (64, f"Error: {message}\n")
+    assert not empty.specs.exists()

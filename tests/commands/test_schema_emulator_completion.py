@@ -1,4 +1,4 @@
-"""init, and the embedded service on a port."""
+"""The embedded service on a port."""
 
 from __future__ import annotations
 
@@ -9,52 +9,7 @@ import urllib.request
 
 import pytest
 
-from support.cli_world import EXAMPLES, Cli
-
-
-@pytest.fixture
-def empty(reconcile: Cli) -> Cli:
-    """A folder without any target."""
-    (reconcile.specs / "reconcile.yaml").unlink()
-    reconcile.specs.rmdir()
-    return reconcile
-
-
-def test_init_leads_to_a_model_in_two_commands(empty: Cli) -> None:
-    made = empty("init")
-
-    assert made.status == 0, made.err
-    assert "wrote specs/reconcile.yaml" in made.out
-    assert "wrote .gitignore" in made.out
-    assert made.out.splitlines()[-1] == "Next: reconcile plan specs"
-    assert empty("plan", "specs").status == 0
-    assert empty("apply", "specs", "--yes").status == 0
-    assert (empty.folder / ".gitignore").read_text() == ".reconcile/\n"
-
-
-def test_init_guesses_the_columns_of_a_data_set(empty: Cli) -> None:
-    rows = "\n".join(f"{number},{question},{answer}" for number, (question, answer) in enumerate(EXAMPLES))
-    (empty.folder / "tickets.csv").write_text(f"id,question,answer\n{rows}\n")
-
-    made = empty("init", "--from", "tickets.csv", "--name", "support")
-
-    assert made.status == 0, made.err
-    manifest = (empty.specs / "support.yaml").read_text()
-    assert "inputField: question" in manifest
-    assert "outputField: answer" in manifest
-    assert empty("validate").status == 0
-
-
-def test_init_overwrites_nothing(empty: Cli) -> None:
-    empty("init")
-    before = (empty.specs / "reconcile.yaml").read_text()
-
-    again = empty("init", "--name", "other")
-
-    assert again.status == 1
-    assert "specs/reconcile.yaml already exists, so nothing was written" in again.err
-    assert (empty.specs / "reconcile.yaml").read_text() == before
-    assert not (empty.specs / "other.yaml").exists()
+from support.cli_world import Cli
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

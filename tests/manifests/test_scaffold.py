@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from reconciler.domain.errors import InvalidInput, ReconcileError, UsageError
 from reconciler.domain.model import Manifest
 from reconciler.manifests.scaffold import init
-from support.files_samples import CAPABILITIES, load_in, write
+from support.files_samples import CAPABILITIES, data_file, load_in, write
 
+SCHEMAS = ("specs/.schemas/target.schema.json", "specs/.schemas/tuned-model.schema.json")
 _ROOMY = replace(CAPABILITIES, max_dataset_bytes=None, recommended_examples=20)
 
 
@@ -25,6 +26,7 @@ def _valid(folder: Path) -> Manifest:
 def test_without_data_there_is_a_sample(tmp_path: Path) -> None:
     scaffold = init(tmp_path, data=None, name=None)
     assert scaffold.created == (
+        *SCHEMAS,
         "specs/datasets/number-generator.csv",
         "specs/number-generator.yaml",
         "specs/reconcile.yaml",
@@ -59,7 +61,8 @@ def test_the_scope_is_quoted_where_yaml_would_misread_it(tmp_path: Path) -> None
 )
 def test_the_fields_are_guessed(tmp_path: Path, name: str, text: str, fields: tuple[str, str]) -> None:
     write(tmp_path, {name: text, ".git/config": ""})
-    assert init(tmp_path, data=tmp_path / name, name=None).created == (
+    assert init(tmp_path, data=data_file(tmp_path / name), name=None).created == (
+        *SCHEMAS,
         "specs/a.yaml",
         "specs/reconcile.yaml",
         ".gitignore",
@@ -72,7 +75,7 @@ def test_the_fields_are_guessed(tmp_path: Path, name: str, text: str, fields: tu
 
 def test_data_outside_the_repository_is_copied(tmp_path: Path) -> None:
     write(tmp_path, {"My Data #1.csv": "a,b\n1,2\n"})
-    scaffold = init(tmp_path / "folder", data=tmp_path / "My Data #1.csv", name=None)
+    scaffold = init(tmp_path / "folder", data=data_file(tmp_path / "My Data #1.csv"), name=None)
     assert "specs/datasets/My Data #1.csv" in scaffold.created
     manifest = _valid(tmp_path / "folder")
     assert (manifest.name, manifest.dataset.path) == ("my-data-1", "datasets/My Data #1.csv")
@@ -84,14 +87,14 @@ def test_data_outside_the_repository_is_copied(tmp_path: Path) -> None:
 )
 def test_the_name_comes_from_the_data(tmp_path: Path, stem: str, name: str) -> None:
     write(tmp_path, {f"{stem}.csv": "a,b\n1,2\n"})
-    init(tmp_path / "folder", data=tmp_path / f"{stem}.csv", name=None)
+    init(tmp_path / "folder", data=data_file(tmp_path / f"{stem}.csv"), name=None)
     assert _valid(tmp_path / "folder").name == name
 
 
 @pytest.mark.parametrize(("rows", "batch_size"), [(40, 4), (41, 8), (5000, 64)])
 def test_a_first_run_is_short(tmp_path: Path, rows: int, batch_size: int) -> None:
-    write(tmp_path, {"a.csv": "a,b\n" + "".join(f"{row},x\n" for row in range(rows))})
-    init(tmp_path / "folder", data=tmp_path / "a.csv", name=None)
+    write(tmp_path, {"a.csv": "a,b\n" + "".join(f"{row},{row}x\n" for row in range(rows))})
+    init(tmp_path / "folder", data=data_file(tmp_path / "a.csv"), name=None)
     assert _valid(tmp_path / "folder").hyperparameters["batchSize"] == batch_size
 
 
@@ -138,7 +141,7 @@ def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) ->
     with pytest.raises(
         InvalidInput, match=r"a.csv:2:1: spec.dataset.path: expected 2 fields as in the header, found 1"
     ):
-        init(tmp_path / "folder", data=data, name=None)
+        init(tmp_path / "folder", data=data_file(data), name=None)
     assert not (tmp_path / "folder").exists()
 
 
@@ -148,12 +151,12 @@ def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) ->
         (
             "a.csv",
             "one\n1\n",
-            "a.csv: expected two fields, one for inputs and one for outputs; add a header",
+            'a.csv has one field, "one": expected one for inputs and one for outputs; add a field with the outputs',
         ),
         ("a.csv", '"one"x,two\n', "a.csv:1:1: spec.dataset.path: text after a closing quote"),
         ("a.jsonl", "[1]\n", "invalid example 1: expected an object"),
         ("a.json", "{", "invalid JSON array of objects"),
-        ("a.txt", "x", "a.txt: expected two fields"),
+        ("a.txt", "x", 'a.txt has one field, "x": expected one for inputs'),
         ("a.csv", b"PK\x03\x04", "a.csv: the file is an Excel workbook or a ZIP archive; save it as CSV in UTF-8"),
         ("a.csv", "a,b,c\n1,2,3\n", "the fields a, b, c; which of them are inputs and outputs is ambiguous"),
         ("a.csv", b"", "a.csv:1:1: spec.dataset.path: the data set has no examples"),
@@ -161,13 +164,13 @@ def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) ->
 )
 def test_data_without_usable_fields(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
     with pytest.raises(ReconcileError) as caught:
-        init(tmp_path / "folder", data=write(tmp_path, {name: text}) / name, name=None)
+        init(tmp_path / "folder", data=data_file(write(tmp_path, {name: text}) / name), name=None)
     assert message in str(caught.value)
 
 
 def test_data_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ReconcileError, match=r"a.csv cannot be read: No such file or directory; check the path"):
-        init(tmp_path, data=tmp_path / "a.csv", name=None)
+        init(tmp_path, data=data_file(tmp_path / "a.csv"), name=None)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

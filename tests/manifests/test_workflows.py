@@ -15,8 +15,9 @@ import pytest
 from reconciler.commands.main import cli
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.model import Target
+from reconciler.manifests.ci_workflows import Platform, create_workflows
 from reconciler.manifests.discovery import find_root
-from reconciler.manifests.scaffold import Platform, create_workflows, init, init_workflows
+from reconciler.manifests.scaffold import init, init_workflows
 from reconciler.manifests.target import read_target
 from support.files_samples import write
 from support.pipelines import commands, read, scripts, steps

@@ -75,6 +75,13 @@ class Result(Struct, frozen=True):
         return document
 
 
+class Terminal(io.StringIO):
+    """Standard input of a user who types the text."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 class Project:
     """The files of a project, and the environment of its commands."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.domain.model import Capabilities
+from reconciler.manifests.scaffold import DataFile
 from reconciler.manifests.workspace import Workspace, load
 
 TARGET = """\
@@ -95,6 +96,11 @@ def load_in(
 def messages(workspace: Workspace) -> list[str]:
     """Every problem as the user reads it."""
     return [str(problem) for problem in workspace.problems]
+
+
+def data_file(path: Path) -> DataFile:
+    """A file for `init` and `add`, with everything to be recognized."""
+    return DataFile(path, path.name)
 
 
 def close(path: Path) -> Path:

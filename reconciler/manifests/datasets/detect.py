@@ -5,16 +5,17 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError, UsageError
-from reconciler.domain.text import join_names, quote
+from reconciler.domain.text import counted, join_names, quote
 from reconciler.manifests.datasets.file_formats import complete_options, open_text, read_start
 from reconciler.manifests.datasets.json_files import first_objects
 from reconciler.manifests.datasets.records import ReadOptions
@@ -23,16 +24,28 @@ from reconciler.manifests.datasets.shapes import SHAPES, recognize
 
 _SAMPLE_BYTES: Final = 2**18
 _SAMPLE_ROWS: Final = 100
+_TABLES: Final = frozenset({"csv", "tsv"})
 _DELIMITERS: Final = ",;\t|"
-_INPUTS: Final = ("text_input", "input", "prompt", "question", "instruction", "query", "text", "source", "request")
+_INPUTS: Final = (
+    *("text_input", "input", "prompt", "question", "instruction", "query", "text", "source", "request", "user"),
+)
 _OUTPUTS: Final = (
     *("output", "completion", "answer", "response", "label", "target", "reply", "category", "summary", "chosen"),
+    "assistant",
 )
 """The usual names of columns, the most specific ones first."""
 _BOMS: Final = {codecs.BOM_UTF8: "", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-_NUMBER: Final = re.compile(r"[-+]?\d+([.,]\d+)?")
-_UNNAMED: Final = re.compile(r"(unnamed: \d+|index|idx|id|_?_?id_?_?|.*[ _-]id|uuid|guid|row|no\.?|#|)", re.IGNORECASE)
-"""Names of columns that number or identify rows."""
+_NUMBER: Final = re.compile(r"[-+]?\d+([.,]\d+)*( ?%)?")
+_DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ][\d:.]+(Z|[+-][\d:]+)?)?")
+_INDEX_NAME: Final = re.compile(r"(index|idx|row|no\.?|nr\.?|#|_c0)", re.IGNORECASE)
+_ID_NAME: Final = re.compile(r"(.*[ _-])?(?i:id|uuid|guid|hash)_*|.*[a-z0-9]I[Dd]")
+_UNNAMED: Final = re.compile(r"unnamed: \d+|", re.IGNORECASE)
+"""A column that pandas has numbered or named: its rows are named, too."""
+_TOKEN: Final = re.compile(r"\S*")
+_LONG_NAME: Final = 60
+"""A name with more characters is a text."""
+_LEAST_NUL_SHARE: Final = 0.2
+"""The share of NUL bytes at every other position from which on a file without a byte order mark is UTF-16."""
 
 
 Fields = tuple[str | None, str | None]
@@ -40,22 +53,38 @@ Fields = tuple[str | None, str | None]
 
 
 class Detected(Struct, frozen=True):
-    """How to read a file, and the first example as its fields name it.
+    """How to read a file, and the fields that are neither inputs nor outputs.
 
     ``options`` has only what differs from the defaults of the file's suffix.
     """
 
     options: ReadOptions
-    first: Mapping[str, Any]
+    unused: tuple[str, ...] = ()
 
 
-def detect_options(file: Path, chosen: Fields = (None, None)) -> Detected:
+class AmbiguousFieldsError(ReconcileError):
+    """Which fields have the inputs and outputs is ambiguous: the fields, and those of the two that are known."""
+
+    def __init__(self, file: Path, names: Sequence[str], known: Fields, proposed: tuple[str, str]) -> None:
+        fields = join_names(list(names))
+        message = f"{file.name} has the fields {fields}; which of them are inputs and outputs is ambiguous"
+        pairs = zip(("--input", "--output"), known, proposed, strict=True)
+        options = " ".join(f"{option} {shlex.quote(name)}" for option, given, name in pairs if given is None)
+        super().__init__(message, f"add the options for them, such as {options}")
+        self.names = tuple(names)
+        self.known = known
+        self.proposed = proposed
+
+
+def detect_options(file: Path, chosen: Fields = (None, None), *, header: bool | None = None) -> Detected:
     """Return how to read a data file, by its content; ``chosen`` are the fields that the user names.
 
-    If no example can be read, the fields are the default ones: reading the file then says why.
+    ``header`` is whether the first row of a table has the names of its columns; ``None`` to recognize it. If no example
+    can be read, the fields are the default ones: reading the file then says why.
 
     Raises:
-        ReconcileError: it cannot be read, has no text, or its fields are ambiguous.
+        AmbiguousFieldsError: which fields are inputs and outputs is ambiguous.
+        ReconcileError: it cannot be read, or has no text.
         UsageError: a chosen field does not exist.
     """
     start = read_start(file, _SAMPLE_BYTES)
@@ -63,42 +92,39 @@ def detect_options(file: Path, chosen: Fields = (None, None)) -> Detected:
     text = _decode(start.content, options.encoding)
     found = _format(file, text)
     options = replace(options, format=found)
-    if found in {"csv", "tsv"}:
-        options = replace(options, delimiter=_delimiter(text, found))
+    if found in _TABLES:
+        options = replace(options, delimiter=_delimiter(text, found), header=header is not False)
     elif found == "json":
         options = replace(options, items=_items(text))
-    with open_text(file, complete_options(file.name, options)) as whole:
-        names, examples = _sample(whole, options)
-    if options.format in {"csv", "tsv"} and _is_data(names, examples):
+    sample = _sample(file, options)
+    if found in _TABLES and header is None and not {*chosen} & {*sample.names} and _is_data(sample):
         options = replace(options, header=False)
-        with open_text(file, complete_options(file.name, options)) as whole:
-            names, examples = _sample(whole, options)
-    if not names:
-        return Detected(_without_defaults(file, options), {})
-    if chosen == (None, None) and (shape := recognize(names)):
-        return Detected(_without_defaults(file, replace(options, shape=shape)), {})
-    given, wanted = _choose(file, names, examples, chosen)
-    first = examples[0] if examples else {}
-    return Detected(_without_defaults(file, replace(options, input=given, output=wanted)), first)
+        sample = _sample(file, options)
+    if not sample.names:
+        return Detected(_without_defaults(file, options))
+    if chosen == (None, None) and (shape := recognize(sample.names)):
+        return Detected(_without_defaults(file, replace(options, shape=shape)))
+    given, wanted = _choose(file, sample, chosen)
+    unused = tuple(name for name in sample.names if name not in {given, wanted, ""})
+    return Detected(_without_defaults(file, replace(options, input=given, output=wanted)), unused)
 
 
-def describe_mapping(name: str, detected: Detected) -> tuple[str, ...]:
-    """Return lines that show how a file is read, with its first example."""
-    options, first = detected.options, detected.first
-    declared = (options.format, options.compression, options.encoding, options.items)
-    details = [option for option in declared if option]
+def describe_options(name: str, options: ReadOptions, examples: int) -> str:
+    """Return a line that says how a file is read."""
+    title = SHAPES[options.shape].title if options.shape else "one input and one output"
+    details = [option for option in (options.format, options.compression, options.encoding, options.items) if option]
     details += [f"delimiter {quote(options.delimiter)}"] if options.delimiter else []
-    if options.shape:
-        return (f"{name}: {', '.join([SHAPES[options.shape].title, *details])}",)
-    columns = (("input", options.input), ("output", options.output))
-    shown = (f"  {field} = {column}, first: {quote(first.get(column, ''))}" for field, column in columns)
-    return (f"{name}: {', '.join(['one input and one output', *details])}", *shown)
+    details += [] if options.header else ["no header"]
+    return f"{name}: {', '.join([counted(examples, 'example'), title, *details])}"
 
 
 def _encoding(content: bytes) -> str:
     """Return the name of an encoding other than UTF-8, empty if it is UTF-8."""
     for mark, name in _BOMS.items():
         if content.startswith(mark):
+            return name
+    for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if content[first::2].count(0) > len(content) * _LEAST_NUL_SHARE:
             return name
     try:
         codecs.getincrementaldecoder("utf-8")().decode(content)
@@ -162,55 +188,109 @@ def _items(text: str) -> str:
     return str(json.loads(f'"{found[1]}"')) if found else ""
 
 
-def _sample(text: TextIO, options: ReadOptions) -> tuple[list[str], Sequence[Mapping[str, Any]]]:
-    """Return the names of the fields, and the first examples."""
-    if options.format in {"csv", "tsv"}:
-        return first_rows(text, options, "\t" if options.format == "tsv" else ",", _SAMPLE_ROWS)
-    examples = list(islice(first_objects(text, options), _SAMPLE_ROWS))
-    return list(examples[0]) if examples else [], examples
+class _Sample(Struct):
+    """The names of the fields, the first examples, and the names of the fields with one value in all examples."""
+
+    names: list[str]
+    examples: Sequence[Mapping[str, Any]]
+    constant: set[str]
 
 
-def _is_data(names: Sequence[str], examples: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the first row of a table is an example: it has numbers, questions, or values of rows below."""
-    if {name.lower() for name in names} & {*_INPUTS, *_OUTPUTS}:
+def _sample(file: Path, options: ReadOptions) -> _Sample:
+    """Read the first examples, and further ones while a field has the same value in all of them."""
+    with open_text(file, complete_options(file.name, options)) as text:
+        if options.format in _TABLES:
+            names, found = first_rows(text, options, "\t" if options.format == "tsv" else ",")
+        else:
+            found = first_objects(text, options)
+            names = []
+        examples: list[Mapping[str, Any]] = list(islice(found, _SAMPLE_ROWS))
+        if not names and examples:
+            names = list(examples[0])
+        first = examples[0] if examples else {}
+        constant = {name for name in names if all(row.get(name) == first.get(name) for row in examples)}
+        while len(examples) > 1 and constant and (row := next(found, None)) is not None:
+            constant = {name for name in constant if row.get(name) == first.get(name)}
+    return _Sample(names, examples, constant if len(examples) > 1 else set())
+
+
+def _is_data(sample: _Sample) -> bool:
+    """Return whether the first row of a table is an example: it has numbers, texts, or values of rows below."""
+    if {name.lower() for name in sample.names} & {*_INPUTS, *_OUTPUTS}:
         return False
     return any(
-        _NUMBER.fullmatch(name) or name.endswith(("?", ".", "!")) or name in {row.get(name) for row in examples}
-        for name in names
-        if name
+        _NUMBER.fullmatch(name)
+        or name.endswith(("?", ".", "!"))
+        or len(name) > _LONG_NAME
+        or (not name.startswith("#") and name in {row.get(name) for row in sample.examples})
+        for name in sample.names
+        if name and not _INDEX_NAME.fullmatch(name)
     )
 
 
-def _choose(file: Path, names: list[str], examples: Sequence[Mapping[str, Any]], chosen: Fields) -> tuple[str, str]:
+def _choose(file: Path, sample: _Sample, chosen: Fields) -> tuple[str, str]:
+    """Return the names of the input and the output field.
+
+    Both have their usual names, or are the only ones with texts, in this order; none numbers or identifies examples, or
+    has the same value in all of them.
+    """
+    names = sample.names
     for name in filter(None, chosen):
         if name not in names:
-            raise UsageError(f"{file} has no field {quote(name)}", f"choose one of {join_names(names)}")
-    usable = [name for name in names if _is_usable(name, names, examples)] if len(names) > 2 else names  # noqa: PLR2004
+            raise UsageError(f"{file.name} has no field {quote(name)}", f"choose one of {join_names(names)}")
+    if len(names) < 2:  # noqa: PLR2004 - an input and an output
+        message = f"{file.name} has one field, {quote(names[0])}: expected one for inputs and one for outputs"
+        raise ReconcileError(message, "add a field with the outputs; a model is not tuned on texts alone")
+    usable = [name for name in names if _is_usable(name, sample)]
     known = {name.lower(): name for name in reversed(usable)}
     given, wanted = chosen
     wanted = wanted or next((known[name] for name in _OUTPUTS if name in known and known[name] != given), None)
     given = given or next((known[name] for name in _INPUTS if name in known and known[name] != wanted), None)
+    if given is not None and given == wanted:
+        raise UsageError(f"--input and --output both name {quote(given)}", "name two fields")
+    if given and wanted:
+        return given, wanted
+    missing = [given, wanted].count(None)
     rest = [name for name in usable if name not in {given, wanted}]
-    if given is None and wanted is None and len(rest) == 2:  # noqa: PLR2004 - an input and an output, in this order
-        return rest[0], rest[1]
-    if (given is None) != (wanted is None) and len(rest) == 1:
-        return given or rest[0], wanted or rest[0]
-    if given is None or wanted is None or (given == wanted):
-        if len(names) < 2:  # noqa: PLR2004
-            message = f"{file}: expected two fields, one for inputs and one for outputs"
-            raise ReconcileError(message, "add a header with two columns, or use JSON objects with two members")
-        missing = [option for option, name in (("--input", given), ("--output", wanted)) if name is None]
-        message = f"{file} has the fields {join_names(names)}; which of them are inputs and outputs is ambiguous"
-        raise ReconcileError(message, f"add {' and '.join(f'{option} FIELD' for option in missing)}")
-    return given, wanted
+    texts = [name for name in rest if _has_text(name, sample)]
+    for candidates in (texts, rest):
+        if len(candidates) == missing:
+            remaining = iter(candidates)
+            return given or next(remaining), wanted or next(remaining)
+    others = [name for name in (*texts, *rest, *names) if name not in {given, wanted, ""}]
+    proposed = given or others[0], wanted or next((name for name in others if name != others[0] or given), names[-1])
+    raise AmbiguousFieldsError(file, names, (given, wanted), proposed)
 
 
-def _is_usable(name: str, names: Sequence[str], examples: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether a field can be an input or output: it has texts, and does not number or repeat itself."""
-    values = [example.get(name) for example in examples]
-    if not all(isinstance(value, str) for value in values) or names.count(name) > 1 or _UNNAMED.fullmatch(name):
+def _is_usable(name: str, sample: _Sample) -> bool:
+    """Return whether a field can be an input or output; gaps in it are reported when the file is read."""
+    values = [value for example in sample.examples if not _is_gap(value := example.get(name))]
+    texts = [value for value in values if isinstance(value, str)]
+    if sample.names.count(name) > 1 or name in sample.constant or _UNNAMED.fullmatch(name):
         return False
-    return len(values) == 1 or len(set(values)) > 1
+    if _INDEX_NAME.fullmatch(name):
+        return not all(map(str.isdecimal, texts))
+    if _ID_NAME.fullmatch(name):
+        return not all(map(_TOKEN.fullmatch, texts))
+    if len(sample.names) == 2:  # noqa: PLR2004 - columns of numbers may be inputs and outputs
+        return True
+    return len(texts) == len(values) and (name.lower() in {*_INPUTS, *_OUTPUTS} or not _counts(texts))
+
+
+def _is_gap(value: Any) -> bool:
+    """Return whether a value is null or NaN."""
+    return value is None or value != value  # noqa: PLR0124 - NaN
+
+
+def _counts(texts: Sequence[str]) -> bool:
+    """Return whether the texts number the examples."""
+    numbers = [int(text) for text in texts if text.isdecimal() and len(text) < 19]  # noqa: PLR2004 - digits of 64 bits
+    return len(numbers) == len(texts) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def _has_text(name: str, sample: _Sample) -> bool:
+    texts = [str(example.get(name)) for example in sample.examples]
+    return not all(_NUMBER.fullmatch(text) or _DATE.fullmatch(text) or not text for text in texts)
 
 
 def _without_defaults(file: Path, options: ReadOptions) -> ReadOptions:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final, TextIO
 
 from reconciler.domain.text import counted, quote
@@ -51,17 +51,21 @@ def separated_values(text: TextIO, options: ReadOptions, delimiter: str) -> Reco
         yield Fault(1, str(error), f"set {options.declared}.delimiter to it, or delete this line", option="delimiter")
 
 
-def first_rows(text: TextIO, options: ReadOptions, delimiter: str, most: int) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the names of the columns, and rows by these names: at most so many, up to one that cannot be read."""
+def first_rows(text: TextIO, options: ReadOptions, delimiter: str) -> tuple[list[str], Iterator[dict[str, str]]]:
+    """Return the names of the columns, and the rows by these names, up to one that cannot be read."""
     lines = Lines(text, _CLOSE)
-    header: list[str] = []
-    rows: list[dict[str, str]] = []
-    with suppress(csv.Error, _DelimiterError, UnreadableError):
+    with suppress(csv.Error, _DelimiterError, UnreadableError, UnicodeError):
         reader = _reader(lines, options, delimiter)
         header, reader = _header(reader, options)
-        found = (row for row in islice(_rows(reader, lines, len(header), options), most) if not isinstance(row, Fault))
-        rows.extend(dict(zip(header, cells, strict=True)) for _, cells in found)
-    return header, rows
+        return header, _named(_rows(reader, lines, len(header), options), header)
+    return [], iter(())
+
+
+def _named(rows: Iterator[tuple[int, list[str]] | Fault], header: list[str]) -> Iterator[dict[str, str]]:
+    with suppress(csv.Error, UnreadableError, UnicodeError):
+        for row in rows:
+            if not isinstance(row, Fault):
+                yield dict(zip(header, row[1], strict=True))
 
 
 def _reader(lines: Lines, options: ReadOptions, delimiter: str) -> Any:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.model import MUTABLE_FIELDS, Capabilities, Target
 from reconciler.domain.text import join_names
-from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, ProviderContext, ProviderSpec
+from reconciler.providers.spec import Diagnosis, Discovery, DoctorCheck, DoctorContext, ProviderContext, ProviderSpec
 
 if TYPE_CHECKING:
     from reconciler.providers.generativelanguage.provider import GenerativeLanguage
@@ -99,6 +99,11 @@ async def check_base_models(doctor: DoctorContext) -> Diagnosis:
     return Diagnosis(f"{join_names(tunable, _MOST_NAMES)} can be tuned")
 
 
+def _discover(environ: Mapping[str, str], _fields: Mapping[str, str]) -> Discovery | None:
+    name = next((name for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY") if environ.get(name)), None)
+    return Discovery(name) if name else None
+
+
 def _catalog() -> ModelCatalog:
     from reconciler.providers.catalog import built_in
 
@@ -126,5 +131,6 @@ SPEC = ProviderSpec(
     endpoint=endpoint_of,
     url=lambda target, remote: f"{endpoint_of(target)}/{target.api_version}/{remote}",
     token_hosts=("*.googleapis.com",),
+    discover=_discover,
     doctor_checks=_doctor_checks,
 )

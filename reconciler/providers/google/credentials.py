@@ -37,6 +37,7 @@ from reconciler.providers.google.errors import (
     parse_error_object,
     parse_error_response,
 )
+from reconciler.providers.google.login import credentials_file
 from reconciler.providers.google.network import METADATA_HOST, client_options, explain_failure
 from reconciler.providers.google.retry import (
     FEW_ATTEMPTS,
@@ -46,16 +47,14 @@ from reconciler.providers.google.retry import (
     requested_delay,
 )
 from reconciler.providers.google.token_failures import (
-    VARIABLE,
     Origin,
     TokenRefusal,
     error_texts,
     explain_refusal,
     nothing_found,
     read_origin,
-    variable_problem,
 )
-from reconciler.redaction import is_existing, remember, remember_members
+from reconciler.redaction import remember, remember_members
 
 T = TypeVar("T")
 
@@ -203,34 +202,6 @@ def _describe(error: exceptions.GoogleAuthError) -> str:
     texts = [str(argument) for argument in error.args[:2]]
     detail = parse_error_object(texts[1]).get("message") if len(texts) > 1 else None
     return ": ".join(sanitize(str(text)) for text in (*texts[:1], detail) if text) or type(error).__name__
-
-
-def credentials_file(environ: Mapping[str, str]) -> Path | None:
-    """Return the file in GOOGLE_APPLICATION_CREDENTIALS, or the one that ``gcloud auth application-default`` wrote.
-
-    Raises:
-        AccessError: The variable does not name a file of credentials.
-    """
-    if path := environ.get(VARIABLE):
-        if problem := variable_problem(path, environ):
-            raise problem
-        return Path(path)
-    folder = _gcloud_folder(environ)
-    file = folder / "application_default_credentials.json" if folder else None
-    return file if file and is_existing(file) and file.is_file() else None
-
-
-def _gcloud_folder(environ: Mapping[str, str]) -> Path | None:
-    """Return the folder of gcloud's settings; ``None`` for a user without a home directory, as in some containers."""
-    if configured := environ.get("CLOUDSDK_CONFIG"):
-        return Path(configured)
-    if roaming := environ.get("APPDATA"):
-        return Path(roaming) / "gcloud"
-    try:
-        home = Path(environ["HOME"]) if "HOME" in environ else Path.home()
-    except RuntimeError:
-        return None
-    return home / ".config" / "gcloud"
 
 
 class MetadataCredentials(Credentials):

@@ -27,10 +27,10 @@ from reconciler.providers.google.credentials import (
     ApplicationDefault,
     GoogleAuthRequest,
     MetadataCredentials,
-    credentials_file,
     run_in_daemon_thread,
 )
 from reconciler.providers.google.errors import SCOPES, ServiceDescription
+from reconciler.providers.google.login import credentials_file
 from reconciler.providers.google.network import TOKEN_INFO, check_connection
 from reconciler.providers.google.retry import RetryPolicy, TransientError
 from reconciler.providers.google.storage import Storage

@@ -13,7 +13,7 @@ from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.errors import ForbiddenError
 from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.text import counted, join_names
-from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, ProviderContext, ProviderSpec
+from reconciler.providers.spec import Diagnosis, Discovery, DoctorCheck, DoctorContext, ProviderContext, ProviderSpec
 from reconciler.providers.vertex.locations import GLOBAL, MULTI_REGIONS, address_of, serving_pattern, url_of
 
 if TYPE_CHECKING:
@@ -84,6 +84,12 @@ def _connect(context: ProviderContext) -> Vertex:
     limit = target.limits.requests_per_minute
     settings = ClientSettings(env.clock, env.sleeper, env.rng.random, auth, limit)
     return connect(endpoint_of(target), target, settings, capabilities_of(target))
+
+
+def _discover(environ: Mapping[str, str], fields: Mapping[str, str]) -> Discovery | None:
+    from reconciler.providers.google.login import discover
+
+    return discover(environ, fields)
 
 
 def _catalog() -> ModelCatalog:
@@ -217,5 +223,6 @@ SPEC = ProviderSpec(
     endpoint=endpoint_of,
     url=url_of,
     token_hosts=("*.googleapis.com",),
+    discover=_discover,
     doctor_checks=_doctor_checks,
 )

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import Conversation, Example
 from reconciler.manifests.scaffold import init
-from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, sample, write
+from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, data_file, load_in, sample, write
 
 CORPUS = Path(__file__).parents[2] / "corpus"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((CORPUS / "expected.json").read_text(encoding="utf-8"))
@@ -30,7 +30,7 @@ def test_every_file_has_an_expectation() -> None:
 def test_init_declares_how_to_read_a_file(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_bytes((CORPUS / name).read_bytes())
-    init(tmp_path, data=file, name="m")
+    init(tmp_path, data=data_file(file), name="m")
     manifest = yaml.safe_load((tmp_path / "specs/m.yaml").read_text(encoding="utf-8"))
     declared = manifest["spec"]["dataset"]
     assert (
@@ -54,7 +54,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, name: str) -> None:
         write(sample(tmp_path, manifest=MANIFEST.replace("data.csv", name) + declared), {})
     else:
         try:
-            init(tmp_path, data=file, name="m")
+            init(tmp_path, data=data_file(file), name="m")
         except ReconcileError as error:
             found = str(error)
     if not found:

@@ -133,7 +133,7 @@ def test_a_google_cloud_machine_asks_its_metadata_server(google: Google, tmp_pat
 
 WITHOUT_HOME = (
     "import os; os.environ.pop('HOME', None); os.setresuid(2**31 - 1, 0, 0)\n"  # without an entry in the user database
-    "from reconciler.providers.google.credentials import credentials_file; print(credentials_file({}))"
+    "from reconciler.providers.google.login import credentials_file; print(credentials_file({}))"
 )
 
 
