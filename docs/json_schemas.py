@@ -20,7 +20,7 @@ from reconciler.domain.lock import Lock
 from reconciler.emulator.faults import Faults
 from reconciler.reports.documents.change import ChangeReport, RefreshReport, ResolveReport, ServingReport
 from reconciler.reports.documents.check import CheckReport, PromptReport
-from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
+from reconciler.reports.documents.doctor import DoctorReport, ErrorReport, ValidationReport
 from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.events import AnyLine, EventsHeader
 from reconciler.reports.documents.graph import GraphReport
@@ -36,6 +36,7 @@ DOCUMENTS: tuple[type[Record], ...] = (
     CheckReport,
     DoctorReport,
     DriftReport,
+    ErrorReport,
     Faults,
     GraphReport,
     HistoryReport,

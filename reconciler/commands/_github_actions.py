@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # The imports in functions are slow, and needed on GitHub Actions only.
 
-_SUMMARIZED: Final = frozenset({"Validation", "Plan", "Result", "Drift", "Check"})
+_SUMMARIZED: Final = frozenset({"Validation", "Plan", "Result", "Drift", "Check", "Error"})
 """Kinds of documents that become annotations and a summary."""
 
 
@@ -52,12 +52,6 @@ class Runner(Struct):
         from reconciler.reports.github_annotations import annotated
 
         self._annotations += annotated(validation_report(problems, 0, 0), self._repository_path)
-
-    def add_error(self, message: str) -> None:
-        """Add the error that ended the command."""
-        from reconciler.reports.github_annotations import Annotation
-
-        self._annotations.append(Annotation("error", message, title="reconcile"))
 
     def commands(self) -> Iterator[str]:
         """Return the workflow commands for the annotations."""

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import reduce
 from pathlib import Path
@@ -19,7 +20,7 @@ from reconciler.domain.errors import UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
-from reconciler.manifests.discovery import Selection
+from reconciler.manifests.discovery import DEFAULT, Selection
 from reconciler.reports.writer import REPORT_FORMATS
 
 if TYPE_CHECKING:
@@ -215,11 +216,38 @@ def output_of(values: dict[str, Any], out: str | None = None) -> Output:
         color=values.pop("color"),
         quiet=values.pop("quiet"),
         verbose=values.pop("verbose"),
-        reports=check_reports(values.pop("report", ()), {"--events": values.get("events"), "--out": out}),
+        reports=check_reports(values.pop("report", ()), _other_files(values, out)),
     )
     if not output.quiet:
         _log_to_stderr()
     return output
+
+
+def requested_output(command: click.Command, arguments: Sequence[str], parent: click.Context) -> tuple[Output, str]:
+    """Return the output that the arguments of a failed command ask for, and the target's name, empty without one.
+
+    Arguments that are invalid are skipped, and reports that must not be written.
+    """
+    context = command.make_context(
+        command.name,
+        [*arguments],
+        parent,
+        resilient_parsing=True,
+        ignore_unknown_options=True,
+        allow_extra_args=True,
+    )
+    values = context.params
+    reports: tuple[str, ...] = ()
+    for report in dict.fromkeys(values.get("report") or ()):
+        with suppress(UsageError):
+            reports = check_reports([*reports, report], _other_files(values, values.get("out")))
+    target = (values["target"] or DEFAULT) if "target" in values else ""
+    return Output(form="json" if values.get("format") == "json" else "text", reports=reports), target
+
+
+def _other_files(values: dict[str, Any], out: str | None) -> dict[str, str | None]:
+    """Return the files that a command writes besides its reports, by option."""
+    return {"--events": values.get("events"), "--out": out}
 
 
 def request_of(values: dict[str, Any]) -> Request:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -15,7 +16,7 @@ from msgspec import Struct
 
 from reconciler.commands._github_actions import current_runner
 from reconciler.domain.document import Document, json_text
-from reconciler.domain.errors import ExitStatus, Problem, UsageError
+from reconciler.domain.errors import ExitStatus, Problem, ReconcileError, UsageError
 from reconciler.domain.text import encodable, terminal_safe
 from reconciler.environment import Environment
 from reconciler.files import check_writable, write_errors, write_file
@@ -27,6 +28,7 @@ from reconciler.reports.writer import encode_report, render_text, report_rendere
 if TYPE_CHECKING:
     from reconciler.commands._project import CommandResult
     from reconciler.planning.events import EventSink
+    from reconciler.reports.documents.doctor import ErrorReport
     from reconciler.reports.documents.plan import PlanReport
 
 Color = Literal["auto", "always", "never"]
@@ -62,11 +64,26 @@ class Output(Struct, frozen=True):
 
         The text omits the notices ``shown``, which were printed before.
         """
-        with ExitStack() as outputs:  # each is written although another one fails; the last callback comes first
-            outputs.callback(self._add_to_runner, document)
-            for report in reversed(self.reports):
-                outputs.callback(_write_report, report, document)
-            outputs.callback(self._print_result, document, text, shown)
+        try:
+            with ExitStack() as outputs:  # each is written although another one fails; the last callback comes first
+                outputs.callback(self.add_to_runner, document)
+                for report in reversed(self.reports):
+                    outputs.callback(_write_report, report, document)
+                outputs.callback(self._print_result, document, text, shown)
+        except ReconcileError as error:
+            error.after_result = True
+            raise
+
+    def failure(self, document: ErrorReport) -> None:
+        """Print the document of a command that has no result as JSON, and write it in place of earlier reports."""
+        outputs = [partial(_write_report, report, document) for report in self.reports]
+        if self.form == "json":
+            outputs.insert(0, partial(self._print_result, document, None, ()))
+        for write in outputs:
+            try:
+                write()
+            except ReconcileError as error:
+                self.warning(str(error))
 
     def _print_result(self, document: Document, text: Draw | None, shown: Collection[str]) -> None:
         with _stdout_errors():
@@ -80,7 +97,8 @@ class Output(Struct, frozen=True):
             )
             _print(draw(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
 
-    def _add_to_runner(self, document: Document) -> None:
+    def add_to_runner(self, document: Document) -> None:
+        """Add a document to the annotations and the step summary of GitHub Actions."""
         runner = current_runner()
         problem = runner.add_document(document) if runner else ""
         if problem:

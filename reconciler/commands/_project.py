@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from reconciler.commands._session import Session, display_root
 from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.document import Document
-from reconciler.domain.errors import ExitStatus, InvalidInput, Place, Problem, ReconcileError, UsageError
+from reconciler.domain.errors import ExitStatus, InvalidFile, InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.model import Capabilities, Manifest, State, Target
@@ -500,10 +500,8 @@ async def prove_record(project: Project, service: Provider, name: str, recorded:
     found = resolve_recorded(recorded, owner, observation)
     if found.mismatch:
         path = generation_path(project.lock, name, recorded.key, found.mismatch.field)
-        place = f"{locate(project, path)}: {show_path(path)}"
-        raise ReconcileError(
-            f"{place}: {found.mismatch.message}", "restore the record from the history of the lockfile"
-        )
+        place, remedy = locate(project, path), "restore the record from the history of the lockfile"
+        raise InvalidFile(place, show_path(path), found.mismatch.message, remedy)
     if not found.deployed:
         raise ReconcileError(
             f"{recorded.key} is not deployed: no endpoint has its model", "run reconcile apply, which deploys it again"

@@ -8,16 +8,15 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import click
 
-from reconciler.commands._github_actions import current_runner, github_actions
-from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError
-from reconciler.domain.text import terminal_safe
+from reconciler.commands._github_actions import github_actions
+from reconciler.domain.errors import ExitStatus, InterruptedRun, ReconcileError, UsageError
 from reconciler.domain.version import __version__
 from reconciler.redaction import RedactedStream, secrets_of
 
@@ -151,29 +150,32 @@ def _redacted_streams() -> Iterator[None]:
 
 
 def _exit_status(arguments: Sequence[str] | None, environment: Environment | None) -> int:
-    runner = current_runner()
     try:
-        with _with_sigterm():
-            return _run(arguments, environment)
-    except InvalidInput as error:
-        if runner:
-            runner.add_problems(error.problems)
-        return _fail(ExitStatus.ERROR, *map(_format_problem, error.problems))
-    except ReconcileError as error:
-        if runner:
-            runner.add_error(str(error))
-        return _fail(error.exit_status, f"Error: {error}")
+        return _run_reported(arguments, environment)
     except BrokenPipeError:
         # The reader of the output is gone; without this, the interpreter would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _echo("Error: standard output was closed early; read all of it, or write it to a file")
         return ExitStatus.ERROR
+
+
+def _run_reported(arguments: Sequence[str] | None, environment: Environment | None) -> int:
+    """Run a command and report the error that ends it; only a closed standard output is an exception."""
+    try:
+        with _with_sigterm():
+            return _run(arguments, environment)
+    except ReconcileError as error:
+        return _fail(error, arguments)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        return _fail(ExitStatus.ERROR, f"Error: {error.strerror or error}; check the disk and the output file")
+        return _fail(ReconcileError(error.strerror or str(error), "check the disk and the output file"), arguments)
     except Exception as error:  # noqa: BLE001 - a bug; the interpreter would print its traceback with secrets
         import traceback
 
         traceback.print_exception(error, file=sys.stderr)
-        return _fail(ExitStatus.ERROR, f"Error: internal error: {type(error).__name__}; report it with this traceback")
+        cause = f"internal error: {type(error).__name__}"
+        return _fail(ReconcileError(cause, "report it with the traceback on standard error"), arguments)
 
 
 def _prepare_streams() -> None:
@@ -204,10 +206,6 @@ def _with_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _format_problem(problem: Problem) -> str:
-    return f"warning: {problem}" if problem.severity == "warning" else str(problem)
-
-
 def _run(arguments: Sequence[str] | None, environment: Environment | None) -> int:
     try:
         status: Any = cli.main(arguments, prog_name="reconcile", standalone_mode=False, obj=environment)
@@ -219,16 +217,39 @@ def _run(arguments: Sequence[str] | None, environment: Environment | None) -> in
             similar = [] if _UNSUGGESTED.intersection(similar) else similar
             error = click.NoSuchOption(error.option_name, possibilities=similar, ctx=error.ctx)
         error.show()
-        return ExitStatus.USAGE
+        return _fail(
+            UsageError(error.format_message().rstrip("."), "run the command with --help"), arguments, shown=True
+        )
     except click.ClickException as error:
         error.show()
-        return ExitStatus.ERROR
-    except (click.Abort, KeyboardInterrupt):
-        return _fail(ExitStatus.INTERRUPTED, "Error: interrupted; nothing was changed")
+        return _fail(ReconcileError(error.format_message().rstrip(".")), arguments, shown=True)
+    except click.Abort:
+        return _fail(InterruptedRun("interrupted; nothing was changed", ""), arguments)
+    except KeyboardInterrupt:
+        return _fail(InterruptedRun("interrupted", "run the same command again"), arguments)
     return status if isinstance(status, int) else ExitStatus.OK
 
 
-def _fail(status: ExitStatus, *lines: str) -> ExitStatus:
-    for line in lines:
-        click.echo(terminal_safe(line), err=True)
-    return status
+def _fail(error: ReconcileError, arguments: Sequence[str] | None, *, shown: bool = False) -> ExitStatus:
+    """Report an error in every form that the command was asked for, unless ``shown`` as text; return its status."""
+    from reconciler.commands._options import requested_output
+    from reconciler.commands._output import Output
+    from reconciler.reports.documents.doctor import error_report
+    from reconciler.reports.writer import render_text
+
+    name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
+    context = click.Context(cli, info_name="reconcile", **cli.context_settings)
+    command = cli.get_command(context, name)
+    output, target = requested_output(command, rest[:-1], context) if command else (Output(), "")
+    document = error_report(error, name if command else "reconcile", target)
+    if not shown:
+        _echo(render_text(document))
+    output.add_to_runner(document)
+    if not error.after_result:
+        output.failure(document)
+    return error.exit_status
+
+
+def _echo(text: str) -> None:
+    with suppress(OSError):  # nobody reads standard error
+        click.echo(text, err=True)

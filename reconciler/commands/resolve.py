@@ -24,7 +24,7 @@ from reconciler.commands._project import (
     prove_record,
     unready_cause,
 )
-from reconciler.domain.errors import ReconcileError, UsageError
+from reconciler.domain.errors import InvalidFile, ReconcileError, UsageError
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Resources, State, Target
 from reconciler.domain.text import sanitize
@@ -105,9 +105,7 @@ def _record_error(
     project: RecordedProject, name: str, generation: LockedGeneration, field: str, cause: str
 ) -> ReconcileError:
     path = generation_path(project.lock, name, generation.key, field)
-    return ReconcileError(
-        f"{locate(project, path)}: {show_path(path)}: {cause}", "run reconcile plan to see what follows"
-    )
+    return InvalidFile(locate(project, path), show_path(path), cause, "run reconcile plan to see what follows")
 
 
 def _require_own(project: RecordedProject, name: str, generation: LockedGeneration) -> None:

@@ -70,7 +70,8 @@ class ReconcileError(Exception):
 
     ``message`` is a sentence without a final stop; ``remedy`` is an imperative, or empty. ``outcome_unknown`` is true
     where a request that acts only once may have been carried out although it failed, such as one whose reply was lost;
-    ``None`` where this was not determined.
+    ``None`` where this was not determined. ``after_result`` is true if the command had a result, which could not be
+    written.
     """
 
     exit_status: ClassVar[ExitStatus] = ExitStatus.ERROR
@@ -80,6 +81,7 @@ class ReconcileError(Exception):
         self.message = message
         self.remedy = remedy
         self.outcome_unknown: bool | None = None
+        self.after_result = False
 
     def __str__(self) -> str:
         return f"{self.message}; {self.remedy}" if self.remedy else self.message
@@ -97,6 +99,14 @@ class InvalidInput(ReconcileError):  # noqa: N818 - the name of its content
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
+
+
+class InvalidFile(ReconcileError):  # noqa: N818 - the name of its content
+    """A file is invalid: ``problem`` is the message without the place and the dotted path of the field."""
+
+    def __init__(self, place: Place, path: str, message: str, remedy: str) -> None:
+        super().__init__(str(Problem(place, path, message)), remedy)
+        self.place, self.path, self.problem = place, path, message
 
 
 class AccessError(ReconcileError):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from reconciler.domain.errors import ReconcileError
+from reconciler.domain.errors import InvalidFile, Place
 
 _MAX_RECEIVED_TEXT = 600
 UNSEEN: Final = (
@@ -68,14 +68,14 @@ def sanitize(text: str) -> str:
 
 
 def decode_utf8(data: bytes, file: str, remedy: str) -> str:
-    """Return bytes as text; raises ReconcileError with line and column of the first byte that is not UTF-8."""
+    """Return bytes as text; raises InvalidFile with line and column of the first byte that is not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         before = data[: error.start].decode()
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         problem = f"not UTF-8 text: invalid byte 0x{data[error.start]:02x}"
-        raise ReconcileError(f"{file}:{line}:{column}: {problem}", remedy) from error
+        raise InvalidFile(Place(file, line, column), "", problem, remedy) from error
 
 
 _PLAIN: Final = str.maketrans(

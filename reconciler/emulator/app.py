@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.endpoints import is_loopback
-from reconciler.domain.errors import Place, ReconcileError
+from reconciler.domain.errors import InvalidFile, Place, ReconcileError
 from reconciler.domain.ports import Clock
 from reconciler.emulator.errors import ApiError, Code, JsonObject, event_response, json_response
 from reconciler.emulator.faults import abortable_protocol
@@ -384,7 +384,7 @@ def _parse_world(path: Path, raw: bytes) -> Any:
         return json.loads(raw)
     except json.JSONDecodeError as error:
         place = Place(str(path), error.lineno, error.colno)
-        raise ReconcileError(f"{place}: is not valid JSON: {error.msg}", _WORLD_REMEDY) from error
+        raise InvalidFile(place, "", f"not valid JSON: {error.msg}", _WORLD_REMEDY) from error
     except (ValueError, RecursionError) as error:
         raise ReconcileError(f"{path}: is not valid JSON: {error}", _WORLD_REMEDY) from error
 

@@ -15,7 +15,7 @@ from reconciler.domain.errors import ExitStatus, UsageError
 from reconciler.domain.model import State
 from reconciler.domain.plan import REQUESTED_HOLDS, Kind, Reason
 from reconciler.reports.documents.check import CheckedModel, CheckReport
-from reconciler.reports.documents.doctor import ValidationReport
+from reconciler.reports.documents.doctor import ErrorProblem, ErrorReport, ValidationProblem, ValidationReport
 from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.envelope import display_path, is_simulated, kind_of, notices_of, target_of
 from reconciler.reports.documents.history import HistoryReport
@@ -423,25 +423,50 @@ def _history(report: HistoryReport) -> ReportSummary:
 
 
 def _validation(report: ValidationReport) -> ReportSummary:
-    rows = [
-        SummaryRow(
-            f"{problem.file}:{problem.line}:{problem.column}",
-            problem.severity,
-            "failed" if problem.severity == "error" else "warning",
-            problem_text(problem),
-            part=problem.path,
-            file=_shown_file(problem.file, ""),
-            line=problem.line,
-            column=problem.column,
-        )
-        for problem in report.problems
-    ]
+    rows = [_problem(problem) for problem in report.problems]
     return _summary(report, f"{validation_summary(report)}.", rows, failed=not report.valid)
+
+
+def _problem(problem: ValidationProblem | ErrorProblem, otherwise: str = "") -> SummaryRow:
+    """Return the row of a problem; ``otherwise`` is its name if it is in no file."""
+    return SummaryRow(
+        f"{problem.file}:{problem.line}:{problem.column}" if problem.file else otherwise,
+        problem.severity,
+        "failed" if problem.severity == "error" else "warning",
+        problem_text(problem),
+        part=problem.path,
+        file=_shown_file(problem.file, ""),
+        line=problem.line,
+        column=problem.column,
+    )
+
+
+_RESULTS: Final[Mapping[str, str]] = {"apply": "Result", "prune": "Result", "validate": "Validation", "wait": "Result"}
+"""The kinds of the documents of commands, where it is not the name of the command."""
+
+
+def failed_kind(report: ErrorReport) -> str:
+    """Return the kind of the document that a failed command would have made; ``Error`` for one without a summary."""
+    kind = _RESULTS.get(report.command, report.command.capitalize())
+    return kind if kind in _SUMMARIES else kind_of(report)
+
+
+def error_summary(report: ErrorReport) -> str:
+    """Return how a command failed, in one line."""
+    errors = sum(problem.severity == "error" for problem in report.problems)
+    return f"reconcile {report.command} ended with {counted(errors, 'error')} and exit status {report.exit_status:d}."
+
+
+def _error(report: ErrorReport) -> ReportSummary:
+    rows = [_problem(problem, f"reconcile {report.command}") for problem in report.problems]
+    summary = _summary(report, error_summary(report), rows, failed=True)
+    return replace(summary, kind=failed_kind(report), target=report.target_name)
 
 
 _SUMMARIES: Final[Mapping[str, Callable[[Any], ReportSummary]]] = {
     "Check": _check,
     "Drift": _drift,
+    "Error": _error,
     "History": _history,
     "Plan": _plan,
     "Result": _result,

@@ -22,6 +22,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "Check": "check",
         "Doctor": "doctor",
         "Drift": "drift",
+        "Error": "doctor",
         "Graph": "graph",
         "History": "history",
         "Models": "models",

@@ -18,7 +18,7 @@ from msgspec import Struct, ValidationError, convert
 from msgspec.structs import fields
 
 from reconciler.domain.document import VERSION
-from reconciler.domain.errors import ReconcileError
+from reconciler.domain.errors import InvalidFile, Place, ReconcileError
 from reconciler.domain.text import decode_utf8, shorten, terminal_safe
 
 _T = TypeVar("_T")
@@ -175,8 +175,8 @@ class JsonSource:
     def _error(self, problem: str, offset: int, remedy: str = "", path: JsonPath = ()) -> ReconcileError:
         line = self.text.count("\n", 0, offset) + 1
         column = offset - self.text.rfind("\n", 0, offset)
-        shown = f"{show_path(path)}: " if path else ""
-        return ReconcileError(f"{self.file}:{line}:{column}: {self._prefix}{shown}{problem}", remedy or self.remedy)
+        place = Place(self.file, line, column)
+        return InvalidFile(place, show_path(path), f"{self._prefix}{problem}", remedy or self.remedy)
 
 
 def show_path(path: JsonPath) -> str:

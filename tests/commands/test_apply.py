@@ -372,13 +372,17 @@ def test_a_report_writes_over_reports_alone(reconcile: Cli) -> None:
         assert Path(file).read_bytes() == before
 
 
-def test_two_reports_in_one_file_are_refused_before_the_training(reconcile: Cli) -> None:
+def test_two_reports_in_one_file_are_refused_before_the_training(
+    reconcile: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(reconcile.folder)
     reconcile.manifest("adder")
 
     answer = reconcile("apply", "--yes", "--report", "x.md", "--report", "specs/../x.md")
 
     assert answer.status == 64
     assert "--report x.md and --report specs/../x.md are the same file; name two files" in answer.err
+    assert (reconcile.folder / "x.md").read_text().startswith("<!-- reconcile:result:default -->")
     assert not reconcile.lock_file.exists()
 
 

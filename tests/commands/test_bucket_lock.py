@@ -283,11 +283,11 @@ def test_an_object_that_is_not_a_lockfile_is_an_error(reconcile: Cli, bucket: Bu
     bucket.put("prod.json", {"rows": 3})
     answer = reconcile("apply", "--yes")
     assert answer.status == 1
-    assert f"Error: {LOCK}:1:1: not a lockfile; " in answer.err
+    assert f"{LOCK}:1:1: not a lockfile; " in answer.err
     bucket.put("prod.json", b"\xff")
     answer = reconcile("plan")
     assert answer.status == 1
-    assert f"Error: {LOCK}:1:1: not UTF-8 text: " in answer.err
+    assert f"{LOCK}:1:1: not UTF-8 text: " in answer.err
 
 
 def test_without_credentials_it_is_3(reconcile: Cli, service: Process) -> None:

@@ -53,15 +53,17 @@ def test_a_command_that_ends_for_problems_points_at_them_too(actions: Cli) -> No
 
     assert answer.status == 1
     assert commands_in(answer.err)[0].properties["file"] == "specs/adder.yaml"
-    assert not (actions.folder / "summary.md").exists()
+    assert summary(actions).startswith("<!-- reconcile:plan:default -->\n### ❌ Plan for target `default`\n")
+    assert "did you mean baseModel?" in summary(actions)
 
 
 def test_an_error_is_an_annotation(actions: Cli) -> None:
     answer = actions("plan", "--target", "nowhere")
 
     (found,) = commands_in(answer.err)
-    assert found.properties == {"title": "reconcile"}
+    assert found.properties == {"title": "reconcile plan error"}
     assert f"Error: {found.data}" in answer.err
+    assert "no `reconcile.nowhere.yaml` in specs" in summary(actions)
 
 
 def test_a_plan_and_its_result_make_a_summary(actions: Cli) -> None:

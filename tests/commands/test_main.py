@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -16,7 +17,8 @@ import pytest
 from reconciler import __version__
 from reconciler.commands.main import cli
 from reconciler.environment import Environment
-from support.cli_world import Cli
+from support.cli_world import Cli, Result
+from support.render_values import held_to
 
 
 def test_version(reconcile: Cli) -> None:
@@ -214,3 +216,139 @@ def test_no_option_that_deletes_or_trains_is_suggested(reconcile: Cli) -> None:
         assert not re.search(r"'--(prune|unprotect|replace|retry|yes)'", suggested), suggested
         assert "'" not in suggested.partition("'.")[2], "nothing that is only remotely similar is suggested"
     assert "'--no-wait'" in reconcile("apply", "--nowait").err
+
+
+REQUIRED = {
+    "adopt": ["adder", "tunedModels/one"],
+    "cancel": ["adder"],
+    "forget": ["adder"],
+    "history": ["adder"],
+    "promote": ["adder"],
+    "prompt": ["adder", "7"],
+    "render": ["x.json"],
+    "rollback": ["adder", "--reason", "wrong"],
+}
+"""The arguments that commands require."""
+PRINTING = sorted(
+    name
+    for name in cli.list_commands(click.Context(cli))
+    if any(option.name == "format" for option in (cli.get_command(click.Context(cli), name) or cli).params)
+)
+REPORTS = ("report.json", "report.md", "report.html", "report.xml")
+OWN = {"doctor": "Doctor", "validate": "Validation"}
+"""Commands whose own document has the problems of a target file."""
+
+
+def failed(reconcile: Cli, name: str, *arguments: str) -> tuple[Result, dict[str, Any], list[str]]:
+    """The result of a failing command, its document, and its reports, which are those of another run before."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    reports = REPORTS if any(option.name == "report" for option in command.params) else ()
+    files = [reconcile.folder / report for report in reports]
+    for file in files:
+        file.write_text('{"kind": "Plan"}' if file.suffix == ".json" else "earlier run")
+    options = [word for file in files for word in ("--report", str(file))]
+    answer = reconcile(name, *REQUIRED.get(name, []), *arguments, "--format", "json", *options)
+    assert "Traceback" not in answer.err
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    if texts:
+        assert json.loads(texts[0]) == answer.document
+        assert texts[1].startswith("<!-- reconcile:")
+        assert "<failure" in texts[3]
+    return answer, answer.document, texts
+
+
+@pytest.mark.parametrize("name", PRINTING)
+def test_a_command_that_fails_gives_its_reason_in_every_format(reconcile: Cli, name: str) -> None:
+    (reconcile.specs / "reconcile.yaml").write_text("kind: Nonsense\n")
+    for arguments, status, message in ((["--bogus"], 64, "--bogus"), ([], 1, "")):
+        answer, document, reports = failed(reconcile, name, *arguments)
+        kind = "Error" if arguments else OWN.get(name, "Error")
+        assert (answer.status, document["kind"]) == (status, kind)
+        if kind != "Error":
+            continue
+        held_to("error", document)
+        assert (document["command"], document["exitStatus"]) == (name, status)
+        first = document["problems"][0]
+        assert message in first["message"]
+        for text in (answer.err, *reports):
+            assert ("--bogus" if arguments else first["message"].split()[0]) in text
+
+
+UNREACHABLE = "apiVersion: v1beta3\n  project: my-project\n  endpoint: http://127.0.0.1:9"
+FAILURES: dict[str, tuple[str, list[str], int, dict[str, Any]]] = {
+    "the service cannot be reached": (UNREACHABLE, [], 1, {"message": "got no response from 127.0.0.1:9"}),
+    "no credentials": (
+        "apiVersion: v1beta3\n  project: my-project",
+        [],
+        3,
+        {"message": "GOOGLE_APPLICATION_CREDENTIALS"},
+    ),
+    "no repository": ("", ["--base", "nowhere", "--yes"], 1, {"message": "compared with nowhere"}),
+    "an invalid manifest": (
+        "",
+        ["specs/broken.yaml"],
+        1,
+        {"file": "specs/broken.yaml", "line": 2, "column": 7, "path": "kind"},
+    ),
+    "an invalid lockfile": (
+        "",
+        [],
+        1,
+        {
+            "file": "specs/reconcile.lock.json",
+            "line": 1,
+            "column": 36,
+            "path": "models.adder",
+            "message": "expected an",
+        },
+    ),
+}
+"""The lines of the target, the arguments, the exit status and the first problem of each."""
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_before_the_plan_has_a_place_or_a_remedy(reconcile: Cli, failure: str) -> None:
+    lines, arguments, status, expected = FAILURES[failure]
+    reconcile.manifest("adder")
+    if arguments == ["specs/broken.yaml"]:
+        (reconcile.specs / "broken.yaml").write_text("apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModels\n")
+    if lines:
+        target = reconcile.specs / "reconcile.yaml"
+        target.write_text(target.read_text().replace("embedded", f"generativelanguage\n  {lines}"))
+        reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(reconcile.folder / "nowhere.json")
+    if "127.0.0.1" in lines:
+        reconcile.environ["RECONCILE_ACCESS_TOKEN"] = "any"
+    if failure == "an invalid lockfile":
+        reconcile.lock_file.write_text('{"version": 1, "models": {"adder": 3}}')
+
+    command = "apply" if "--base" in arguments else "plan"
+    answer, document, reports = failed(reconcile, command, *arguments)
+
+    held_to("error", document)
+    assert (answer.status, document["exitStatus"]) == (status, status)
+    first = document["problems"][0]
+    assert {key: first.get(key) for key in expected if key != "message"} == {
+        key: value for key, value in expected.items() if key != "message"
+    }
+    assert expected.get("message", "") in first["message"]
+    assert first["remedy"]
+    kind = {"apply": "Result", "plan": "Plan"}[command]
+    heading = f"<!-- reconcile:{kind.lower()}:default -->\n### ❌ {kind} for target `default`\n"
+    assert reports[1].startswith(heading)
+
+
+def test_an_error_is_rendered_as_the_command_printed_it(reconcile: Cli) -> None:
+    (reconcile.specs / "reconcile.yaml").write_text("kind: Nonsense\n")
+    report = str(reconcile.folder / "report.json")
+    failed = reconcile("plan", "--report", report)
+    assert reconcile("render", report).out == failed.err
+    assert (failed.status, failed.out) == (1, "")
+
+
+def test_a_file_that_is_not_a_report_is_not_overwritten_by_an_error(reconcile: Cli) -> None:
+    other = reconcile.folder / "package.json"
+    other.write_text("{}")
+    for arguments in ([], ["--bogus"]):
+        answer = reconcile("plan", *arguments, "--report", str(other), "--format", "json")
+        assert (answer.status, answer.document["kind"], other.read_text()) == (64, "Error", "{}")

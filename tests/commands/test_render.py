@@ -77,7 +77,7 @@ def test_a_file_that_is_not_a_document_is_refused(reconcile: Cli) -> None:
 
     assert answer.status == 1
     assert answer.err == (
-        "Error: x.json:1:1: not a document of reconcile;"
+        "x.json:1:1: not a document of reconcile;"
         " pass a file written by --report FILE.json, --format json or plan --out\n"
     )
     assert answer.out == ""

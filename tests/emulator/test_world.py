@@ -76,7 +76,7 @@ def test_an_empty_world_is_a_world(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"tunedModels": [\n  }', "{file}:2:3: is not valid JSON: Expecting value"),
+        ('{"tunedModels": [\n  }', "{file}:2:3: not valid JSON: Expecting value"),
         ("[]", "{file}: is not a list of tuned models: Invalid value at '' (ListTunedModelsResponse), []"),
         (
             '{"tunedModels": [{}, {"foo": 1}]}',

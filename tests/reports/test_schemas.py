@@ -26,6 +26,7 @@ NAMES = (
     "prompt",
     "graph",
     "serving",
+    "error",
     "change",
     "refresh",
     "history",

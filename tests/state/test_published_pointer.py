@@ -187,22 +187,22 @@ def test_a_pointer_is_read_as_models_by_name() -> None:
     ("text", "detail"),
     [
         ("", "1:1: {}empty file"),
-        (pointer()[:-20], "1:146: {}target.scope: truncated JSON: the file ends too early"),
+        (pointer()[:-20], "1:146: target.scope: {}truncated JSON: the file ends too early"),
         ("[" * 100_000, "1:65: {}more than 64 nested values"),
         ("[]", "1:1: {}other JSON"),
         ('{"rows": 3}', "1:1: {}other JSON"),
         (pointer(kind="Status"), "1:1: {}other JSON"),
         (pointer(version="1"), "1:1: {}other JSON"),
         (pointer(version=True), "1:1: {}other JSON"),
-        (pointer(models={}), "1:165: {}models: expected a list"),
-        (pointer("words"), "1:166: {}models[0]: expected an object"),
-        (pointer({"name": "words"}), "1:166: {}models[0].key: missing"),
-        (pointer({"name": "w", "key": K1}, {"name": "w", "key": K2}), "1:206: {}models[1]: duplicate model w"),
+        (pointer(models={}), "1:165: models: {}expected a list"),
+        (pointer("words"), "1:166: models[0]: {}expected an object"),
+        (pointer({"name": "words"}), "1:166: models[0].key: {}missing"),
+        (pointer({"name": "w", "key": K1}, {"name": "w", "key": K2}), "1:206: models[1]: {}duplicate model w"),
         (
             pointer({"name": "w", "key": K1, "sampling": {"topK": "40"}}),
-            "1:226: {}models[0].sampling.topK: expected an integer",
+            "1:226: models[0].sampling.topK: {}expected an integer",
         ),
-        (pointer()[:-1] + ', "kind": "Resolve"}', "1:169: {}kind: duplicate key (first defined on line 1)"),
+        (pointer()[:-1] + ', "kind": "Resolve"}', "1:169: kind: {}duplicate key (first defined on line 1)"),
     ],
 )
 def test_a_file_that_is_not_a_pointer_is_not_overwritten(text: str, detail: str) -> None:
@@ -237,4 +237,6 @@ def test_the_pointer_of_another_target_is_not_overwritten(field: str, value: str
 
 def test_a_pointer_with_too_many_models_is_refused() -> None:
     text = pointer(*({"name": f"m{number}", "key": "k"} for number in range(MAX_MODELS + 1)))
-    assert "models: 20001 models: expected at most 20000; " in read_error(text)
+    assert "models: not a published pointer, not overwritten: 20001 models: expected at most 20000; " in read_error(
+        text
+    )

@@ -1,4 +1,4 @@
-"""Doctor reports (problems of a target) and Validation reports (errors in manifests)."""
+"""Doctor reports (problems of a target), Validation reports (errors in manifests), Error reports (failed commands)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal, get_args
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, convert
 
 from reconciler.domain.document import Count, Document, NonEmpty, Position, Record
-from reconciler.domain.errors import ExitStatus, Problem, Severity
+from reconciler.domain.errors import ExitStatus, InvalidFile, InvalidInput, Problem, ReconcileError, Severity
 from reconciler.domain.model import Capabilities, Target
 from reconciler.reports.documents.envelope import TargetSummary, target_summary
 
@@ -153,3 +153,51 @@ def _problem(problem: Problem) -> ValidationProblem:
         remedy=problem.remedy,
         severity=problem.severity,
     )
+
+
+class ErrorProblem(Record, frozen=True, kw_only=True):
+    """One error, or a warning that was found before it."""
+
+    file: str = ""
+    """The file, as given on the command line; omitted if the problem is not in a file."""
+    line: Position | None = None
+    """The line, counted from 1."""
+    column: Position | None = None
+    """The column, counted from 1."""
+    path: Annotated[str, Meta(examples=["spec.dataset.path"])] = ""
+    """The dotted path of the field; omitted if the problem is not about one field."""
+    message: str
+    """The problem."""
+    remedy: str = ""
+    """The remedy."""
+    severity: Severity
+    """Whether it is an error, which stops a run, or a warning."""
+
+
+class ErrorReport(Document, frozen=True, kw_only=True, tag="Error"):
+    """Why a command has no other document: what `--format json` prints and `--report` writes when it fails before."""
+
+    command: NonEmpty
+    """The name of the command, such as `plan`."""
+    target_name: str = ""
+    """The name of the target, for commands that have one; its file may be the problem."""
+    exit_status: ExitStatus
+    """The exit status of the command."""
+    problems: tuple[ErrorProblem, ...]
+    """Every problem; at least one is an error."""
+
+
+def error_report(error: ReconcileError, command: str, target_name: str = "") -> ErrorReport:
+    """Return the report of the error that ended a command."""
+    match error:
+        case InvalidInput():
+            found = tuple(map(_error_problem, error.problems))
+        case InvalidFile():
+            found = (_error_problem(Problem(error.place, error.path, error.problem, error.remedy)),)
+        case _:
+            found = (ErrorProblem(message=error.message, remedy=error.remedy, severity="error"),)
+    return ErrorReport(command=command, target_name=target_name, exit_status=error.exit_status, problems=found)
+
+
+def _error_problem(problem: Problem) -> ErrorProblem:
+    return convert(_problem(problem), ErrorProblem, from_attributes=True)

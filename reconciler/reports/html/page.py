@@ -23,6 +23,7 @@ from reconciler.domain.errors import ExitStatus
 from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.check import CheckedModel, CheckReport
+from reconciler.reports.documents.doctor import ErrorReport
 from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.envelope import display_path, is_simulated, kind_of, notices_of, target_of
 from reconciler.reports.documents.history import HistoryReport
@@ -31,7 +32,7 @@ from reconciler.reports.documents.result import SETTLED, ModelOutcome, ResultRep
 from reconciler.reports.documents.status import ModelStatus, StatusReport
 from reconciler.reports.html import loss_chart
 from reconciler.reports.html.models import CheckScore, model_sections, score_of
-from reconciler.reports.summary import check_summary, convert, lock_changes
+from reconciler.reports.summary import check_summary, convert, error_summary, failed_kind, lock_changes
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
 from reconciler.reports.text.drift import SIGNS, drift_summary, finding_weight
 from reconciler.reports.text.format import Detail, Layout, Role, counted, loss, minute, share, unchanged_models, value
@@ -386,9 +387,37 @@ def _history(report: HistoryReport) -> PageModel:
     )
 
 
+_PROBLEM_ROLES: Final[Mapping[str, Role]] = {"error": "error", "warning": "warning"}
+
+
+def _error(report: ErrorReport) -> PageModel:
+    rows = tuple(
+        TableRow(
+            (problem.severity,),
+            (
+                Cell(problem.severity, role=_PROBLEM_ROLES[problem.severity]),
+                Cell(problem.message, details=(("remedy", problem.remedy),) if problem.remedy else ()),
+                Cell(problem.path, code=True),
+                _manifest_cell(problem.file, problem.line, problem.column, ""),
+            ),
+        )
+        for problem in report.problems
+    )
+    return PageModel(
+        title=failed_kind(report),
+        role="error",
+        lines=(error_summary(report),),
+        heading="Problems",
+        tallies=_tallies(rows, _PROBLEM_ROLES),
+        rows=rows,
+        facts=(("target", report.target_name),) if report.target_name else (),
+    )
+
+
 _PAGES: Final[Mapping[str, Callable[[Any], PageModel]]] = {
     "Check": _check,
     "Drift": _drift,
+    "Error": _error,
     "History": _history,
     "Plan": _plan,
     "Result": _result,
@@ -408,7 +437,7 @@ _PLOT: Final = {
 
 
 def page(document: Document) -> str:
-    """Return the page of a Plan, Drift, Result, Status, Check or History document.
+    """Return the page of a Plan, Drift, Result, Status, Check, History or Error document.
 
     Raises:     UsageError: for a document of another kind.
     """

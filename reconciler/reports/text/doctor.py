@@ -1,4 +1,4 @@
-"""Draw Doctor and Validation reports: problems of a target, and errors in manifests."""
+"""Draw Doctor, Validation and Error reports: problems of a target, errors in manifests, and why a command failed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Final, get_args
 
 from reconciler.domain.text import terminal_safe
-from reconciler.reports.documents.doctor import DoctorFinding, DoctorReport, Status, ValidationProblem, ValidationReport
+from reconciler.reports.documents.doctor import (
+    DoctorFinding,
+    DoctorReport,
+    ErrorProblem,
+    ErrorReport,
+    Status,
+    ValidationProblem,
+    ValidationReport,
+)
 from reconciler.reports.text.format import Layout, Role, counted, report_heading
 
 _SIGNS: Final[Mapping[str, tuple[str, Role]]] = {
@@ -49,14 +57,24 @@ def validation_text(report: ValidationReport, layout: Layout) -> str:
     return "\n".join([*lines, verdict])
 
 
-def _problem_line(problem: ValidationProblem, layout: Layout) -> str:
+def error_text(report: ErrorReport, layout: Layout) -> str:
+    """Return an Error report: a line for each problem as compilers write it, or after `Error:` without a place."""
+    return "\n".join(
+        _problem_line(problem, layout)
+        if problem.file
+        else f"{layout.style('error', 'Error:')} {terminal_safe(problem_text(problem))}"
+        for problem in report.problems
+    )
+
+
+def _problem_line(problem: ValidationProblem | ErrorProblem, layout: Layout) -> str:
     place = terminal_safe(f"{problem.file}:{problem.line}:{problem.column}: ")
     warning = layout.style("warning", "warning: ") if problem.severity == "warning" else ""
     path = f"{problem.path}: " if problem.path else ""
     return layout.style("muted", place) + warning + terminal_safe(f"{path}{problem_text(problem)}")
 
 
-def problem_text(problem: ValidationProblem) -> str:
+def problem_text(problem: ValidationProblem | ErrorProblem) -> str:
     """Return the message of a problem or finding, with its remedy."""
     return f"{problem.message}; {problem.remedy}" if problem.remedy else problem.message
 
