@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.cli_world import Cli, Result
+from support.cli_world import Cli, Snapshot
 from support.git_repository import Repository
 from support.render_values import held_to
 
@@ -33,8 +33,38 @@ def removed(reconcile: Cli, name: str = "adder") -> None:
         (reconcile.specs / f"{name}.{suffix}").unlink()
 
 
-def test_a_dry_run_shows_the_deletions(reconcile: Cli) -> None:
-    first, second, third, fourth = trained(reconcile, 1, 2, 3, 4)
+@pytest.fixture(scope="module")
+def after_three(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    reconcile = Cli(tmp_path_factory.mktemp("three"))
+    trained(reconcile, 1, 2, 3)
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def three(reconcile: Cli, after_three: Snapshot) -> list[str]:
+    """The keys of three trained generations of adder, the oldest first."""
+    reconcile.resume(after_three)
+    return keys(reconcile)
+
+
+@pytest.fixture(scope="module")
+def after_both(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    reconcile = Cli(tmp_path_factory.mktemp("both"))
+    reconcile.manifest("adder", epochs=1)
+    trained(reconcile, 1, name="words")
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def both(reconcile: Cli, after_both: Snapshot) -> Cli:
+    """The models adder and words, each with one generation."""
+    reconcile.resume(after_both)
+    return reconcile
+
+
+def test_a_dry_run_shows_the_deletions(reconcile: Cli, three: list[str]) -> None:
+    first, second, third, fourth = trained(reconcile, 4)
+    assert three == [first, second, third]
     before = reconcile.lock_file.read_bytes()
     shown = reconcile("prune", "--dry-run", "-v")
     assert (shown.status, reconcile.lock_file.read_bytes()) == (0, before)
@@ -59,43 +89,39 @@ def test_a_dry_run_shows_the_deletions(reconcile: Cli) -> None:
     assert action["deletion"].keys() == {"createTime", "ageSeconds", "servedFrom", "servedUntil", "examples"}
 
 
-def test_nothing_is_deleted_without_a_yes(reconcile: Cli) -> None:
-    trained(reconcile, 1, 2, 3)
+def test_superseded_generations_are_deleted(reconcile: Cli, three: list[str]) -> None:
+    first, second, third = three
     before = reconcile.lock_file.read_bytes()
     refused = reconcile("prune")
     assert refused.status == 64
     assert refused.err.endswith("Error: stdin is not a terminal; pass --yes to approve\n")
     assert reconcile.lock_file.read_bytes() == before
 
-
-def test_superseded_generations_are_deleted(reconcile: Cli) -> None:
-    first, second, third = trained(reconcile, 1, 2, 3)
-    ran = reconcile("prune", "--yes")
+    report, log = (reconcile.folder / name for name in ("report.md", "events.jsonl"))
+    ran = reconcile("prune", "--yes", "--report", str(report), "--events", str(log))
     assert ran.status == 0
     assert ran.out.splitlines()[0] == f"adder  deleted: {first}"
     assert f"adder  deleted: {first}\n" in ran.err
     assert (keys(reconcile, "adder", "DELETED"), keys(reconcile, "adder", "ACTIVE")) == ([first], [second, third])
+    assert first in report.read_text()
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [one.get("event") for one in events] == [None, "planned", "deleted", "summary"]
     again = reconcile("prune", "--yes")
     assert (again.status, again.out) == (0, "Nothing was deleted.\n")
     assert reconcile("plan", "--detailed-exitcode").status == 0
 
 
-def test_the_result_of_prune_is_a_document(reconcile: Cli) -> None:
-    first, *_ = trained(reconcile, 1, 2, 3)
-    report = reconcile.folder / "report.md"
-    log = reconcile.folder / "events.jsonl"
-    ran = reconcile("prune", "--yes", "--format", "json", "--report", str(report), "--events", str(log))
+def test_the_result_of_prune_is_a_document(reconcile: Cli, three: list[str]) -> None:
+    ran = reconcile("prune", "--yes", "--format", "json")
     held_to("result", ran.document)
-    assert ran.document["models"] == [{"name": "adder", "state": "deleted", "deleted": [first]}]
+    assert ran.document["models"] == [{"name": "adder", "state": "deleted", "deleted": three[:1]}]
     assert ran.document["summary"] == {"deleted": 1}
-    assert first in report.read_text()
-    events = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [one.get("event") for one in events] == [None, "planned", "deleted", "summary"]
 
 
+@pytest.mark.usefixtures("both")
 def test_an_orphan_goes_whole_when_the_whole_root_was_read(reconcile: Cli) -> None:
-    trained(reconcile, 1, 2)
-    (other,) = trained(reconcile, 1, name="words")
+    trained(reconcile, 2)
+    (other,) = keys(reconcile, "words")
     removed(reconcile)
     for partly in (["specs/words.yaml"], ["--only", "words"], ["--exclude", "words"], ["-l", "team=x"]):
         ran = reconcile("prune", "--dry-run", "--format", "json", *partly)
@@ -136,30 +162,30 @@ def test_the_pointer_is_published_before_a_serving_orphan_is_deleted(reconcile: 
     assert reconcile.lock == {}
 
 
-@pytest.mark.parametrize(
-    ("damage", "cause"),
-    [
-        (lambda text: text[:-9], "serving.json:"),
-        (lambda text: text.replace('"version": 1', '"version": 9'), "unsupported version 9"),
-        (lambda text: text.replace('"scope": "', '"scope": "other-'), "serving.json: belongs to another target"),
-    ],
-)
-def test_nothing_is_deleted_while_the_pointer_cannot_be_read(
-    reconcile: Cli, damage: Callable[[str], str], cause: str
-) -> None:
+DAMAGED: dict[str, Callable[[str], str]] = {
+    "serving.json: belongs to another target": lambda text: text.replace('"scope": "', '"scope": "other-'),
+    "unsupported version 9": lambda text: text.replace('"version": 1', '"version": 9'),
+    "serving.json:": lambda text: text[:-9],
+}
+
+
+def test_nothing_is_deleted_while_the_pointer_cannot_be_read(reconcile: Cli) -> None:
     reconcile.target("  publish: serving.json\n")
-    trained(reconcile, 1)
-    trained(reconcile, 2)
+    trained(reconcile, 1, 2)
     pointer = reconcile.specs / "serving.json"
     text = pointer.read_text()
-    assert damage(text) != text
-    pointer.write_text(damage(text))
     before = keys(reconcile, "adder", "ACTIVE")
 
-    for arguments in (("prune", "--dry-run"), ("prune", "--yes"), ("apply", "--prune", "--yes")):
+    def refuse(cause: str, *arguments: str) -> None:
         done = reconcile(*arguments)
-        assert (done.status, done.out) == (1, "")
-        assert cause in done.err
+        assert (done.status, done.out, cause in done.err) == (1, "", True), done.err
+
+    for cause, damage in DAMAGED.items():
+        assert damage(text) != text
+        pointer.write_text(damage(text))
+        refuse(cause, "prune", "--yes")
+    refuse(cause, "prune", "--dry-run")
+    refuse(cause, "apply", "--prune", "--yes")
     assert keys(reconcile, "adder", "ACTIVE") == before
 
 
@@ -171,6 +197,11 @@ def test_protection_outlives_the_manifest_until_it_is_lifted(reconcile: Cli) -> 
 
     trained(reconcile, 1, name="words")
     removed(reconcile)
+    partial = reconcile("prune", "specs/words.yaml", "--unprotect", "adder")
+    assert (partial.status, partial.err) == (
+        64,
+        "Error: --unprotect adder: a manifest outside these paths may protect it; name the whole root specs\n",
+    )
     kept = reconcile("prune", "--yes", "-v")
     assert (kept.status, kept.out) == (0, "Nothing was deleted.\n")
     assert kept.err.count("Note: adder is kept: adder is recorded as protected\n") == 1
@@ -193,41 +224,24 @@ def test_lifting_a_protection_is_recorded_also_where_nothing_is_to_be_deleted(re
     assert "protect" not in reconcile.lock["adder"]
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("ader", "not found in specs/reconcile.lock.json; did you mean adder?"),
-        ("nothing", "not found in specs/reconcile.lock.json; run reconcile status to list the recorded models"),
-        ("adder", "specs/reconcile.lock.json does not record it as protected; remove the option"),
-    ],
-)
-def test_only_what_is_protected_can_be_unprotected(reconcile: Cli, name: str, message: str) -> None:
-    trained(reconcile, 1)
-    refused = reconcile("prune", "--unprotect", name, "--yes")
-    assert refused.status == 64
-    assert refused.err == f"Error: --unprotect {name}: {message}\n"
+def test_only_what_is_protected_can_be_unprotected(both: Cli) -> None:
+    for name, message in {
+        "ader": "not found in specs/reconcile.lock.json; did you mean adder?",
+        "nothing": "not found in specs/reconcile.lock.json; run reconcile status to list the recorded models",
+        "adder": "specs/reconcile.lock.json does not record it as protected; remove the option",
+    }.items():
+        refused = both("prune", "--unprotect", name, "--yes")
+        assert (refused.status, refused.err) == (64, f"Error: --unprotect {name}: {message}\n")
 
 
-def test_unprotecting_needs_the_whole_root(reconcile: Cli) -> None:
-    trained(reconcile, 1, more="  lifecycle: {protect: true}\n")
-    trained(reconcile, 1, name="words")
-    removed(reconcile)
-    refused = reconcile("prune", "specs/words.yaml", "--unprotect", "adder")
-    assert (refused.status, refused.err) == (
-        64,
-        "Error: --unprotect adder: a manifest outside these paths may protect it; name the whole root specs\n",
-    )
+def test_models_of_an_invalid_manifest_are_not_deleted(both: Cli) -> None:
+    (both.specs / "adder.yaml").write_text("apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\n")
+    assert both("prune", "--yes").status == 1
+    assert len(keys(both, "adder", "ACTIVE")) == 1
 
 
-def test_models_of_an_invalid_manifest_are_not_deleted(reconcile: Cli) -> None:
-    trained(reconcile, 1)
-    (reconcile.specs / "adder.yaml").write_text("apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\n")
-    assert reconcile("prune", "--yes").status == 1
-    assert len(keys(reconcile, "adder", "ACTIVE")) == 1
-
-
+@pytest.mark.usefixtures("three")
 def test_only_what_is_old_enough_is_deleted(reconcile: Cli) -> None:
-    trained(reconcile, 1, 2, 3)
     reconcile.clock.now += timedelta(hours=1)
 
     def deleted(age: str) -> int:
@@ -236,17 +250,17 @@ def test_only_what_is_old_enough_is_deleted(reconcile: Cli) -> None:
     assert {age: deleted(age) for age in ("59m", "1h5m", "14d")} == {"59m": 1, "1h5m": 0, "14d": 0}
 
 
-@pytest.mark.parametrize("age", ["", "0d", "5", "2w", "30s", "1h2d"])
-def test_an_age_is_written_in_days_hours_and_minutes(reconcile: Cli, age: str) -> None:
-    refused = reconcile("prune", "--older-than", age)
-    assert refused.status == 64
-    assert f"invalid age {age!r}: expected a value like 14d, 36h or 1d12h." in refused.err
+def test_an_age_is_written_in_days_hours_and_minutes(reconcile: Cli) -> None:
+    for age in ("", "0d", "5", "2w", "30s", "1h2d"):
+        refused = reconcile("prune", "--older-than", age)
+        assert refused.status == 64
+        assert f"invalid age {age!r}: expected a value like 14d, 36h or 1d12h." in refused.err
 
 
+@pytest.mark.usefixtures("both")
 def test_of_another_branchs_candidates_only_old_ones_go(reconcile: Cli) -> None:
-    trained(reconcile, 1)
     lock = reconcile.lock_file.read_bytes()
-    (_, candidate) = trained(reconcile, 1, 2)
+    (_, candidate) = trained(reconcile, 2)
     reconcile.lock_file.write_bytes(lock)
     reconcile.manifest("adder", epochs=1)
     shown = reconcile("prune", "--dry-run", "-v")
@@ -267,27 +281,25 @@ def other_lock(reconcile: Cli, name: str, **fields: Any) -> str:
     return text
 
 
-def test_models_in_another_lockfile_of_the_root_are_kept(reconcile: Cli) -> None:
-    first, *_ = trained(reconcile, 1, 2, 3)
+def test_models_in_another_lockfile_of_the_root_are_kept(reconcile: Cli, three: list[str]) -> None:
+    first, *_ = three
     other_lock(reconcile, "old", serving=first)
     shown = reconcile("prune", "--dry-run", "-v")
     assert "Nothing to delete. 3 generations are kept." in shown.out
     assert f"{first} of adder is kept: the lockfile of target old records it as serving" in shown.out
 
 
-def test_a_lockfile_of_the_root_that_cannot_be_read_stops_everything(reconcile: Cli) -> None:
-    trained(reconcile, 1, 2, 3)
-    (reconcile.specs / "reconcile.old.lock.json").write_text("{")
+def test_a_file_of_the_root_that_cannot_be_read_stops_everything(reconcile: Cli, three: list[str]) -> None:
+    unreadable = reconcile.specs / "reconcile.old.lock.json"
+    unreadable.write_text("{")
     for command in (["prune", "--yes"], ["apply", "--prune", "--yes"]):
         refused = reconcile(*command)
         assert refused.status == 1
         assert "reconcile.old.lock.json:1:2: truncated JSON" in refused.err
         assert refused.err.endswith("; nothing is deleted, because the models that it relies on are unknown\n")
-    assert len(keys(reconcile, "adder", "ACTIVE")) == 3
+    assert keys(reconcile, "adder", "ACTIVE") == three
 
-
-def test_a_target_file_of_the_root_that_cannot_be_read_stops_everything(reconcile: Cli) -> None:
-    trained(reconcile, 1, 2, 3)
+    unreadable.unlink()
     reconcile.target("  nonsense: true\n", "prod")
     prod = reconcile.specs / "reconcile.prod.yaml"
     prod.write_text(prod.read_text().replace("scope: demo", "scope: prod"))
@@ -298,7 +310,7 @@ def test_a_target_file_of_the_root_that_cannot_be_read_stops_everything(reconcil
 
 
 def test_too_much_at_once_is_nothing_at_all(reconcile: Cli) -> None:
-    for number in range(10):
+    for number in range(5):
         reconcile.manifest(f"m{number}", epochs=1)
     assert reconcile("apply", "--yes").status == 0
     for number in range(4):
@@ -306,31 +318,30 @@ def test_too_much_at_once_is_nothing_at_all(reconcile: Cli) -> None:
     refused = reconcile("prune", "--yes")
     assert refused.status == 1
     assert (
-        "m0  held (Guarded): 4 of 10 managed models would be deleted, over the target's limits.maxDeletes of 3 and"
+        "m0  held (Guarded): 4 of 5 managed models would be deleted, over the target's limits.maxDeletes of 3 and"
         " limits.maxDeletePercent of 30, so none is"
     ) in refused.out
-    for report in ("r.md", "r.html", "r.xml"):
-        applied = reconcile("apply", "--prune", "--yes", "--report", str(reconcile.folder / report))
-        assert applied.status == 1
-        assert "m0  held (Guarded): 4 of 10 managed models would be deleted" in applied.out
-        assert "No changes" not in applied.out
-        assert "limits.maxDeletes" in (reconcile.folder / report).read_text()
-    document = reconcile("apply", "--prune", "--yes", "--format", "json").document
-    held_to("result", document)
-    assert document["summary"] == {"held": 4, "inSync": 6}
+    reports = [reconcile.folder / name for name in ("r.md", "r.html", "r.xml", "r.json")]
+    applied = reconcile("apply", "--prune", "--yes", *(f"--report={report}" for report in reports))
+    assert applied.status == 1
+    assert "m0  held (Guarded): 4 of 5 managed models would be deleted" in applied.out
+    assert "No changes" not in applied.out
+    assert [report.name for report in reports if "limits.maxDeletes" not in report.read_text()] == []
+    document = held_to("result", json.loads(reports[-1].read_text()))
+    assert document["summary"] == {"held": 4, "inSync": 1}
     assert {one["reason"] for one in document["models"] if one["state"] == "held"} == {"Guarded"}
-    assert len(reconcile.lock) == 10
+    assert len(reconcile.lock) == 5
     assert reconcile("prune", "--dry-run").status == 1
 
-    reconcile.target("  limits: {maxDeletePercent: 40}\n")
+    reconcile.target("  limits: {maxDeletePercent: 80}\n")
     shown = reconcile("prune", "--dry-run")
-    assert "Note: specs/reconcile.yaml changes limits.maxDeletePercent from 30 to 40\n" in shown.out
+    assert "Note: specs/reconcile.yaml changes limits.maxDeletePercent from 30 to 80\n" in shown.out
     assert reconcile("prune", "--yes").status == 0
-    assert len(reconcile.lock) == 6
+    assert len(reconcile.lock) == 1
 
 
-def test_apply_shows_and_deletes_too(reconcile: Cli) -> None:
-    first, *_ = trained(reconcile, 1, 2, 3)
+def test_apply_shows_and_deletes_too(reconcile: Cli, three: list[str]) -> None:
+    first, *_ = three
     (words,) = trained(reconcile, 1, name="words")
     removed(reconcile, "words")
     assert "delete" not in reconcile("plan").out.replace("0 to delete", "")
@@ -342,12 +353,11 @@ def test_apply_shows_and_deletes_too(reconcile: Cli) -> None:
     assert list(reconcile.lock) == ["adder"]
 
 
-def test_apply_reports_deletions_beside_ready_models(reconcile: Cli) -> None:
-    first, *_ = trained(reconcile, 1, 2, 3)
+def test_apply_reports_deletions_beside_ready_models(reconcile: Cli, three: list[str]) -> None:
     reconcile.manifest("adder", epochs=4)
-    ran: Result = reconcile("apply", "--prune", "--yes")
+    ran = reconcile("apply", "--prune", "--yes")
     assert ran.status == 0
-    assert ran.out.splitlines()[0].endswith(f"; deleted: {first}")
+    assert ran.out.splitlines()[0].endswith(f"; deleted: {three[0]}")
 
 
 def test_apply_deletes_nothing_in_a_run_that_only_trains(reconcile: Cli) -> None:
@@ -362,9 +372,8 @@ def test_apply_deletes_nothing_in_a_run_that_only_trains(reconcile: Cli) -> None
 # manifests that exist and are not read
 
 
+@pytest.mark.usefixtures("both")
 def test_a_model_whose_manifest_is_not_read_is_kept_until_it_is_named(reconcile: Cli) -> None:
-    trained(reconcile, 1)
-    trained(reconcile, 1, name="words")
     file = reconcile.specs / "adder.yaml"
     text = file.read_text()
     (serving,) = keys(reconcile, "adder", "ACTIVE")
@@ -378,21 +387,27 @@ def test_a_model_whose_manifest_is_not_read_is_kept_until_it_is_named(reconcile:
         ),
         "adder.yaml": "".join(f"#{line}\n" for line in text.splitlines()),
     }
-    for name, content in (*ways.items(), ("adder.yaml", "")):
-        file.unlink(missing_ok=True)
-        other = reconcile.specs / name
-        other.parent.mkdir(exist_ok=True)
-        other.write_text(content)
-        for command in (["prune"], ["apply", "--prune"]):
-            ran = reconcile(*command, "--yes")
-            assert (ran.status, keys(reconcile, "adder", "ACTIVE")) == (0, [serving]), (name, ran.err)
-            assert "adder is kept: a manifest may declare it: " in ran.out + ran.err
-        if content:
-            assert f"not read: {name}\n" in reconcile("validate", "-v").out
-        other.unlink()
+    (reconcile.specs / ".off").mkdir()
 
-    other = reconcile.specs / "adder.yaml.bak"
-    other.write_text(text)
+    def kept(name: str, *command: str) -> None:
+        ran = reconcile(*command, "--yes")
+        assert (ran.status, keys(reconcile, "adder", "ACTIVE")) == (0, [serving]), (name, ran.err)
+        assert "adder is kept: a manifest may declare it: " in ran.out + ran.err, name
+
+    file.unlink()
+    for name, content in (*ways.items(), ("adder.yaml", "")):
+        other = reconcile.specs / name
+        other.write_text(content)
+        kept(name, "prune")
+        other.unlink()
+    for name, content in ways.items():
+        (reconcile.specs / name).write_text(content)
+    kept("all of them", "apply", "--prune")
+    listed = reconcile("validate", "-v").out
+    assert [name for name in ways if f"not read: {name}\n" not in listed] == []
+    for name in ways.keys() - {"adder.yaml.bak"}:
+        (reconcile.specs / name).unlink()
+
     planned = reconcile("plan")
     assert "adder is recorded, and a manifest may declare it: specs/adder.yaml.bak is not read" in planned.out
     assert "prune" not in planned.out
@@ -402,9 +417,8 @@ def test_a_model_whose_manifest_is_not_read_is_kept_until_it_is_named(reconcile:
     assert list(reconcile.lock) == ["words"]
 
 
+@pytest.mark.usefixtures("both")
 def test_a_removal_that_is_not_committed_deletes_nothing(reconcile: Cli) -> None:
-    trained(reconcile, 1)
-    trained(reconcile, 1, name="words")
     repository = Repository(reconcile.folder)
     repository.commit()
     removed(reconcile)
@@ -416,9 +430,8 @@ def test_a_removal_that_is_not_committed_deletes_nothing(reconcile: Cli) -> None
     assert list(reconcile.lock) == ["words"]
 
 
+@pytest.mark.usefixtures("both")
 def test_without_any_manifest_only_what_is_named_is_changed(reconcile: Cli) -> None:
-    trained(reconcile, 1)
-    trained(reconcile, 1, name="words")
     for name in ("adder", "words"):
         (reconcile.specs / f"{name}.yaml").rename(reconcile.specs / f"{name}.YAML")
     before = reconcile.lock_file.read_bytes()
@@ -449,9 +462,9 @@ def test_without_any_manifest_only_what_is_named_is_changed(reconcile: Cli) -> N
     assert reconcile.lock == {}
 
 
-def test_names_limit_a_prune(reconcile: Cli) -> None:
-    first, *_ = trained(reconcile, 1, 2, 3)
-    trained(reconcile, 1, 2, 3, name="words")
+def test_names_limit_a_prune(reconcile: Cli, three: list[str]) -> None:
+    first, *_ = three
+    trained(reconcile, 1, 2, name="words", more="  lifecycle: {retain: 1}\n")
     assert reconcile("prune", "adder", "--yes").status == 0
     assert keys(reconcile, "adder", "DELETED") == [first]
     assert keys(reconcile, "words", "DELETED") == []
@@ -462,9 +475,9 @@ def test_names_limit_a_prune(reconcile: Cli) -> None:
     assert (partial.status, "name the whole root specs" in partial.err) == (64, True)
 
 
-def test_the_record_of_an_orphan_without_models_is_removed(reconcile: Cli) -> None:
+def test_the_record_of_an_orphan_without_models_is_removed(reconcile: Cli, after_training: Snapshot) -> None:
     """A canceled training leaves a record, and on this service no model."""
-    trained(reconcile, 1)
+    reconcile.resume(after_training)
     reconcile.manifest("words", epochs=9)
     assert reconcile("apply", "--yes", "--no-wait").status == 0
     assert reconcile("cancel", "words", "--yes").status == 0

@@ -14,10 +14,10 @@ from itertools import product
 import pytest
 
 from support.cases import slow_except
-from support.cli_world import Cli, Result
+from support.cli_world import Cli, Result, Snapshot
 from support.vertex_fronts import Holding, dated, emptied, refusal, refusing
 from support.vertex_runs import apply, manifest, on, states
-from support.vertex_world import BUCKET, JOBS, TARGETS, World, lock_file, lock_of, write_target
+from support.vertex_world import BUCKET, JOBS, TARGETS, World, fresh, lock_file, lock_of, resume, write_target
 
 PLACE = JOBS.removesuffix("/tuningJobs")
 
@@ -43,28 +43,38 @@ def removed(reconcile: Cli, name: str = "adder") -> None:
         (reconcile.specs / f"{name}.{suffix}").unlink()
 
 
-def test_the_endpoints_of_all_checkpoints_go_with_the_model_and_the_job_stays(reconcile: Cli, world: World) -> None:
+@pytest.fixture(scope="module")
+def after_three(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """Three trained generations of the model adder, each with the endpoints of two checkpoints."""
+    reconcile = Cli(tmp_path_factory.mktemp("three"))
+    world = fresh(served, reconcile)
     trained(reconcile, 1, 0.5, 0.25)
     assert there(world) == (3, 6)
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def three(served: World, reconcile: Cli, after_three: Snapshot) -> World:
+    """Services with these generations, recorded in the lockfile."""
+    return resume(served, reconcile, after_three)
+
+
+def test_the_endpoints_of_all_checkpoints_go_with_the_model_and_the_job_stays(reconcile: Cli, three: World) -> None:
     shown = prune(reconcile, "--dry-run")
     assert (
         "frees              the model that was trained on 20 examples, and 2 checkpoints with endpoints\n" in shown.out
     )
     assert prune(reconcile, "--yes").status == 0
-    assert (there(world), len(world.jobs("SUCCEEDED"))) == ((2, 4), 3)
+    assert (there(three), len(three.jobs("SUCCEEDED"))) == ((2, 4), 3)
     assert states(reconcile) == ["ACTIVE", "ACTIVE", "DELETED"]
-    writes = [line for line in world.lines if f"{PLACE}/endpoints/" in line or f"{PLACE}/models/" in line]
+    writes = [line for line in three.lines if f"{PLACE}/endpoints/" in line or f"{PLACE}/models/" in line]
     writes = [re.sub(r"\d+", "N", line.replace(PLACE, "")) for line in writes if not line.startswith("GET")]
     assert writes == ["POST /endpoints/N:undeployModel", "DELETE /endpoints/N"] * 2 + ["DELETE /models/N"]
-
-
-def test_a_deleted_generation_is_trained_again_when_it_is_declared_again(reconcile: Cli, world: World) -> None:
-    trained(reconcile, 1, 0.5, 0.25)
-    assert prune(reconcile, "--yes").status == 0
     assert on(reconcile, "plan", "--detailed-exitcode").status == 0
     assert prune(reconcile, "--yes").out == "Nothing was deleted.\n"
-    trained(reconcile, 1)
-    assert len(world.jobs("SUCCEEDED")) == 4
+
+    trained(reconcile, 1)  # a deleted generation is trained again when it is declared again
+    assert len(three.jobs("SUCCEEDED")) == 4
     newest = lock_of(reconcile, "vertex")["adder"]["generations"][0]
     assert (newest["attempt"], newest["state"]) == (1, "ACTIVE")
     assert on(reconcile, "prompt", "adder", "3").status == 0
@@ -80,17 +90,16 @@ def test_a_failed_job_still_holds_its_manifest_after_deletion(reconcile: Cli, wo
     assert prune(reconcile, "--yes", "--older-than", "1m").out == "Nothing was deleted.\n"
 
 
-def test_a_local_clock_that_is_ahead_makes_no_model_old(reconcile: Cli, world: World) -> None:
-    trained(reconcile, 1, 0.5, 0.25)
-    world.front = dated(reconcile.clock.now)
+def test_a_local_clock_that_is_ahead_makes_no_model_old(reconcile: Cli, three: World) -> None:
+    three.front = dated(reconcile.clock.now)
     reconcile.clock.now += timedelta(days=30)
 
     assert prune(reconcile, "--yes", "--older-than", "14d").out == "Nothing was deleted.\n"
-    assert there(world) == (3, 6)
+    assert there(three) == (3, 6)
 
-    world.front = dated(reconcile.clock.now)
+    three.front = dated(reconcile.clock.now)
     assert prune(reconcile, "--yes", "--older-than", "14d").status == 0
-    assert there(world) == (2, 4)
+    assert there(three) == (2, 4)
 
 
 def test_what_was_deleted_is_no_ghost_and_the_same_content_is_a_new_attempt(reconcile: Cli, world: World) -> None:
@@ -123,40 +132,38 @@ def test_a_list_that_lags_makes_no_second_attempt_of_an_existing_model(reconcile
     assert [action["action"] for action in shown["actions"]] == ["adopt", "promote"]
 
 
-def test_denied_deletions_name_the_role_and_can_be_repeated(reconcile: Cli, world: World) -> None:
-    trained(reconcile, 1, 0.5, 0.25)
+def test_denied_deletions_name_the_role_and_can_be_repeated(reconcile: Cli, three: World) -> None:
     denied = refusal(403, "PERMISSION_DENIED", "Permission 'aiplatform.endpoints.delete' denied")
-    world.front = refusing(denied, f"DELETE {PLACE}/endpoints")
+    three.front = refusing(denied, f"DELETE {PLACE}/endpoints")
     refused = prune(reconcile, "--yes")
     assert refused.status == 3
     assert "ask for roles/aiplatform.user" in refused.out
     assert states(reconcile) == ["ACTIVE"] * 3
-    world.front = lambda app: app
+    three.front = lambda app: app
     assert prune(reconcile, "--yes").status == 0
-    assert there(world) == (2, 4)
+    assert there(three) == (2, 4)
 
 
-def test_models_in_a_lockfile_in_a_bucket_are_kept(reconcile: Cli, world: World) -> None:
-    trained(reconcile, 1, 0.5, 0.25)
+def test_models_in_a_lockfile_in_a_bucket_are_kept(reconcile: Cli, three: World) -> None:
     oldest = lock_of(reconcile, "vertex")["adder"]["generations"][-1]["key"]
     document = json.loads(lock_file(reconcile, "vertex").read_text())
     document["models"]["adder"]["serving"] = oldest
     document["target"]["name"] = "prod"
-    fields = TARGETS["vertex"].replace("URL", world.url) + f"  lock: gs://{BUCKET}/prod.lock.json\n"
+    fields = TARGETS["vertex"].replace("URL", three.url) + f"  lock: gs://{BUCKET}/prod.lock.json\n"
     write_target(reconcile, "prod", fields)
     prod = reconcile.specs / "reconcile.prod.yaml"
     prod.write_text(prod.read_text().replace("scope: acme/nlp", "scope: acme/prod"))
 
-    world.put("prod.lock.json", json.dumps(document).encode())
+    three.put("prod.lock.json", json.dumps(document).encode())
     shown = prune(reconcile, "--dry-run", "-v")
     assert f"{oldest} of adder is kept: the lockfile of target prod records it as serving" in shown.out
     assert "Nothing to delete. 3 generations are kept." in shown.out
 
-    world.put("prod.lock.json", b"{")
+    three.put("prod.lock.json", b"{")
     refused = prune(reconcile, "--yes")
     assert refused.status == 1
     assert "nothing is deleted, because the models that it relies on are unknown" in refused.err
-    world.delete("prod.lock.json")
+    three.delete("prod.lock.json")
     assert prune(reconcile, "--yes").status == 0
     assert states(reconcile)[-1] == "DELETED"
 
@@ -185,15 +192,14 @@ DELETION = (f"POST {PLACE}/endpoints", f"DELETE {PLACE}/endpoints", f"DELETE {PL
 )
 def test_a_process_that_ends_in_the_middle_is_gone_on_with(
     reconcile: Cli,
-    world: World,
+    three: World,
     processes: list[subprocess.Popen[str]],
     number: signal.Signals,
     line: str,
     *,
     carried_out: bool,
 ) -> None:
-    trained(reconcile, 1, 0.5, 0.25)
-    world.front = holding = Holding(line, carried_out=carried_out)
+    three.front = holding = Holding(line, carried_out=carried_out)
     process = reconcile.process("prune", "--yes", "--target", "vertex")
     processes.append(process)
     assert holding.reached.wait(60)
@@ -204,10 +210,10 @@ def test_a_process_that_ends_in_the_middle_is_gone_on_with(
     assert "Traceback" not in err
     assert states(reconcile) == ["ACTIVE", "ACTIVE", "DELETING"], "it is deleted only when all of it is"
 
-    world.front = lambda app: app
+    three.front = lambda app: app
     reconcile.clock.now = datetime.now(UTC)
     assert on(reconcile, "plan", "--detailed-exitcode").status == 0
     again = prune(reconcile, "--yes")
     assert again.status == 0, again.err
-    assert (there(world), states(reconcile)) == ((2, 4), ["ACTIVE", "ACTIVE", "DELETED"])
+    assert (there(three), states(reconcile)) == ((2, 4), ["ACTIVE", "ACTIVE", "DELETED"])
     assert prune(reconcile, "--yes").out == "Nothing was deleted.\n"

@@ -23,7 +23,7 @@ from support.vertex_fronts import Front, Json, line_of
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from support.cli_world import Cli
+    from support.cli_world import Cli, Snapshot
 
 PROJECT, LOCATION, BUCKET = "my-project", "europe-west4", "acme-tuning"
 JOBS = f"/v1/projects/{PROJECT}/locations/{LOCATION}/tuningJobs"
@@ -37,6 +37,7 @@ TARGETS = {
     "  endpoint: URL\n",
 }
 """Three targets by name, the empty one being the default."""
+TOKEN = "ya29.hush-hush"
 QUICK = TrainingPace(step_seconds=0.1, overhead_seconds=0.5)
 """So that a training of few steps is over at the second look."""
 SLOW = TrainingPace(step_seconds=1, overhead_seconds=10)
@@ -55,14 +56,17 @@ class World:
         """``http`` carries the requests of somebody else."""
         self._http = http
 
-    def begin(self, folder: Path, clock: Clock, pace: TrainingPace = QUICK) -> None:
-        """Start anew with empty services, kept in ``folder``, at the time that ``clock`` tells."""
+    def begin(self, folder: Path, clock: Clock, pace: TrainingPace = QUICK, seed: int = 7) -> None:
+        """Start with the services kept in ``folder``, empty ones if it is, at the time of ``clock``.
+
+        ``seed`` decides the ids that the services choose.
+        """
         self.lines = []
         self.front = lambda app: app
         self.app = create_app(
             store=folder / "service.sqlite3",
             clock=clock,
-            random=random.Random(7),  # noqa: S311 - made-up ids, no secret
+            random=random.Random(seed),  # noqa: S311 - made-up ids, no secret
             settings=pace,
             base_models=SPEC.catalog(),
         )
@@ -144,12 +148,20 @@ def fresh(world: World, reconcile: Cli, pace: TrainingPace = QUICK) -> World:
     return world
 
 
+def resume(world: World, reconcile: Cli, before: Snapshot, pace: TrainingPace = QUICK) -> World:
+    """Continue with a copy of a project and of its services, whose targets name the port of ``world``."""
+    reconcile.resume(before)
+    world.begin(reconcile.folder / "service", lambda: reconcile.clock.now, pace, seed=8)
+    reconcile.environ["RECONCILE_ACCESS_TOKEN"] = TOKEN
+    return world
+
+
 def aim(reconcile: Cli, url: str, *, location: str = LOCATION, more: str = "") -> None:
     """Write the three targets, ``more`` being further fields of Vertex AI's, and let requests be authorised."""
     for name, fields in TARGETS.items():
         text = fields.replace("URL", url).replace(LOCATION, location) + (more if name == "vertex" else "")
         write_target(reconcile, name, text)
-    reconcile.environ["RECONCILE_ACCESS_TOKEN"] = "ya29.hush-hush"
+    reconcile.environ["RECONCILE_ACCESS_TOKEN"] = TOKEN
 
 
 def write_target(reconcile: Cli, name: str, fields: str) -> None:
