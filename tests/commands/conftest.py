@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from support.cli_world import Cli, Snapshot
-from support.vertex_world import SLOW, World, fresh, serving
+from support.vertex_runs import apply, manifest
+from support.vertex_world import SLOW, World, fresh, resume, serving
 
 
 @pytest.fixture
@@ -51,3 +52,20 @@ def world(served: World, reconcile: Cli) -> World:
 def slow(served: World, reconcile: Cli) -> World:
     """As ``world``, and a training takes 20 seconds."""
     return fresh(served, reconcile, SLOW)
+
+
+@pytest.fixture(scope="module")
+def after_vertex_training(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """A project after its first apply on Vertex AI, which trained the model adder."""
+    reconcile = Cli(tmp_path_factory.mktemp("trained"))
+    fresh(served, reconcile)
+    manifest(reconcile)
+    done = apply(reconcile)
+    assert done.status == 0, done.err
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def trained_world(served: World, reconcile: Cli, after_vertex_training: Snapshot) -> World:
+    """The services after this training, and a copy of the project."""
+    return resume(served, reconcile, after_vertex_training)

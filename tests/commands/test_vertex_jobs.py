@@ -64,14 +64,15 @@ def test_local_data_sets_are_uploaded_with_the_preamble_and_named_by_their_conte
     assert len(world.objects()) == 2
 
 
-def test_names_and_marks_are_on_the_job(reconcile: Cli, world: World) -> None:
+def test_names_and_marks_and_what_the_target_declares_are_on_the_job(reconcile: Cli, world: World) -> None:
     reconcile.manifest(
         "adder",
         more="  displayName: The adder\n  description: Adds one.\n"
         "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 2}}\n",
     )
+    aim(reconcile, world.url, more=f"  vertex: {{serviceAccount: {ACCOUNT}, kmsKeyName: {KEY}}}\n")
 
-    apply(reconcile)
+    assert apply(reconcile).status == 0
 
     (job,) = world.jobs()
     recorded = lock_of(reconcile, "vertex")["adder"]
@@ -84,41 +85,37 @@ def test_names_and_marks_are_on_the_job(reconcile: Cli, world: World) -> None:
     assert job["labels"]["reconcile-key"] == recorded["serving"]
     assert job["labels"]["reconcile-name"] == "adder"
     assert recorded["generations"][0]["remote"] == job["name"]
-
-
-def test_the_service_account_and_key_of_the_target_reach_the_job(reconcile: Cli, world: World) -> None:
-    manifest(reconcile)
-    aim(reconcile, world.url, more=f"  vertex: {{serviceAccount: {ACCOUNT}, kmsKeyName: {KEY}}}\n")
-
-    assert apply(reconcile).status == 0
-
-    (job,) = world.jobs()
     assert job["serviceAccount"] == ACCOUNT
     assert job["encryptionSpec"] == {"kmsKeyName": KEY}
 
 
-@pytest.mark.parametrize("last_only", [False, True])
-def test_checkpoints_are_recorded_and_resolved(reconcile: Cli, world: World, *, last_only: bool) -> None:
-    block = f"    hyperparameters: {{epochCount: 3}}\n    exportLastCheckpointOnly: {str(last_only).lower()}\n"
+def test_checkpoints_are_recorded_and_resolved(reconcile: Cli, world: World) -> None:
     (reconcile.specs / "chat.jsonl").write_bytes(conversations())
-    declare(reconcile, "chat", "chat.jsonl", block)
+    epochs = {"chat": [1, 2, 3], "last": [3]}
+    for name in epochs:
+        last_only = str(name == "last").lower()
+        block = f"    hyperparameters: {{epochCount: 3}}\n    exportLastCheckpointOnly: {last_only}\n"
+        declare(reconcile, name, "chat.jsonl", block)
 
     apply(reconcile)
 
-    (job,) = world.jobs()
-    assert job["supervisedTuningSpec"].get("exportLastCheckpointOnly", False) is last_only
-    made = job["tunedModel"]
-    shown = [{**one, "epoch": int(one["epoch"]), "step": int(one["step"])} for one in made["checkpoints"]]
-    assert [one["epoch"] for one in shown] == ([3] if last_only else [1, 2, 3])
-    expected = {
-        "job": job["name"],
-        "model": made["model"],
-        "endpoint": made["endpoint"],
-        "location": LOCATION,
-        "checkpoints": shown,
-    }
-    assert lock_of(reconcile, "vertex")["chat"]["generations"][0]["resources"] == expected
-    assert on(reconcile, "resolve", "chat", "--format", "json").document["models"][0]["resources"] == expected
+    resolved = on(reconcile, "resolve", "--format", "json").document["models"]
+    for job in world.jobs():
+        name = job["labels"]["reconcile-name"]
+        assert job["supervisedTuningSpec"].get("exportLastCheckpointOnly", False) is (name == "last")
+        made = job["tunedModel"]
+        shown = [{**one, "epoch": int(one["epoch"]), "step": int(one["step"])} for one in made["checkpoints"]]
+        assert [one["epoch"] for one in shown] == epochs.pop(name)
+        expected = {
+            "job": job["name"],
+            "model": made["model"],
+            "endpoint": made["endpoint"],
+            "location": LOCATION,
+            "checkpoints": shown,
+        }
+        assert lock_of(reconcile, "vertex")[name]["generations"][0]["resources"] == expected
+        assert [model["resources"] for model in resolved if model["name"] == name] == [expected]
+    assert epochs == {}
 
 
 def test_conversations_of_a_file_are_trained_as_they_stand(reconcile: Cli, world: World) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -278,6 +278,118 @@ def test_a_create_that_is_refused_has_its_remedy(answer: Response, remedy: str) 
     caught = refused(answer)
     assert caught.message.startswith(f"{POST} failed with {answer.status_code} ")
     assert caught.remedy.startswith(remedy)
+
+
+def info(reason: str, **metadata: str) -> dict[str, Any]:
+    """The google.rpc.ErrorInfo of a refusal."""
+    kind = "type.googleapis.com/google.rpc.ErrorInfo"
+    return {"@type": kind, "reason": reason, "domain": "googleapis.com", "metadata": metadata}
+
+
+AIPLATFORM = {"service": "aiplatform.googleapis.com", "consumer": "projects/415104041262"}
+LOCATIONS = "gcloud org-policies describe constraints/gcp.resourceLocations --effective --project="
+WHO_PAYS = {
+    "API not enabled": (
+        error(
+            403,
+            "PERMISSION_DENIED",
+            "Vertex AI API has not been used in project 415104041262 before or it is disabled. Enable it by visiting"
+            " https://console.developers.google.com/apis/api/aiplatform.googleapis.com/overview?project=415104041262"
+            " then retry.",
+            info(
+                "SERVICE_DISABLED",
+                activationUrl="https://console.developers.google.com/apis/api/aiplatform.googleapis.com/overview",
+                serviceTitle="Vertex AI API",
+                containerInfo="415104041262",
+                **AIPLATFORM,
+            ),
+        ),
+        "`gcloud services enable aiplatform.googleapis.com --project=415104041262`",
+    ),
+    "billing disabled": (
+        error(
+            403,
+            "PERMISSION_DENIED",
+            "This API method requires billing to be enabled. Please enable billing on project #my-project by visiting"
+            " https://console.developers.google.com/billing/enable?project=my-project then retry.",
+            info("BILLING_DISABLED", **{**AIPLATFORM, "consumer": "projects/my-project"}),
+        ),
+        "`gcloud billing projects link my-project --billing-account=ACCOUNT`",
+    ),
+    "no location": (
+        error(
+            400,
+            "FAILED_PRECONDITION",
+            "'us-central1' violates constraint 'constraints/gcp.resourceLocations' on the resource"
+            " 'projects/my-project/locations/us-central1'.",
+        ),
+        f"`{LOCATIONS}my-project` lists them",
+    ),
+    "location, in the details": (
+        error(
+            400,
+            "FAILED_PRECONDITION",
+            "Precondition check failed.",
+            {
+                "@type": "type.googleapis.com/google.rpc.PreconditionFailure",
+                "violations": [{"type": "constraints/gcp.resourceLocations", "subject": "orgpolicy:projects/1234567"}],
+            },
+        ),
+        f"`{LOCATIONS}1234567` lists them",
+    ),
+    "another policy": (
+        error(
+            403,
+            "PERMISSION_DENIED",
+            "Organization Policy constraint constraints/vertexai.allowedModels violated for projects/415104041262.",
+            info("ORG_RESTRICTION_VIOLATION", **AIPLATFORM),
+        ),
+        "`gcloud org-policies describe constraints/vertexai.allowedModels --effective --project=415104041262` shows it",
+    ),
+    "no quota at all": (
+        error(
+            429,
+            "RESOURCE_EXHAUSTED",
+            "Quota exceeded for quota metric 'Concurrent tuning jobs' of service 'aiplatform.googleapis.com'.",
+            info(
+                "RATE_LIMIT_EXCEEDED",
+                quota_metric="aiplatform.googleapis.com/global_concurrent_tuning_jobs",
+                quota_limit_value="0",
+                quota_location="us-central1",
+                **AIPLATFORM,
+            ),
+        ),
+        "request quota at https://console.cloud.google.com/iam-admin/quotas?project=415104041262: the project has none",
+    ),
+    "no quota project": (
+        error(
+            403,
+            "PERMISSION_DENIED",
+            "Your application is authenticating by using local Application Default Credentials. The"
+            " aiplatform.googleapis.com API requires a quota project, which is not set by default.",
+            info("SERVICE_DISABLED", **{**AIPLATFORM, "consumer": "projects/764086051850"}),
+        ),
+        "or run `gcloud auth application-default set-quota-project PROJECT`",
+    ),
+    "quota project of others": (
+        error(
+            403,
+            "PERMISSION_DENIED",
+            "Caller does not have required permission to use project my-project. Grant the caller the"
+            " roles/serviceusage.serviceUsageConsumer role, or a custom role with the serviceusage.services.use"
+            " permission.",
+            info("USER_PROJECT_DENIED", **{**AIPLATFORM, "consumer": "projects/my-project"}),
+        ),
+        "`gcloud projects add-iam-policy-binding my-project --role=roles/serviceusage.serviceUsageConsumer",
+    ),
+}
+
+
+def test_who_pays_and_who_may_is_a_remedy_of_reads_and_creates() -> None:
+    for name, (answer, remedy) in WHO_PAYS.items():
+        read = failure(script(answer), lambda provider: provider.list(progress=False))
+        assert remedy in read.remedy, name
+        assert remedy in refused(answer).remedy, name
 
 
 def test_a_missing_bucket_is_reported() -> None:
