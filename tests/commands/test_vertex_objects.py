@@ -30,27 +30,12 @@ def world(served: World, reconcile: Cli) -> World:
     return fresh(served, reconcile)
 
 
-def test_an_object_that_is_overwritten_is_a_changed_data_set(reconcile: Cli, world: World) -> None:
+def test_an_object_that_is_gone_changes_nothing_and_one_that_is_overwritten_is_a_changed_data_set(
+    reconcile: Cli, world: World
+) -> None:
     first = world.put(NAME, conversations())["generation"]
     goes_on(reconcile, world)
     old = lock_of(reconcile, "vertex")["adder"]["serving"]
-    second = world.put(NAME, conversations(30))["generation"]
-
-    planned = on(reconcile, "plan")
-    assert f"changes            dataset.generation: {first} → {second}\n" in planned.out
-    assert f"data set           {URI}, " in planned.out
-    changes = on(reconcile, "plan", "--format", "json").document["actions"][0]["changes"]
-    assert changes[0] == {"field": "dataset.generation", "live": first, "declared": second}
-    assert apply(reconcile, "--no-wait").status == 0
-    assert lock_of(reconcile, "vertex")["adder"]["serving"] == old
-    goes_on(reconcile, world, jobs=2)
-    recorded = [one["dataset"]["generation"] for one in lock_of(reconcile, "vertex")["adder"]["generations"]]
-    assert recorded == [second, first]
-
-
-def test_an_object_that_is_gone_after_the_training_changes_nothing(reconcile: Cli, world: World) -> None:
-    world.put(NAME, conversations())
-    goes_on(reconcile, world)
     world.delete(NAME)
 
     planned = on(reconcile, "plan", "--detailed-exitcode")
@@ -66,8 +51,20 @@ def test_an_object_that_is_gone_after_the_training_changes_nothing(reconcile: Cl
         assert answer.status == 0, answer.out + answer.err
     assert world.count(CREATE) == 1
 
+    second = world.put(NAME, conversations(30))["generation"]
+    planned = on(reconcile, "plan")
+    assert f"changes            dataset.generation: {first} → {second}\n" in planned.out
+    assert f"data set           {URI}, " in planned.out
+    changes = on(reconcile, "plan", "--format", "json").document["actions"][0]["changes"]
+    assert changes[0] == {"field": "dataset.generation", "live": first, "declared": second}
+    assert apply(reconcile, "--no-wait").status == 0
+    assert lock_of(reconcile, "vertex")["adder"]["serving"] == old
+    goes_on(reconcile, world, jobs=2)
+    recorded = [one["dataset"]["generation"] for one in lock_of(reconcile, "vertex")["adder"]["generations"]]
+    assert recorded == [second, first]
 
-def test_an_object_that_was_never_there_holds_its_model_alone(reconcile: Cli, world: World) -> None:
+
+def test_an_object_that_is_not_there_or_may_not_be_seen_holds_its_model_alone(reconcile: Cli, world: World) -> None:
     manifest(reconcile, "other")
 
     assert f"held: DataUnavailable\n      why                {GONE}\n" in on(reconcile, "plan").out
@@ -78,12 +75,7 @@ def test_an_object_that_was_never_there_holds_its_model_alone(reconcile: Cli, wo
     assert "other  ready: " in answer.out
     assert states(reconcile) == []
     assert on(reconcile, "plan", "--offline").status == 1
-    world.put(NAME, conversations())
-    goes_on(reconcile, world, jobs=2)
 
-
-def test_an_object_that_we_may_not_see_holds_its_model_alone(reconcile: Cli, world: World) -> None:
-    manifest(reconcile, "other")
     world.put(NAME, conversations())
     world.front = refusing(refusal(403, "", "me@example.com does not have storage.objects.get access."), LOOK)
 
@@ -95,7 +87,6 @@ def test_an_object_that_we_may_not_see_holds_its_model_alone(reconcile: Cli, wor
         "failed with 403 PERMISSION_DENIED: me@example.com does not have storage.objects.get access; ask for"
         f" roles/storage.objectUser on gs://{BUCKET} "
     ) in answer.out
-    assert "other  ready: " in answer.out
     goes_on(reconcile, world, jobs=2)
 
 
@@ -133,32 +124,23 @@ def between(act: Callable[[], object]) -> Front:
     return front
 
 
-def test_an_object_that_is_overwritten_after_the_plan_is_not_trained_on(reconcile: Cli, world: World) -> None:
+def test_an_object_that_changes_or_goes_after_the_plan_is_not_trained_on(reconcile: Cli, world: World) -> None:
     world.put(NAME, conversations())
-    world.front = between(lambda: world.put(NAME, conversations(30)))
+    for act, said in (
+        (lambda: world.put(NAME, conversations(10)), "has changed"),
+        (lambda: world.delete(NAME), "has been deleted"),
+    ):
+        world.front = between(act)
+        answer = apply(reconcile)
+        assert answer.status == 1
+        assert f"adder  refused: {URI} {said} since the plan was made; run the command again\n" in answer.out
+        assert world.count(CREATE) == 0
+        assert states(reconcile) == []
 
-    answer = apply(reconcile)
-
-    assert answer.status == 1
-    assert f"adder  refused: {URI} has changed since the plan was made; run the command again\n" in answer.out
-    assert world.count(CREATE) == 0
-    assert states(reconcile) == []
+    assert f"adder  held (DataUnavailable): {GONE}\n" in apply(reconcile).out
+    world.put(NAME, conversations(30))
     goes_on(reconcile, world)
     assert world.jobs()[0]["tuningDataStats"]["supervisedTuningDataStats"]["tuningDatasetExampleCount"] == "30"
-
-
-def test_an_object_that_goes_after_the_plan_is_not_trained_on(reconcile: Cli, world: World) -> None:
-    world.put(NAME, conversations())
-    world.front = between(lambda: world.delete(NAME))
-
-    answer = apply(reconcile)
-
-    assert answer.status == 1
-    assert f"adder  refused: {URI} has been deleted since the plan was made; run the command again\n" in answer.out
-    assert world.count(CREATE) == 0
-    assert f"adder  held (DataUnavailable): {GONE}\n" in apply(reconcile).out
-    world.put(NAME, conversations())
-    goes_on(reconcile, world)
 
 
 def test_an_object_that_is_not_a_data_set_fails_the_job(reconcile: Cli, world: World) -> None:
@@ -183,14 +165,23 @@ LARGE = 9 * 2**20
 HALF = 4 * 2**20
 
 
-def large(reconcile: Cli) -> None:
+def test_an_interrupted_upload_is_resumed_and_one_that_ends_is_repeated_by_the_next_run(
+    reconcile: Cli, world: World
+) -> None:
     text = "x" * (LARGE // 100)
     block = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 2}}\n"
     reconcile.manifest("adder", examples=[(f"{number} {text}", str(number)) for number in range(100)], more=block)
+    world.front = Cutting(0, times=100)
 
+    answer = apply(reconcile)
 
-def test_an_interrupted_upload_is_resumed(reconcile: Cli, world: World) -> None:
-    large(reconcile)
+    assert answer.status == 1
+    assert f"adder  refused: PUT {UPLOAD} failed with 503 UNAVAILABLE: The connection was lost; " in answer.out
+    assert "upload_id" not in answer.out + answer.err + str(lock_of(reconcile, "vertex")), "its address is a secret"
+    assert world.objects() == []
+    assert world.count(CREATE) == 0
+
+    world.lines.clear()
     cutting = Cutting(HALF, times=1)
     world.front = cutting
 
@@ -205,39 +196,16 @@ def test_an_interrupted_upload_is_resumed(reconcile: Cli, world: World) -> None:
     assert world.count(f"POST {UPLOAD}") == 1, "one session"
     (name,) = world.objects()
     assert len(world.read(f"{OBJECTS}/{name.replace('/', '%2F')}")) == int(size)
-    goes_on(reconcile, world)
+    assert (states(reconcile), len(world.jobs())) == (["ACTIVE"], 1)
 
 
-def test_an_upload_that_is_cut_off_again_and_again_ends_in_the_next_run(reconcile: Cli, world: World) -> None:
-    large(reconcile)
-    world.front = Cutting(0, times=100)
-
-    answer = apply(reconcile)
-
-    assert answer.status == 1
-    assert f"adder  refused: PUT {UPLOAD} failed with 503 UNAVAILABLE: The connection was lost; " in answer.out
-    assert "upload_id" not in answer.out + answer.err + str(lock_of(reconcile, "vertex")), "its address is a secret"
-    assert world.objects() == []
-    assert world.count(CREATE) == 0
-    goes_on(reconcile, world)
-    assert len(world.objects()) == 1
-
-
-def test_a_complete_upload_is_not_repeated(reconcile: Cli, world: World) -> None:
+def test_a_complete_upload_is_not_repeated_and_a_damaged_one_is_not_trained_on(reconcile: Cli, world: World) -> None:
     manifest(reconcile)
     world.front = refusing(refusal(403, "PERMISSION_DENIED", "Permission denied."), CREATE)
-    assert apply(reconcile).status == 3
-    assert len(world.objects()) == 1
-
-    goes_on(reconcile, world)
-
+    for _ in range(2):
+        assert apply(reconcile).status == 3
+        assert len(world.objects()) == 1
     assert world.count(f"POST {UPLOAD}") == 1
-
-
-def test_a_damaged_upload_is_not_trained_on(reconcile: Cli, world: World) -> None:
-    manifest(reconcile)
-    world.front = refusing(refusal(403, "PERMISSION_DENIED", "Permission denied."), CREATE)
-    apply(reconcile)
     (name,) = world.objects()
     world.put(name, b"somebody else's")
     world.front = lambda app: app
