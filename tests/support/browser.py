@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.support.wait import WebDriverWait
 
 FLAGS = (
     "--headless",
@@ -27,6 +29,8 @@ FLAGS = (
     "--disable-sync",
 )
 """No window, no profile of anybody's, and no traffic of the browser's own."""
+PATIENCE = 20
+"""Seconds that a busy machine may take for what Chromium does on its own time."""
 
 
 class Browser:
@@ -35,26 +39,44 @@ class Browser:
     def __init__(self, driver: webdriver.Chrome, folder: Path) -> None:
         self.driver = driver
         self._folder = folder
+        self._opened = 0
 
     def open(self, page: str) -> str:
         """Show a page from a file, in its light colours and on a screen; gives its address."""
         self.media()
         self.size(1280)
-        file = self._folder / "page.html"
+        self._opened += 1  # a new address each time, by which the page differs from the one before it
+        file = self._folder / f"page-{self._opened}.html"
         file.write_text(page, encoding="utf-8")
+        address = file.as_uri()
         self.complaints()
         self.requests()
-        self.driver.get(file.as_uri())
-        return file.as_uri()
+        self.driver.get(address)
+        loaded = f"document.URL === {json.dumps(address)} && document.readyState === 'complete'"
+        assert self.wait(lambda: self.run(loaded))
+        return address
 
     def media(self, kind: str = "screen", scheme: str = "light") -> None:
         """Show pages as on paper, or in dark colours."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.devtools("Emulation.setEmulatedMedia", media=kind, features=features)
+        assert self.wait(lambda: self.run(f"matchMedia('{kind} and (prefers-color-scheme: {scheme})').matches"))
 
     def size(self, width: int) -> None:
         """Make the window that wide, in CSS pixels."""
         self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        assert self.wait(lambda: self.run("innerWidth") == width)
+
+    def wait(self, condition: Callable[[], bool]) -> bool:
+        """Wait until the condition is true, and return whether that happened in time."""
+        with suppress(TimeoutException):
+            return WebDriverWait(self.driver, PATIENCE, poll_frequency=0.05).until(lambda _: condition())
+        return False
+
+    def accessible(self) -> set[tuple[str, str]]:
+        """The role and the name of each part of the page that a screen reader presents."""
+        nodes = self.devtools("Accessibility.getFullAXTree")["nodes"]
+        return {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]}
 
     def devtools(self, method: str, **parameters: Any) -> Any:
         """A call of the DevTools protocol."""
