@@ -44,9 +44,9 @@ from reconciler.providers.google.http import Client, HttpRequest
 from reconciler.providers.vertex.provider import Vertex
 from reconciler.reports.text.format import counted
 from reconciler.state import checkout
+from support.base_models import GEMINI_API, VERTEX
 from support.cli_world import Project
 from support.simulation import Kept, Plant, Point, Result, Run, World, ending_points, preload
-from support.vertex_runs import BASE
 from support.vertex_world import BUCKET, JOBS, LOCATION, PROJECT
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ class Scene:
             name,
             epochs=epochs,
             rate=size / 1000,
-            base=BASE,
-            more=f"  vertex: {{baseModel: gemini-2.5-flash, hyperparameters: {{{block}}}}}\n{more}",
+            more=f"  vertex: {{baseModel: {VERTEX}, hyperparameters: {{{block}}}}}\n{more}",
         )
 
     def withdraw(self, name: str) -> None:
@@ -388,14 +387,14 @@ def train_as_another_user(scene: Scene) -> None:
         path = f"/upload/storage/v1/b/{BUCKET}/o"
         scene.world.ask("POST", path, (line * 20).encode(), uploadType="media", name="theirs.jsonl")
         job = {
-            "baseModel": "gemini-2.5-flash",
+            "baseModel": VERTEX,
             "tunedModelDisplayName": "Theirs",
             "supervisedTuningSpec": {"trainingDatasetUri": f"gs://{BUCKET}/theirs.jsonl"},
         }
         scene.world.ask("POST", JOBS, json.dumps(job).encode())
     else:
         rows = [{"textInput": str(number), "output": str(number + 1)} for number in range(20)]
-        model = {"baseModel": BASE, "tuningTask": {"trainingData": {"examples": {"examples": rows}}}}
+        model = {"baseModel": GEMINI_API, "tuningTask": {"trainingData": {"examples": {"examples": rows}}}}
         scene.world.ask("POST", "/v1beta/tunedModels", json.dumps(model).encode(), tunedModelId="theirs")
 
 

@@ -11,7 +11,6 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from datetime import date
 from pathlib import Path
 from types import ModuleType
 
@@ -25,7 +24,6 @@ from reconciler.emulator.app import create_app
 from reconciler.environment import Environment
 from reconciler.manifests.schema_validation import explain
 from reconciler.manifests.yaml_parser import parse
-from reconciler.providers.registry import provider_spec
 from support.cli_world import Clock
 
 ROOT = Path(__file__).parents[1]
@@ -128,43 +126,6 @@ def test_yaml_examples_that_are_whole_documents_are_valid(page: Path, project: P
     for target in targets:
         said = run(f"reconcile validate specs --target {target}", project, Clock())
         assert re.search(r"^\d+ manifests are valid", said, re.MULTILINE), said
-
-
-NAMED = [
-    *PAGES,
-    *(ROOT / "specs").glob("*.yaml"),
-    *sorted((ROOT / "examples").rglob("*.yaml")),
-    *sorted((ROOT / "examples").rglob("*.md")),
-    *sorted((ROOT / "schemas").glob("*.json")),
-    *sorted((ROOT / "tests" / "golden").iterdir()),
-    ROOT / "reconciler" / "manifests" / "scaffold.py",
-]
-_BASE_MODEL = re.compile(r"(?:models/)?(?:gemini-\d[\w.-]*\w|text-bison[\w@-]*\w)")
-_LEGACY = re.compile(r"<!-- legacy base models: (.*?) -->")
-
-
-def retired_names(text: str, today: date) -> set[str]:
-    """The base models in a text that are retired, except those that the text lists as legacy."""
-    catalogs = [provider_spec(name).catalog() for name in ("vertex", "generativelanguage", "embedded")]
-    named = set(_BASE_MODEL.findall(text)) - {name for names in _LEGACY.findall(text) for name in names.split(", ")}
-    return {
-        name
-        for name in named
-        for catalog in catalogs
-        for known in (name, f"models/{name}")
-        if known in catalog.models and catalog.models[known].is_retired(today)
-    }
-
-
-@pytest.mark.parametrize("file", NAMED, ids=lambda file: str(file.relative_to(ROOT)))
-def test_every_base_model_that_is_named_can_be_tuned(file: Path) -> None:
-    assert retired_names(file.read_text(encoding="utf-8"), date(2026, 11, 30)) == set()
-
-
-def test_a_base_model_past_its_retirement_date_is_found() -> None:
-    assert retired_names(README, date(2027, 5, 19)) == {"gemini-3.5-flash", "models/gemini-3.5-flash"}
-    assert retired_names("baseModel: models/text-bison-001", date(2026, 11, 30)) == {"models/text-bison-001"}
-    assert retired_names("gemini-2.5-flash <!-- legacy base models: gemini-2.5-flash -->", date(2026, 11, 30)) == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import stat
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from reconciler.commands.main import cli
+from reconciler.providers.registry import provider_spec
 
 ROOT = Path(__file__).parents[1]
 IGNORED = {".git", ".venv", "venv", "build", "dist", "__pycache__", ".reconcile"}
@@ -55,6 +57,46 @@ def test_no_file_mentions(what: str) -> None:
         if FORBIDDEN[what].search(line)
     ]
     assert not found, f"{what}:\n" + "\n".join(found)
+
+
+_BASE_MODEL = re.compile(r"(?:models/)?(?:gemini-\d[\w.-]*\w|text-bison[\w@-]*\w)")
+_LEGACY = re.compile(r"legacy base models: ([\w./@, -]+?)(?: -->|$)", re.MULTILINE)
+"""The mark of a page or a fixture that names retired base models."""
+FROZEN = ("tests/fixtures/legacy/", "tests/fixtures/lockfiles/", "tests/domain/golden/")
+"""Responses of a retired service, and what earlier versions recorded."""
+
+
+def retired_names(text: str, today: date) -> set[str]:
+    """The base models in a text that are retired, or are versions of those, except the ones that it lists as legacy."""
+    catalogs = [provider_spec(name).catalog() for name in ("vertex", "generativelanguage")]
+    models = {name.removeprefix("models/"): model for each in catalogs for name, model in each.models.items()}
+    marked = {name for names in _LEGACY.findall(text) for name in names.split(", ")}
+
+    def is_retired(name: str) -> bool:
+        alike = [model for known, model in models.items() if known.startswith(name)]
+        exact = models.get(name)
+        return exact.is_retired(today) if exact else bool(alike) and all(one.is_retired(today) for one in alike)
+
+    return {name for name in set(_BASE_MODEL.findall(text)) - marked if is_retired(name.removeprefix("models/"))}
+
+
+def test_no_base_model_that_is_named_is_retired() -> None:
+    found = {
+        path.as_posix(): names
+        for path, text in texts()
+        if path.name != "models.toml" and not path.as_posix().startswith(FROZEN)
+        if (names := retired_names(text, date(2026, 11, 30)))
+    }
+    assert found == {}
+
+
+def test_a_retired_base_model_is_found_unless_it_is_marked() -> None:
+    today = date(2026, 11, 30)
+    assert retired_names(README, date(2027, 5, 19)) == {"gemini-3.5-flash", "models/gemini-3.5-flash"}
+    assert retired_names("baseModel: models/text-bison-001", today) == {"models/text-bison-001"}
+    assert retired_names("gemini-1.5-flash-001, gemini-3.5-flash, gemini-9", today) == {"gemini-1.5-flash-001"}
+    for mark in ("<!-- legacy base models: gemini-2.5-flash -->", "# legacy base models: gemini-2.5-flash\n"):
+        assert retired_names(f"gemini-2.5-flash {mark}", today) == set()
 
 
 @pytest.mark.parametrize("group", ["dependencies", "test", "dev"])

@@ -443,7 +443,7 @@ def test_several_models_are_adopted_at_once_or_none(reconcile: Cli) -> None:
             {
                 "name": f"tunedModels/by-hand-{number}",
                 "state": "ACTIVE",
-                "baseModel": "models/text-bison-001",
+                "baseModel": "models/gemini-3.5-flash",
                 "createTime": "2026-01-01T00:00:00Z",
             }
             for number in range(2)

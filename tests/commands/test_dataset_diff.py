@@ -461,7 +461,7 @@ def test_data_in_cloud_storage_are_not_compared_and_validation_data_are(reconcil
     (reconcile.specs / "reconcile.cloud.yaml").write_text(VERTEX)
     validation = reconcile.specs / "validation.csv"
     validation.write_text("text_input,output\n40,41\n")
-    block = "  vertex:\n    baseModel: gemini-2.5-flash\n    hyperparameters: {epochCount: 2}\n"
+    block = "  vertex:\n    baseModel: gemini-3.5-flash\n    hyperparameters: {epochCount: 2}\n"
     more = f"{block}    validationDataset: {{path: validation.csv}}\n"
     file = reconcile.manifest("adder", more=more)
     text = file.read_text()

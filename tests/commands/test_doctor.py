@@ -101,6 +101,7 @@ def test_after_an_apply_everything_is_in_order(reconcile: Cli) -> None:
 
     assert {finding["status"] for finding in findings.values()} == {"ok"}
     assert findings["list"]["message"] == "1 tuned model is listed, 1 of them of the scope demo"
+    # legacy base models: models/text-bison-001
     assert findings["baseModels"]["message"] == (
         "models/gemini-3.1-flash-lite, models/gemini-3.5-flash, models/gemini-3.5-flash-lite, models/text-bison-001"
         " can be tuned"
@@ -255,7 +256,7 @@ def models(*named: dict[str, Any]) -> Answer:
     return answers(("/models", JSONResponse({"models": named})))
 
 
-UNTUNABLE = {"name": "models/text-bison-001", "supportedGenerationMethods": ["generateText"]}
+UNTUNABLE = {"name": "models/gemini-3.5-flash", "supportedGenerationMethods": ["generateText"]}
 TUNABLE = {"name": "models/gemini", "supportedGenerationMethods": ["generateText", "createTunedModel"]}
 
 
@@ -267,6 +268,7 @@ def test_a_service_that_no_longer_tunes_has_a_remedy(reconcile: Cli, service: Fr
     assert answer.status == 1
     lines = answer.out.splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("x failed   base models"))
+    # legacy base models: gemini-1.5-flash-001
     assert "Google retired the last one of this API, gemini-1.5-flash-001, in May 2025" in lines[first]
     margin = " " * 24
     assert lines[first + 1].startswith(f"{margin}remedy: To train the same manifests on Vertex AI")
@@ -279,9 +281,9 @@ def test_base_models_of_manifests_that_cannot_be_tuned_are_named(reconcile: Cli,
 
     finding = found(reconcile("doctor", "--format", "json"))["baseModels"]
 
-    assert finding["message"] == "manifests name what cannot be tuned: models/text-bison-001"
+    assert finding["message"] == "manifests name what cannot be tuned: models/gemini-3.5-flash"
     assert finding["remedy"] == (
-        "models/text-bison-001 cannot be tuned: it does not support createTunedModel; set spec.baseModel to one of "
+        "models/gemini-3.5-flash cannot be tuned: it does not support createTunedModel; set spec.baseModel to one of "
         "models/gemini"
     )
 

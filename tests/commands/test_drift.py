@@ -35,7 +35,7 @@ EVERY = in_turn("target", TARGETS)
 SHARED = in_turn("target", ["", "gl"])
 MODELS = "/v1beta/tunedModels"
 JOB = {
-    "baseModel": "gemini-2.5-flash",
+    "baseModel": "gemini-3.5-flash",
     "supervisedTuningSpec": {"trainingDatasetUri": f"gs://{BUCKET}/theirs.jsonl"},
     "tunedModelDisplayName": "theirs",
 }
@@ -44,7 +44,7 @@ CHECKS = '  checks: [{{name: small, prompt: "7", expect: {{equals: "{}"}}}}]\n'
 
 def declare(reconcile: Cli, name: str = "adder", *, epochs: int = 2, rate: float = 0.001, more: str = "") -> Path:
     """A manifest for each of the services."""
-    block = f"  vertex: {{baseModel: gemini-2.5-flash, hyperparameters: {{epochCount: {epochs}}}}}\n"
+    block = f"  vertex: {{baseModel: gemini-3.5-flash, hyperparameters: {{epochCount: {epochs}}}}}\n"
     return reconcile.manifest(name, base=BASE, epochs=epochs, rate=rate, more=block + more)
 
 
@@ -424,7 +424,7 @@ def test_unmanaged_models_are_counted_listed_or_omitted(reconcile: Cli, world: W
     assert "1 unmanaged model is not changed.\n" in text
     listed, text = drift(reconcile, target, "--unmanaged", "all", status=0)
     (one,) = of_class(listed, "Unmanaged")
-    assert one["live"] == ("gemini-2.5-flash" if target == "vertex" else BASE)
+    assert one["live"] == ("gemini-3.5-flash" if target == "vertex" else BASE)
     assert one["since"].startswith("2026-01-01T12:00")
     assert one["message"] == "theirs is not managed by this project"
     assert "name" not in one

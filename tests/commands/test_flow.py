@@ -142,7 +142,7 @@ def team(port: World, tmp_path: Path) -> Team:
 
 
 def _declare(desk: Cli, name: str, epochs: int) -> None:
-    desk.manifest(name, epochs=epochs, base="models/gemini-1.5-flash-001-tuning")
+    desk.manifest(name, epochs=epochs)
 
 
 def _first(desk: Cli) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from support.cli_world import Cli
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "list_tuned_models.v1beta3.json"
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "legacy" / "list_tuned_models.v1beta3.json"
 
 
 def test_unmanaged_models_are_counted_and_not_changed(reconcile: Cli) -> None:

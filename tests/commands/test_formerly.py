@@ -163,7 +163,7 @@ def test_renaming_a_parent_trains_no_child(reconcile: Cli, world: World, target:
     manifest(reconcile, "child")
     child = reconcile.specs / "child.yaml"
     text = child.read_text().replace(f"baseModel: {BASE}", "source: {tunedModel: adder}")
-    child.write_text(text.replace("baseModel: gemini-2.5-flash, ", ""))
+    child.write_text(text.replace("baseModel: gemini-3.5-flash, ", ""))
     applied(reconcile, target)
     before = lock_of(reconcile, target)["child"]
     trained = trainings(world, reconcile, target)

@@ -14,7 +14,7 @@ HEAD = "Target default: embedded service (simulated training), scope demo\n"
 
 def child(reconcile: Cli, name: str, source: str, *, epochs: int = 2) -> None:
     file = reconcile.manifest(name, epochs=epochs)
-    file.write_text(file.read_text().replace("baseModel: models/text-bison-001", f"source: {source}"))
+    file.write_text(file.read_text().replace("baseModel: models/gemini-3.5-flash", f"source: {source}"))
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def family(reconcile: Cli) -> Cli:
 def test_a_family_before_and_after_it_is_trained(family: Cli) -> None:
     assert family("graph").out == HEAD + dedent(
         """\
-        models/text-bison-001
+        models/gemini-3.5-flash
         └── adder  no generation is recorded
             ├── adder-fine  no generation is recorded
             └── adder-other  no generation is recorded
@@ -43,7 +43,7 @@ def test_a_family_before_and_after_it_is_trained(family: Cli) -> None:
     assert (answer.status, answer.err) == (0, "")
     assert answer.out == HEAD + dedent(
         f"""\
-        models/text-bison-001
+        models/gemini-3.5-flash
         └── adder  {serving["adder"]} is serving
             ├── adder-fine  {serving["adder-fine"]} is serving
             └── adder-other  {serving["adder-other"]} is serving
@@ -64,7 +64,7 @@ def test_a_family_before_and_after_it_is_trained(family: Cli) -> None:
     assert family("graph", "--format", "mermaid").out == dedent(
         f"""\
         flowchart TD
-            n1(["models/text-bison-001"])
+            n1(["models/gemini-3.5-flash"])
             n2["adder<br/>{serving["adder"]} is serving"]
             n1 --> n2
             n3["adder-fine<br/>{serving["adder-fine"]} is serving"]

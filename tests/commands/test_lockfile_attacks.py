@@ -181,7 +181,7 @@ def test_a_model_whose_mark_was_edited_away_keeps_serving_and_gets_it_back(recon
     assert lock_of(reconcile, "gl")["adder"]["serving"] == record["key"]
 
 
-VERTEX = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 3}}\n"
+VERTEX = "  vertex: {baseModel: gemini-3.5-flash, hyperparameters: {epochCount: 3}}\n"
 POINTER = "  publish: serving.json\n"
 CHECKS = '  checks:\n    - {name: small, prompt: "7", expect: {equals: "8"}}\n'
 
@@ -248,7 +248,7 @@ def test_recorded_results_of_checks_promote_nothing(reconcile: Cli, world: World
     assert world
     applied(reconcile, "gl")
     more = '  checks:\n    - {name: small, prompt: "7", expect: {equals: "9"}}\n'
-    reconcile.manifest("adder", epochs=3, base="models/gemini-1.5-flash-001-tuning", more=more)
+    reconcile.manifest("adder", epochs=3, more=more)
     assert reconcile("apply", "--yes", "--target", "gl").status == 1
     serving = lock_of(reconcile, "gl")["adder"]["serving"]
 

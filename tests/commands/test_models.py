@@ -12,7 +12,7 @@ from support.cli_world import TARGET, Cli
 from support.render_values import held_to
 from support.vertex_world import World, aim
 
-NAME = "models/text-bison-001"
+NAME = "models/gemini-3.5-flash"
 RETIRING = f"the retirement date of {NAME} is 2026-02-11, in 41 days, according to the model catalog of 2025-12-01"
 
 
@@ -114,7 +114,8 @@ def test_the_list_without_credentials_is_that_of_the_catalog(reconcile: Cli, wor
     vertex = reconcile("models", "--target", "vertex", "-v")
     assert "Note: Vertex AI does not list which base models can be tuned" in vertex.out
     assert all(
-        name in vertex.out for name in ("gemini-3.5-flash ", "gemini-2.5-pro ", "2026-10-20", "2027-05-19 or later")
+        name in vertex.out
+        for name in ("gemini-3.5-flash ", "gemini-3.1-flash-lite ", "2026-10-20", "2027-05-19 or later")
     )
 
 

@@ -43,7 +43,7 @@ def _in_the_repository(reconcile: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(reconcile.folder)
     reconcile.manifest("adder")
     reconcile.target("  publish: serving.json\n  embedded: {world: world.json, stepSeconds: 0.001}\n")
-    models = [{"name": "tunedModels/one", "state": "ACTIVE", "baseModel": "models/text-bison-001"}]
+    models = [{"name": "tunedModels/one", "state": "ACTIVE", "baseModel": "models/gemini-3.5-flash"}]
     (reconcile.specs / "world.json").write_text(json.dumps({"tunedModels": models}))
     reconcile.environ |= {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(reconcile.folder / "summary.md")}
 

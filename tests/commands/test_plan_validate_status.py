@@ -69,7 +69,7 @@ def test_plan_draws_the_tree_and_totals(reconcile: Cli) -> None:
         "Target default: embedded service (simulated training), scope demo",
         "specs/adder.yaml",
         f"  + adder                create {key}",
-        "      base model         models/text-bison-001",
+        "      base model         models/gemini-3.5-flash",
         "      data set           adder.csv, 20 examples",
         "      training           3 epochs × batch 4 = 15 steps, about 27 s",  # noqa: RUF001 - as it is printed
         "Plan: 1 to create, 0 to update, 0 to delete. 15 training steps.",

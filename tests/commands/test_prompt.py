@@ -17,7 +17,7 @@ from support.cli_world import Cli, Result
 from support.render_values import held_to
 from support.vertex_fronts import altering, refusal, refusing
 from support.vertex_runs import apply, manifest, on
-from support.vertex_world import LOCATION, PROJECT, World, lock_file, lock_of
+from support.vertex_world import PROJECT, World, lock_file, lock_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -125,9 +125,7 @@ def test_nothing_is_changed(adder: Cli) -> None:
 @pytest.mark.parametrize("version", ["v1beta3", "v1beta"])
 def test_a_blocked_prompt_has_the_reason_of_the_service(reconcile: Cli, version: str) -> None:
     reconcile.target(f"  apiVersion: {version}\n")
-    reconcile.manifest(
-        "adder", base="models/text-bison-001" if version == "v1beta3" else "models/gemini-1.5-flash-001-tuning"
-    )
+    reconcile.manifest("adder")
     assert reconcile("apply", "--yes").status == 0
 
     answer = reconcile(*ADDER, BLOCKED_PROMPT)
@@ -145,7 +143,7 @@ def gemini(reconcile: Cli) -> None:
     """A model of the API version that says of each answer why it ended."""
     reconcile.target("  apiVersion: v1beta\n")
     words = [(f"say {number}", f"one two three {number}") for number in range(20)]
-    reconcile.manifest("adder", base="models/gemini-1.5-flash-001-tuning", examples=words)
+    reconcile.manifest("adder", examples=words)
     assert reconcile("apply", "--yes").status == 0
 
 
@@ -392,7 +390,7 @@ def test_the_command_line_goes_before_the_manifest(reconcile: Cli, vertex: World
 
 
 def test_where_the_service_keeps_sampling_none_is_sent(reconcile: Cli, world: World) -> None:
-    reconcile.manifest("adder", base="models/gemini-1.5-flash-001-tuning", more="  sampling: {temperature: 0}\n")
+    reconcile.manifest("adder", more="  sampling: {temperature: 0}\n")
     assert reconcile("apply", "--yes", "--target", "gl").status == 0
     world.front = overheard = Overhearing()
     assert reconcile(*ADDER, "7", "--target", "gl").out == "8\n"
@@ -426,7 +424,7 @@ def test_a_record_without_an_endpoint_is_answered_by_the_live_one(reconcile: Cli
 
 
 def test_a_missing_endpoint_is_an_error(reconcile: Cli, vertex: World) -> None:
-    prefix = f"POST /v1/projects/{PROJECT}/locations/{LOCATION}/endpoints/"
+    prefix = f"POST /v1/projects/{PROJECT}/locations/eu/endpoints/"
     vertex.front = refusing(refusal(404, "NOT_FOUND", "Endpoint not found."), prefix)
     answer = ask(reconcile, "7")
     assert answer.status == 1

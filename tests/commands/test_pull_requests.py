@@ -121,7 +121,7 @@ def to_vertex(pull_request: Cli) -> Cli:
     """A pull request with a target of Vertex AI, and a token in the run's environment."""
     target, manifest = pull_request.specs / "reconcile.yaml", pull_request.specs / "adder.yaml"
     target.write_text(target.read_text().replace("embedded\n", _VERTEX))
-    manifest.write_text(f"{manifest.read_text()}  vertex: {{baseModel: gemini-2.5-flash, hyperparameters: {{}}}}\n")
+    manifest.write_text(f"{manifest.read_text()}  vertex: {{baseModel: gemini-3.5-flash, hyperparameters: {{}}}}\n")
     pull_request.environ["RECONCILE_ACCESS_TOKEN"] = "ya29.hush-hush"
     return pull_request
 

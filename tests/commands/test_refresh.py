@@ -19,7 +19,7 @@ UNSURE = {"serving", "published"}
 
 def version(reconcile: Cli, epochs: int, target: str = "", name: str = "adder", more: str = "") -> str:
     """Train a version of the manifest, and give the key that serves then."""
-    block = f"  vertex: {{baseModel: gemini-2.5-flash, hyperparameters: {{epochCount: {epochs}}}}}\n"
+    block = f"  vertex: {{baseModel: gemini-3.5-flash, hyperparameters: {{epochCount: {epochs}}}}}\n"
     reconcile.manifest(name, base=BASE, epochs=epochs, more=block + more)
     done = reconcile("apply", "--yes", *chosen(target))
     assert done.status == 0, done.err

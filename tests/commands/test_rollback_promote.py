@@ -26,7 +26,7 @@ MODELS = "/v1beta/tunedModels"
 
 def version(reconcile: Cli, epochs: int, target: str = "", more: str = "") -> str:
     """Train a version of the manifest, and give the key that serves then."""
-    block = f"  vertex: {{baseModel: gemini-2.5-flash, hyperparameters: {{epochCount: {epochs}}}}}\n"
+    block = f"  vertex: {{baseModel: gemini-3.5-flash, hyperparameters: {{epochCount: {epochs}}}}}\n"
     reconcile.manifest("adder", base=BASE, epochs=epochs, more=block + more)
     done = reconcile("apply", "--yes", *chosen(target))
     assert done.status == 0, done.err
@@ -164,7 +164,7 @@ def test_a_broken_neighbour_stops_no_rollback(reconcile: Cli, world: World) -> N
 def test_a_generation_is_shared_before_it_is_promoted(reconcile: Cli, world: World) -> None:
     first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
     access = "  access: [{role: reader, user: ada@example.com}]\n"
-    block = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 3}}\n"
+    block = "  vertex: {baseModel: gemini-3.5-flash, hyperparameters: {epochCount: 3}}\n"
     reconcile.manifest("adder", base=BASE, epochs=3, more=block + access)
 
     def readers(key: str) -> list[Any]:
@@ -370,7 +370,7 @@ def test_a_reason_is_needed_and_trimmed(reconcile: Cli, world: World) -> None:
 def test_children_are_named_as_well(reconcile: Cli) -> None:
     reconcile.manifest("top")
     child = reconcile.manifest("leaf")
-    child.write_text(child.read_text().replace("baseModel: models/text-bison-001", "source: {tunedModel: top}"))
+    child.write_text(child.read_text().replace("baseModel: models/gemini-3.5-flash", "source: {tunedModel: top}"))
     assert reconcile("apply", "--yes").status == 0
     before = reconcile.lock["leaf"]["serving"]
     reconcile.manifest("top", epochs=3)

@@ -89,7 +89,7 @@ def test_train_only_carries_out_the_trainings_of_a_plan(reconcile: Cli) -> None:
     reconcile.manifest("adder", more=CHECKS + "  displayName: a new name\n", epochs=3)
     child = reconcile.manifest("child")
     child.write_text(
-        child.read_text().replace("  baseModel: models/text-bison-001\n", "  source: {tunedModel: parent}\n")
+        child.read_text().replace("  baseModel: models/gemini-3.5-flash\n", "  source: {tunedModel: parent}\n")
     )
     planned(reconcile)
 
@@ -199,7 +199,7 @@ def test_a_change_that_no_action_depends_on_is_not_refused(
     reconcile.manifest("parent")
     child = reconcile.manifest("child")
     child.write_text(
-        child.read_text().replace("  baseModel: models/text-bison-001\n", "  source: {tunedModel: parent}\n")
+        child.read_text().replace("  baseModel: models/gemini-3.5-flash\n", "  source: {tunedModel: parent}\n")
     )
     applied(reconcile, "--yes")
     before = {name: model["generations"] for name, model in reconcile.lock.items()}
@@ -223,7 +223,7 @@ def test_a_changed_parent_makes_the_plan_of_its_child_stale(reconcile: Cli) -> N
     applied(reconcile, "--yes")
     child = reconcile.manifest("child")
     child.write_text(
-        child.read_text().replace("  baseModel: models/text-bison-001\n", "  source: {tunedModel: parent}\n")
+        child.read_text().replace("  baseModel: models/gemini-3.5-flash\n", "  source: {tunedModel: parent}\n")
     )
     planned(reconcile)
     reconcile.manifest("parent", epochs=3)
@@ -466,7 +466,7 @@ def test_a_file_that_is_no_plan_is_named(reconcile: Cli, content: str, more: tup
 
 def test_a_manifest_in_json_is_not_a_plan(reconcile: Cli) -> None:
     reconcile.manifest("adder")
-    spec = {"baseModel": "models/text-bison-001", "description": "Plan", "dataset": {"path": "adder.csv"}}
+    spec = {"baseModel": "models/gemini-3.5-flash", "description": "Plan", "dataset": {"path": "adder.csv"}}
     manifest = {"apiVersion": "tuning.reconcile/v1alpha1", "kind": "TunedModel", "metadata": {"name": "adder"}}
     (reconcile.specs / "adder.json").write_text(json.dumps({**manifest, "spec": spec}))
     assert "adder" in applied(reconcile, "specs/adder.json", "--yes").out

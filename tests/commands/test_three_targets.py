@@ -16,7 +16,7 @@ from support.vertex_world import (
 
 EVERY = in_turn("target", TARGETS)
 NAMES = ["adder", "greeter", "speller"]
-VERTEX = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 2, adapterSize: 4}}\n"
+VERTEX = "  vertex: {baseModel: gemini-3.5-flash, hyperparameters: {epochCount: 2, adapterSize: 4}}\n"
 TRAINED_ELSEWHERE = (
     "already serves adder, greeter, speller; a tuned model cannot be moved to another service, so it is trained again"
 )
@@ -37,12 +37,12 @@ def three(reconcile: Cli) -> None:
     (reconcile.specs / "speller.yaml").write_text(
         f"{head.replace('NAME', 'speller')}  baseModel: {BASE}\n"
         '  dataset: {path: words.jsonl, inputField: word, outputField: spelt, preamble: "Spell: "}\n'
-        "  hyperparameters: {epochCount: 2}\n  sampling: {temperature: 0.2}\n  vertex: {baseModel: gemini-2.5-flash}\n"
+        "  hyperparameters: {epochCount: 2}\n  sampling: {temperature: 0.2}\n  vertex: {baseModel: gemini-3.5-flash}\n"
     )
     inline = "".join(f"      - {{input: name {number}, output: hello {number}}}\n" for number in range(20))
     (reconcile.specs / "greeter.yaml").write_text(
         f"{head.replace('NAME', 'greeter')}  baseModel: {BASE}\n"
-        f"  dataset:\n    examples:\n{inline}  vertex: {{baseModel: gemini-2.5-flash}}\n"
+        f"  dataset:\n    examples:\n{inline}  vertex: {{baseModel: gemini-3.5-flash}}\n"
     )
 
 

@@ -75,7 +75,7 @@ def test_a_child_is_trained_from_the_parent_that_will_be_promoted(reconcile: Cli
     reconcile.manifest("parent", more="  access: [{role: reader, everyone: true}]\n")
     file = reconcile.manifest("child")
     file.write_text(
-        file.read_text().replace("  baseModel: models/text-bison-001\n", "  source: {tunedModel: parent}\n")
+        file.read_text().replace("  baseModel: models/gemini-3.5-flash\n", "  source: {tunedModel: parent}\n")
     )
 
     trained = reconcile("apply", "--yes", "--train-only")

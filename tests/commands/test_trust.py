@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EVERY = in_turn("target", reversed(TARGETS))
 CHECKS = """\
-  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 2}}
+  vertex: {baseModel: gemini-3.5-flash, hyperparameters: {epochCount: 2}}
   sampling: {temperature: 0}
   checks:
     - {name: small, prompt: "7", candidates: 3, expect: {equals: "8"}}

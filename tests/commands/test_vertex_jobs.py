@@ -64,6 +64,7 @@ def test_local_data_sets_are_uploaded_with_the_preamble_and_named_by_their_conte
     assert len(world.objects()) == 2
 
 
+# The models of today support no keys; legacy base models: gemini-2.5-flash
 def test_names_and_marks_and_what_the_target_declares_are_on_the_job(reconcile: Cli, world: World) -> None:
     reconcile.manifest(
         "adder",

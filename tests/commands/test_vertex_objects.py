@@ -169,7 +169,7 @@ def test_an_interrupted_upload_is_resumed_and_one_that_ends_is_repeated_by_the_n
     reconcile: Cli, world: World
 ) -> None:
     text = "x" * (LARGE // 100)
-    block = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 2}}\n"
+    block = "  vertex: {baseModel: gemini-3.5-flash, hyperparameters: {epochCount: 2}}\n"
     reconcile.manifest("adder", examples=[(f"{number} {text}", str(number)) for number in range(100)], more=block)
     world.front = Cutting(0, times=100)
 

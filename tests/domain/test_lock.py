@@ -98,7 +98,7 @@ def test_empty_keys_are_left_out_and_the_rest_is_sorted() -> None:
           "preamble": "",
           "remote": "tunedModels/numbers-aaaaaaaa",
           "source": {{
-            "baseModel": "models/text-bison-001"
+            "baseModel": "models/gemini-3.5-flash"
           }},
           "spec": "{digest}",
           "state": "ACTIVE"

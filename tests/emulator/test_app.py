@@ -16,6 +16,7 @@ from support.emulator_world import REQUEST, World, training
 CREATE = "/v1beta3/tunedModels"
 
 
+# legacy base models: models/text-bison-001, models/gemini-1.5-flash-001-tuning
 @pytest.fixture
 def world() -> World:
     return World()

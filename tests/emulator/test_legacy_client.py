@@ -18,7 +18,7 @@ from support.emulator_process import Process, running
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The argument `including_default_value_fields`:DeprecationWarning"  # it lags behind the protobuf it uses
 )
-REQUEST = Path(__file__).parent.parent / "fixtures" / "create_tuned_model.request.json"
+REQUEST = Path(__file__).parent.parent / "fixtures" / "legacy" / "create_tuned_model.request.json"
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def test_a_parent_that_is_not_there_is_not_found(world: World) -> None:
     assert refused(world, "v1beta3", **further("parent")) == expected
 
 
-@pytest.mark.parametrize("source", [{}, {"tunedModel": "parent"}, {"tunedModel": "models/text-bison-001"}])
+@pytest.mark.parametrize("source", [{}, {"tunedModel": "parent"}, {"tunedModel": "models/gemini-3.5-flash"}])
 def test_a_parent_that_is_no_tuned_model_is_refused(world: World, source: dict[str, str]) -> None:
     status, code, message = refused(world, "v1beta3", base_model=None, tuned_model_source=source)
     assert (status, code) == (400, "INVALID_ARGUMENT")
@@ -177,7 +177,7 @@ def test_a_job_tunes_further_what_a_job_made() -> None:
     job = vertex.job({"name": vertex.jobs()[0]})
     assert (job["preTunedModel"]["tunedModelName"], job["preTunedModel"]["baseModel"]) == (
         f"{removed}@1",
-        "gemini-2.5-flash",
+        "gemini-3.5-flash",
     )
 
 

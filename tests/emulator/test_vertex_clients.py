@@ -12,6 +12,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.oauth2.credentials import Credentials
 
 from reconciler.emulator.generativelanguage.inference import BLOCKED_ANSWER, BLOCKED_PROMPT
+from support.base_models import VERTEX
 from support.emulator_process import Process, running
 from support.emulator_vertex import DONE, NUMBERS, URI, lines
 from support.emulator_world import BASE_MODELS, REQUEST
@@ -64,7 +65,7 @@ def test_google_genai_tunes_waits_and_asks(service: Process) -> None:
         tuned_model_display_name="numbers",
         labels={"team": "demo"},
     )
-    job = client.tunings.tune(base_model="gemini-2.5-flash", training_dataset=dataset(URI), config=config)
+    job = client.tunings.tune(base_model=VERTEX, training_dataset=dataset(URI), config=config)
     assert job.supervised_tuning_spec.hyper_parameters.learning_rate_multiplier == 0.5
     assert not job.has_ended
     service.advance_to(DONE)
@@ -95,7 +96,7 @@ def test_google_genai_tunes_waits_and_asks(service: Process) -> None:
 
 def test_google_genai_tunes_further_and_asks_the_child(service: Process) -> None:
     client = gemini(service, "further")
-    parent = client.tunings.tune(base_model="gemini-2.5-flash", training_dataset=dataset(URI))
+    parent = client.tunings.tune(base_model=VERTEX, training_dataset=dataset(URI))
     service.advance_to(1000)
     upload = f"{service.url}/upload/storage/v1/b/data/o?uploadType=media&name=more.jsonl"
     httpx.post(upload, content=lines([("7", "eight")])).raise_for_status()
@@ -126,7 +127,7 @@ def test_google_genai_in_developer_mode_reads_and_asks(service: Process) -> None
 def new_job(**fields: Any) -> Any:
     parameters = vertex.SupervisedHyperParameters(epoch_count=2, adapter_size="ADAPTER_SIZE_TWO")
     spec = vertex.SupervisedTuningSpec(training_dataset_uri=URI, hyper_parameters=parameters)
-    return vertex.TuningJob(base_model="gemini-2.5-flash", supervised_tuning_spec=spec, **fields)
+    return vertex.TuningJob(base_model=VERTEX, supervised_tuning_spec=spec, **fields)
 
 
 def test_jobs_are_created_listed_and_cancelled(service: Process) -> None:
@@ -158,7 +159,7 @@ def test_what_a_job_made_is_deployed_again_and_deleted(service: Process) -> None
     [model] = models.list_models(parent=parent)
     with pytest.raises(BadRequest, match="cannot be deleted: it is part of a deployment"):
         models.delete_model(name=model.name)
-    for endpoint in endpoints.list_endpoints(parent=parent):
+    for endpoint in endpoints.list_endpoints(parent="projects/made/locations/us"):
         assert endpoints.get_endpoint(name=endpoint.name) == endpoint
         deployed = endpoint.deployed_models[0]
         assert deployed.model == model.name

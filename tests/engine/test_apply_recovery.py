@@ -132,7 +132,7 @@ def test_a_removed_mark_is_restored_with_one_patch(world: World) -> None:
 def test_a_copied_mark_replaces_nothing(world: World) -> None:
     world.run(manifest())
     (model,) = world.everything()
-    copy = {"baseModel": "models/text-bison-001", "description": model["description"], "displayName": "copy"}
+    copy = {"baseModel": "models/gemini-3.5-flash", "description": model["description"], "displayName": "copy"}
     task = {"trainingData": {"examples": {"examples": [{"textInput": "1", "output": "2"}]}}}
     world.request("POST", "tunedModels", {**copy, "tuningTask": task}, tunedModelId="copy")
     world.time.now += DONE
@@ -147,7 +147,7 @@ def test_a_copied_mark_replaces_nothing(world: World) -> None:
 def test_an_unmanaged_model_with_the_planned_id_is_not_changed(world: World) -> None:
     key = world.look(manifest()).actions[0].key
     task = {"trainingData": {"examples": {"examples": [{"textInput": "1", "output": "2"}]}}}
-    world.request("POST", "tunedModels", {"baseModel": "models/text-bison-001", "tuningTask": task}, tunedModelId=key)
+    world.request("POST", "tunedModels", {"baseModel": "models/gemini-3.5-flash", "tuningTask": task}, tunedModelId=key)
     before = world.everything()
     ran = world.run(manifest())
     (hold,) = ran.outcome.plan.actions
@@ -172,7 +172,7 @@ def test_a_model_that_another_client_replaced_is_not_recorded_as_managed(world: 
     assert model["name"] == f"tunedModels/{key_of(mark)}"
     stolen = with_mark(human, type(mark)("theirs", mark.name, mark.spec, mark.data))
     task = {"trainingData": {"examples": {"examples": [{"textInput": "1", "output": "2"}]}}}
-    body = {"baseModel": "models/text-bison-001", "description": stolen, "tuningTask": task}
+    body = {"baseModel": "models/gemini-3.5-flash", "description": stolen, "tuningTask": task}
     world.request("POST", "tunedModels", body, tunedModelId=key_of(mark))
     ran = world.run(manifest())
     assert [one.reason for one in ran.outcome.plan.actions] == [Reason.RECORD_MISMATCH]

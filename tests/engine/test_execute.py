@@ -103,7 +103,7 @@ def test_an_id_taken_after_the_plan_is_held(tmp_path: Path) -> None:
 
     key = world.look(manifest()).actions[0].key
     task = {"trainingData": {"examples": {"examples": [{"textInput": "1", "output": "2"}]}}}
-    thief = {"baseModel": "models/text-bison-001", "tuningTask": task}
+    thief = {"baseModel": "models/gemini-3.5-flash", "tuningTask": task}
 
     async def act(provider: Provider) -> tuple[Plan, ExitStatus]:
         context = world.context(provider, (manifest(),), world.recorder(world.checkout, []))

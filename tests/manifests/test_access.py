@@ -163,7 +163,7 @@ def test_a_service_that_shares_with_no_projects(tmp_path: Path) -> None:
 
 
 def test_on_vertex_ai_the_remedy_is_iam(tmp_path: Path) -> None:
-    manifest = MANIFEST.replace("models/text-bison-001", "gemini-3.5-flash")
+    manifest = MANIFEST.replace("models/gemini-3.5-flash", "gemini-3.5-flash")
     access = '  access: [{role: reader, everyone: true}, {role: reader, projectNumber: "1"}]\n'
     assert messages(load_in(sample(tmp_path, manifest=manifest + access), capabilities=VERTEX)) == [
         (

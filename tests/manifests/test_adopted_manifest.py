@@ -22,7 +22,7 @@ JOB = "projects/p/locations/l/tuningJobs/1"
 def model(
     *,
     remote: str = "tunedModels/theirs",
-    base: str = "models/text-bison-001",
+    base: str = "models/gemini-3.5-flash",
     description: str = "",
     sampling: Sampling | None = None,
     hyperparameters: Hyperparameters | None = None,
@@ -55,7 +55,7 @@ def test_what_hides_or_reorders_text_is_written_out_for_reviewers() -> None:
 def test_a_model_of_which_little_is_told_has_a_short_manifest() -> None:
     (document,) = parse(manifest_text("adder", model(), GL).encode(), "m.yaml").documents
     assert document.value["spec"] == {
-        "baseModel": "models/text-bison-001",
+        "baseModel": "models/gemini-3.5-flash",
         "dataset": {"unknown": True},
         "adopted": "tunedModels/theirs",
     }
@@ -77,7 +77,7 @@ def test_numbers_are_the_shortest_that_are_the_same_on_the_wire() -> None:
 def test_hyperparameters_are_told_where_the_service_takes_them(capabilities: object, told: str) -> None:
     able = VERTEX if capabilities is VERTEX else GL
     reported = {"epochCount": 3, "learningRate": 0.0010000000474974513, "adapterSize": 4}
-    assert manifest_text("adder", model(base="text-bison-001", hyperparameters=reported), able).endswith(told)
+    assert manifest_text("adder", model(base="gemini-3.5-flash", hyperparameters=reported), able).endswith(told)
 
 
 @pytest.mark.parametrize(

@@ -372,7 +372,7 @@ def test_inline_examples_are_compared_too(tmp_path: Path) -> None:
     assert "1 of 3 inputs is in the training data too" in found
 
 
-_BARE = MANIFEST.replace("models/text-bison-001", "gemini-3.5-flash")
+_BARE = MANIFEST.replace("models/gemini-3.5-flash", "gemini-3.5-flash")
 _LONG = (
     '{"contents": [{"role": "user", "parts": [{"text": "7"}]}, {"role": "model", "parts": [{"text": "b"}]},'
     ' {"role": "user", "parts": [{"text": "9"}]}, {"role": "model", "parts": [{"text": "b"}]}]}\n'

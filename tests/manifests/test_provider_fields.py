@@ -17,7 +17,7 @@ _BLOCK = (
     "    hyperparameters: {learningRateMultiplier: 0.5, adapterSize: 4}\n"
     "    exportLastCheckpointOnly: true\n"
 )
-_BARE = MANIFEST.replace("models/text-bison-001", "gemini-3.5-flash")
+_BARE = MANIFEST.replace("models/gemini-3.5-flash", "gemini-3.5-flash")
 
 
 def _read(folder: Path, manifest: str, capabilities: Capabilities = VERTEX) -> Manifest:
@@ -28,7 +28,7 @@ def _read(folder: Path, manifest: str, capabilities: Capabilities = VERTEX) -> M
 
 def test_one_manifest_serves_two_services(tmp_path: Path) -> None:
     here = _read(tmp_path, MANIFEST + _COMMON + _BLOCK, CAPABILITIES)
-    assert here.source.base_model == "models/text-bison-001"
+    assert here.source.base_model == "models/gemini-3.5-flash"
     assert here.hyperparameters == {"epochCount": 3, "batchSize": 2, "learningRate": 0.001}
     assert here.last_checkpoint_only is None
     there = _read(tmp_path, MANIFEST + _COMMON + _BLOCK)
@@ -68,7 +68,7 @@ def test_common_hyperparameters_that_do_not_apply_name_the_block(tmp_path: Path)
 def test_a_name_of_the_other_service_names_the_block(tmp_path: Path) -> None:
     assert messages(load_in(sample(tmp_path), capabilities=VERTEX)) == [
         (
-            "m.yaml:6:3: spec.baseModel: models/text-bison-001 is a base model of the Generative Language"
+            "m.yaml:6:3: spec.baseModel: models/gemini-3.5-flash is a base model of the Generative Language"
             " API; add spec.vertex.baseModel for Vertex AI, such as gemini-3.5-flash"
         )
     ]

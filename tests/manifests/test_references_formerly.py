@@ -16,7 +16,7 @@ _ABLE = replace(CAPABILITIES, features=frozenset({"lineage"}))
 
 def manifest(name: str, formerly: str = "", source: str = "") -> str:
     text = MANIFEST.replace("number-generator", name + (f"\n  formerly: {formerly}" if formerly else ""))
-    return text.replace("baseModel: models/text-bison-001", source) if source else text
+    return text.replace("baseModel: models/gemini-3.5-flash", source) if source else text
 
 
 def family(folder: Path, **manifests: str) -> Workspace:

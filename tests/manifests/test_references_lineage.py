@@ -21,7 +21,7 @@ _ON_VERTEX = replace(
     tuned_model_pattern=r"projects/[^/]+/models/[0-9]+",
     tuned_model_example="projects/p/models/1",
 )
-_BASE = "baseModel: models/text-bison-001"
+_BASE = "baseModel: models/gemini-3.5-flash"
 _FIELD = "spec.source.tunedModel"
 
 
@@ -44,7 +44,7 @@ def test_a_source_is_another_manifest_or_a_remote_model(tmp_path: Path) -> None:
     assert not workspace.problems
     assert {one.name: one.source for one in workspace.manifests} == {
         "child": Source(tuned_model="number-generator"),
-        "number-generator": Source("models/text-bison-001"),
+        "number-generator": Source("models/gemini-3.5-flash"),
         "outside": Source(remote="tunedModels/x-1"),
     }
 

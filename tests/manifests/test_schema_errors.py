@@ -280,7 +280,7 @@ _REPLACED = [
         ],
     ),
     (
-        "models/text-bison-001",
+        "models/gemini-3.5-flash",
         "tunedModels/x",
         [
             (
@@ -290,12 +290,12 @@ _REPLACED = [
         ],
     ),
     (
-        "models/text-bison-001",
+        "models/gemini-3.5-flash",
         "x" * 101,
         ["m.yaml:6:14: spec.baseModel: 101 characters exceed the limit of 100; shorten it"],
     ),
     (
-        "  baseModel: models/text-bison-001\n",
+        "  baseModel: models/gemini-3.5-flash\n",
         "",
         [("m.yaml:5:1: spec: missing required field: baseModel or source; add one of them")],
     ),

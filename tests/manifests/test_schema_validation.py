@@ -103,7 +103,7 @@ def test_an_unknown_kind_is_told_with_the_known_ones() -> None:
 
 
 _SCALARS = (None, True, False, 0, 1, 3, -1, 3.0, 0.5, 1e39)
-_TEXTS = ("", "a", "a\n", "4h", "h", "hold", "Models/x", "models/text-bison-001", "description")
+_TEXTS = ("", "a", "a\n", "4h", "h", "hold", "Models/x", "models/gemini-3.5-flash", "description")
 _COLLECTIONS = ([], {}, ["description"] * 2, [1], {"a": 1}, {"a": "b"})
 _LEAVES = st.sampled_from((*_SCALARS, *_TEXTS, *_COLLECTIONS)).map(copy.deepcopy)
 

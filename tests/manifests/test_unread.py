@@ -19,7 +19,7 @@ MANIFEST = """\
 apiVersion: tuning.reconcile/v1alpha1
 kind: TunedModel
 metadata: {name: NAME}
-spec: {baseModel: models/text-bison-001, dataset: {path: data.csv}}
+spec: {baseModel: models/gemini-3.5-flash, dataset: {path: data.csv}}
 """
 
 

@@ -49,7 +49,7 @@ def test_a_manifest_with_everything_in_it(tmp_path: Path) -> None:
         name="x",
         file="m.yaml",
         place=Place("m.yaml", 4, 9),
-        source=Source("models/text-bison-001"),
+        source=Source("models/gemini-3.5-flash"),
         dataset=Dataset(dataset_digest([Example("Say 1", "2"), Example("Say 3", "4")]), "data.csv", 2),
         hyperparameters={"epochCount": 3, "batchSize": 2, "learningRate": 0.001},
         labels={"team": "demo"},
@@ -343,7 +343,7 @@ _ASKED = (
 
 def test_what_the_service_cannot_do(tmp_path: Path) -> None:
     able = replace(CAPABILITIES, hyperparameters=frozenset({"epochCount", "batchSize"}))
-    manifest = MANIFEST.replace("baseModel: models/text-bison-001", "source: {remote: tunedModels/x}") + _ASKED
+    manifest = MANIFEST.replace("baseModel: models/gemini-3.5-flash", "source: {remote: tunedModels/x}") + _ASKED
     assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=able)) == [
         "m.yaml:6:3: spec.source: not supported by the test service; remove it",
         (
@@ -381,7 +381,7 @@ def _selecting(folder: Path, name: str) -> Workspace:
 @pytest.mark.parametrize(
     ("before", "after", "data"),
     [
-        ("baseModel: models/text-bison-001", "source: {remote: tunedModels/x}", DATA),
+        ("baseModel: models/gemini-3.5-flash", "source: {remote: tunedModels/x}", DATA),
         ("data.csv", "gs://bucket/data.jsonl", DATA),
         ("data.csv\n", f"data.csv\n  displayName: {'x' * 41}\n", DATA),
         ("data.csv", "data.csv", f"text_input,output\n{'x' * 21},2\n3,4\n"),

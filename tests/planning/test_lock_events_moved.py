@@ -36,7 +36,7 @@ DECLARED = manifest(MADE)
 THEIRS = RemoteModel(
     "tunedModels/theirs",
     State.ACTIVE,
-    source=Source("models/text-bison-001"),
+    source=Source("models/gemini-3.5-flash"),
     chosen_id="theirs",
     hyperparameters={"epochCount": 3},
     create_time="2026-01-01T00:00:00Z",
@@ -67,7 +67,7 @@ def test_the_digest_of_unknown_data_is_no_data_sets() -> None:
 
 
 def test_the_key_of_what_is_adopted_never_changes() -> None:
-    assert taken().key == "numbers-d4u4gm3i"
+    assert taken().key == "numbers-66bbviuv"
 
 
 def test_what_is_adopted_is_what_its_manifest_asks_for() -> None:

@@ -106,7 +106,7 @@ def test_a_create_describes_what_it_would_train() -> None:
     assert (action.training.steps, action.training.examples, action.training.estimated) == (30, 20, False)
     assert (action.dataset and action.dataset.path, action.file) == ("data.csv", "numbers.yaml")
     assert action.source is not None
-    assert action.source.base_model == "models/text-bison-001"
+    assert action.source.base_model == "models/gemini-3.5-flash"
     assert made.steps == 30
     assert made.changes
 

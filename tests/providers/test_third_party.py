@@ -17,10 +17,11 @@ from reconciler.providers.generativelanguage import provider as generativelangua
 from reconciler.providers.generativelanguage.spec import VERSIONS
 from reconciler.providers.vertex import provider as vertex_ai
 from reconciler.providers.vertex.spec import capabilities_of, endpoint_of
+from support.base_models import GEMINI_API, VERTEX
 from support.emulator_process import Process, running
 from support.google_clients import gemini, palm, vertex
 from support.provider_contract import TARGET
-from support.provider_samples import BASE_MODELS, EXAMPLES, generation
+from support.provider_samples import EXAMPLES, generation
 from support.provider_service import Time, settings_of
 
 T = TypeVar("T")
@@ -73,7 +74,7 @@ def trained(service: Process, version: str, wanted: CreateRequest, until: float 
 @pytest.mark.parametrize("version", APIS)
 def test_permissions_that_we_set_are_seen_by_googles_client(service: Process, version: str) -> None:
     api = APIS[version]
-    model = trained(service, version, generation(f"set-{version}", base_model=BASE_MODELS[version]))
+    model = trained(service, version, generation(f"set-{version}"))
     wanted = [Grant(ADA, "writer"), Grant(NLP, "reader"), Grant(EVERYONE, "reader")]
 
     async def reconcile(provider: Provider) -> tuple[Permission, ...]:
@@ -96,7 +97,7 @@ def test_permissions_that_we_set_are_seen_by_googles_client(service: Process, ve
 @pytest.mark.parametrize("version", APIS)
 def test_permissions_that_googles_client_set_are_seen_changed_and_revoked_by_us(service: Process, version: str) -> None:
     api = APIS[version]
-    model = trained(service, version, generation(f"seen-{version}", base_model=BASE_MODELS[version]))
+    model = trained(service, version, generation(f"seen-{version}"))
     permissions = client(api.PermissionServiceClient, service)
     kinds, roles = api.Permission.GranteeType, api.Permission.Role
     for kind, who in ((kinds.USER, "Ada@example.com"), (kinds.GROUP, "nlp@example.com")):
@@ -116,7 +117,7 @@ def test_permissions_that_googles_client_set_are_seen_changed_and_revoked_by_us(
 
 
 def test_projects_that_we_let_read_are_seen_by_googles_client(service: Process) -> None:
-    model = trained(service, "v1beta", generation("projects", base_model=BASE_MODELS["v1beta"]))
+    model = trained(service, "v1beta", generation("projects"))
     changes = [AccessChange(Grantee("project", number), None, "reader") for number in ("123", str(2**60))]
     run(service, "v1beta", lambda provider: provider.set_access(model.remote, (), changes))
     theirs = client(gemini.ModelServiceClient, service).get_tuned_model(name=model.remote)
@@ -140,7 +141,7 @@ def test_palm_answers_us_as_it_does_googles_client(service: Process) -> None:
 
 @pytest.mark.parametrize("version", ["v1beta", "v1"])
 def test_gemini_answers_us_as_it_does_googles_client(service: Process, version: str) -> None:
-    base = BASE_MODELS.get(version, "gemini-2.5-flash")
+    base = VERTEX if version == "v1" else GEMINI_API
     parameters = {"epochCount": 3}
     model = trained(service, version, generation(f"asked-{version}", base_model=base, hyperparameters=parameters))
     remote = model.resources.endpoint or model.remote
@@ -160,21 +161,20 @@ def test_gemini_answers_us_as_it_does_googles_client(service: Process, version: 
 
 @pytest.mark.parametrize("version", APIS)
 def test_googles_client_reads_the_source_of_a_child(service: Process, version: str) -> None:
-    base = BASE_MODELS[version]
-    parent = trained(service, version, generation(f"parent-{version}", base_model=base))
-    wanted = replace(generation(f"child-{version}", base_model=base), source=Source(remote=parent.remote))
+    parent = trained(service, version, generation(f"parent-{version}"))
+    wanted = replace(generation(f"child-{version}"), source=Source(remote=parent.remote))
     child = trained(service, version, wanted, until=2 * DONE)
     theirs = client(APIS[version].ModelServiceClient, service).get_tuned_model(name=child.remote)
-    assert (theirs.tuned_model_source.tuned_model, theirs.tuned_model_source.base_model) == (parent.remote, base)
+    assert (theirs.tuned_model_source.tuned_model, theirs.tuned_model_source.base_model) == (parent.remote, GEMINI_API)
     assert child.source == Source(remote=parent.remote)
 
 
 def test_googles_client_reads_the_source_of_a_job(service: Process) -> None:
-    first = generation("parent", base_model="gemini-2.5-flash", hyperparameters={"epochCount": 3})
+    first = generation("parent", base_model=VERTEX, hyperparameters={"epochCount": 3})
     parent = trained(service, "v1", first)
-    further = generation("child", base_model="gemini-2.5-flash", hyperparameters={"epochCount": 3})
+    further = generation("child", base_model=VERTEX, hyperparameters={"epochCount": 3})
     child = trained(service, "v1", replace(further, source=Source(remote=parent.resources.model)), 2 * DONE)
     theirs = client(vertex.GenAiTuningServiceClient, service).get_tuning_job(name=child.remote)
     assert theirs.pre_tuned_model.tuned_model_name == parent.resources.model
-    assert theirs.pre_tuned_model.base_model == "gemini-2.5-flash"
+    assert theirs.pre_tuned_model.base_model == VERTEX
     assert child.source == Source(remote=parent.resources.model)

@@ -201,7 +201,7 @@ def test_a_plan() -> None:
         "<details>\n"
         "<summary>🔷 <code>number-generator</code> create</summary>\n\n"
         "- generation: `number-generator-3kq7w2ma`\n"
-        "- base model: `models/text-bison-001`\n"
+        "- base model: `models/gemini-3.5-flash`\n"
         "- data set: `datasets/next-number.csv`, 15 examples\n"
         "- training: 3 epochs × batch 2 = 23 steps, about 40 s\n\n"  # noqa: RUF001 - our sign
         "</details>\n\n"

@@ -91,7 +91,7 @@ def test_the_lock_schema_takes_what_only_some_services_record() -> None:
                         "attempt": 0,
                         "origin": "created",
                         "state": "INTENDED",
-                        "source": {"baseModel": "gemini-2.5-flash"},
+                        "source": {"baseModel": "gemini-3.5-flash"},
                         "dataset": {"digest": ACTIVE.dataset.digest},
                         "preamble": "",
                         "checks": {"digest": ACTIVE.spec, "passed": 3, "failed": 0},

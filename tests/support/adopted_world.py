@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable
 from datetime import timedelta
 
+from support.base_models import GEMINI_API, VERTEX
 from support.cli_world import EXAMPLES, Cli, Result
-from support.vertex_runs import BASE, chosen
+from support.vertex_runs import chosen
 from support.vertex_world import BUCKET, JOBS, World
 
 MODELS = "/v1beta/tunedModels"
@@ -31,7 +32,7 @@ def _job(world: World, fields: dict[str, object]) -> str:
     world.put("theirs.jsonl", (_LINE * 20).encode())
     name = fields.pop("displayName")
     job = {
-        "baseModel": "gemini-2.5-flash",
+        "baseModel": VERTEX,
         "tunedModelDisplayName": name,
         "supervisedTuningSpec": {
             "trainingDatasetUri": f"gs://{BUCKET}/theirs.jsonl",
@@ -46,7 +47,7 @@ def _job(world: World, fields: dict[str, object]) -> str:
 def _model(world: World, chosen_id: str, fields: dict[str, object]) -> str:
     rows = [{"textInput": given, "output": wanted} for given, wanted in EXAMPLES]
     model = {
-        "baseModel": BASE,
+        "baseModel": GEMINI_API,
         "temperature": 0.5,
         "tuningTask": {
             "trainingData": {"examples": {"examples": rows}},
@@ -83,5 +84,5 @@ def declared(reconcile: Cli, dataset: str, *, hyperparameters: str = "{}") -> No
     """Write a manifest adder over a data set."""
     (reconcile.specs / "adder.yaml").write_text(
         "apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\nmetadata: {name: adder}\nspec:\n"
-        f"  baseModel: {BASE}\n  dataset: {dataset}\n  hyperparameters: {hyperparameters}\n"
+        f"  baseModel: {GEMINI_API}\n  dataset: {dataset}\n  hyperparameters: {hyperparameters}\n"
     )

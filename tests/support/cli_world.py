@@ -19,6 +19,7 @@ from msgspec import Struct, field
 
 from reconciler.commands.main import main
 from reconciler.environment import Environment
+from support.base_models import GEMINI_API
 from support.fork_server import forked
 
 EXAMPLES = [(str(number), str(number + 1)) for number in range(20)]
@@ -115,7 +116,7 @@ class Project:
         rate: float = 0.001,
         examples: Iterable[tuple[str, str]] = EXAMPLES,
         more: str = "",
-        base: str = "models/text-bison-001",
+        base: str = GEMINI_API,
         metadata: str = "",
     ) -> Path:
         """Write a manifest and its data set: 20 examples, batches of 4, so 5 steps an epoch."""

@@ -56,11 +56,12 @@ from reconciler.domain.plan import Action, FieldChange, Kind, Observation, Plan,
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.planner import plan
 from reconciler.providers.generativelanguage.wire import read_page
+from support.base_models import GEMINI_API
 
 CASES = Path(__file__).parent.parent / "planning" / "cases"
-FOREIGN = Path(__file__).parent.parent / "fixtures" / "list_tuned_models.v1beta3.json"
+FOREIGN = Path(__file__).parent.parent / "fixtures" / "legacy" / "list_tuned_models.v1beta3.json"
 
-SCOPE, NAME, BASE_MODEL = "demo", "numbers", "models/text-bison-001"
+SCOPE, NAME, BASE_MODEL = "demo", "numbers", GEMINI_API
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SERVER_DEFAULTS: dict[str, Number] = {"epochCount": 10, "batchSize": 16, "learningRate": 0.0002}
 DECLARED: dict[str, Number] = {"epochCount": 3, "batchSize": 2}

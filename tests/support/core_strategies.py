@@ -23,6 +23,7 @@ from reconciler.domain.model import (
     Source,
     State,
 )
+from support.base_models import GEMINI_API
 
 DIGEST = "sha256:" + "0" * 64
 FLOAT32_MAX = 3.4028234e38
@@ -38,7 +39,7 @@ def generation(key: str = "numbers-aaaaaaaa", **fields: Any) -> LockedGeneration
         "attempt": 0,
         "origin": "created",
         "state": State.ACTIVE,
-        "source": Source("models/text-bison-001"),
+        "source": Source(GEMINI_API),
         "dataset": Dataset(DIGEST, "data.csv", 15),
     }
     return LockedGeneration(**(common | fields))

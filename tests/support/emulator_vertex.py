@@ -13,6 +13,7 @@ from google.longrunning.operations_pb2 import Operation
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.json_format import Parse
 
+from support.base_models import VERTEX
 from support.emulator_world import World
 from support.google_clients import vertex, vertex_v1beta1
 
@@ -103,5 +104,5 @@ def request(*, spec: Any = None, parameters: Any = None, **job: Any) -> dict[str
         "hyperParameters": {"epochCount": "3", **(parameters or {})},
         **(spec or {}),
     }
-    source = {} if "preTunedModel" in job else {"baseModel": "gemini-2.5-flash"}
+    source = {} if "preTunedModel" in job else {"baseModel": VERTEX}
     return {**source, "supervisedTuningSpec": described, **job}

@@ -23,14 +23,16 @@ from reconciler.emulator.training import TrainingPace
 from reconciler.providers.vertex.spec import SPEC
 from support.google_clients import LazyModule, gemini, palm
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "legacy"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PACE = TrainingPace(step_seconds=1, overhead_seconds=10)
 """A step a second; the training starts after 1 s, its first step after 9 s, and it ends 1 s after its last step."""
 REQUEST: dict[str, Any] = json.loads((FIXTURES / "create_tuned_model.request.json").read_text(encoding="utf-8"))
 """15 examples in 3 epochs of batches of 2: 23 steps."""
 DONE = 10 + 23
+# legacy base models: models/text-bison-001, models/gemini-1.5-flash-001-tuning
 BASE_MODELS = {"v1beta3": "models/text-bison-001", "v1beta": "models/gemini-1.5-flash-001-tuning"}
+"""The first tunable base model of each version, which the old quickstarts take."""
 
 _PROTOS: dict[str, LazyModule] = {"v1": gemini, "v1beta3": palm, "v1beta": gemini}
 _RESPONSES = (

@@ -31,6 +31,7 @@ from reconciler.engine.recorder import Recorder
 from reconciler.environment import Deadline
 from reconciler.planning.events import Event
 from reconciler.state.lockfile import LockFile, loads
+from support.base_models import GEMINI_API
 from support.provider_service import Relay, Time, provider_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FOREIGN = Path(__file__).parent.parent / "fixtures" / "list_tuned_models.v1beta3.json"
+FOREIGN = Path(__file__).parent.parent / "fixtures" / "legacy" / "list_tuned_models.v1beta3.json"
 EXAMPLES = tuple(Example(str(number), str(number + 1)) for number in range(15))
 TUNING = {"epochCount": 3, "batchSize": 2, "learningRate": 0.001}
 SECONDS = 2 + 23
@@ -55,7 +56,7 @@ def manifest(name: str = "numbers", *, examples: tuple[Example, ...] = EXAMPLES,
             name=name,
             file=f"{name}.yaml",
             place=Place(f"{name}.yaml"),
-            source=Source("models/text-bison-001"),
+            source=Source(GEMINI_API),
             dataset=Dataset(dataset_digest(examples), "data.csv", len(examples)),
             hyperparameters=TUNING,
         ),
@@ -218,7 +219,7 @@ class World(Struct, dict=True):
 
 def crowd(folder: Path, count: int) -> Path:
     """A world file of that many unmanaged models."""
-    models = [{"name": f"tunedModels/other-{number}", "baseModel": "models/text-bison-001"} for number in range(count)]
+    models = [{"name": f"tunedModels/other-{number}", "baseModel": GEMINI_API} for number in range(count)]
     path = folder / f"crowd-{count}.json"
     path.write_text(json.dumps({"tunedModels": [{**model, "state": "ACTIVE"} for model in models]}), encoding="utf-8")
     return path

@@ -28,7 +28,7 @@ kind: TunedModel
 metadata:
   name: number-generator
 spec:
-  baseModel: models/text-bison-001
+  baseModel: models/gemini-3.5-flash
   dataset:
     path: data.csv
 """

@@ -26,7 +26,7 @@ from reconciler.environment import Environment
 from support.cli_world import Clock
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-FOREIGN = Path(__file__).parent.parent / "fixtures" / "list_tuned_models.v1beta3.json"
+FOREIGN = Path(__file__).parent.parent / "fixtures" / "legacy" / "list_tuned_models.v1beta3.json"
 FACES = ("json", "md", "html", "xml")
 HOSTILE = "<script>alert(1)</script> | `x` @everyone [a](http://evil.example) ::error::no"
 EXAMPLES = [(str(number), str(number + 1)) for number in range(20)]

@@ -18,8 +18,9 @@ from reconciler.providers.vertex.provider import connect as connect_vertex
 from reconciler.providers.vertex.spec import SPEC, capabilities_of, endpoint_of
 from reconciler.testing.service import ServiceUnderTest
 from support import provider_fake
+from support.base_models import GEMINI_API, VERTEX
 from support.provider_fake import FakeJobs, FakeProvider
-from support.provider_samples import BASE_MODELS, judge
+from support.provider_samples import judge
 from support.provider_service import ENDPOINT, Relay, provider_of, settings_of
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class EmbeddedGenerativeLanguage(_Embedded):
     def __init__(self, version: str) -> None:
         super().__init__()
         self.version = version
-        self.base_model = BASE_MODELS[version]
+        self.base_model = GEMINI_API
 
     async def provider(self) -> AsyncIterator[Provider]:
         async with provider_of(self.relay, self, self.version) as provider:
@@ -82,7 +83,7 @@ class EmbeddedGenerativeLanguage(_Embedded):
 
 class EmbeddedVertex(_Embedded):
     version = "v1"
-    base_model = "gemini-2.5-flash"
+    base_model = VERTEX
     hyperparameters: ClassVar[Hyperparameters] = {"epochCount": 3, "learningRateMultiplier": 0.5, "adapterSize": 4}
     diverging: ClassVar[Hyperparameters] = {"learningRateMultiplier": 10_000}
 

@@ -9,11 +9,11 @@ from google.protobuf.json_format import Parse
 
 from reconciler.domain.identity import Content, dataset_digest, key_of
 from reconciler.domain.model import CreateRequest, Dataset, Example, Hyperparameters, Sampling, Source
+from support.base_models import GEMINI_API
 from support.google_clients import gemini, palm, vertex
 from support.provider_service import Seen
 
 EXAMPLES = tuple(Example(str(number), str(number + 1)) for number in range(15))
-BASE_MODELS = {"v1beta3": "models/text-bison-001", "v1beta": "models/gemini-1.5-flash-001-tuning"}
 _APIS = {"v1beta3": palm, "v1beta": gemini, "v1": vertex}
 _MESSAGES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "v1beta3": (
@@ -38,7 +38,7 @@ _MESSAGES: Mapping[str, tuple[tuple[str, str], ...]] = {
 def generation(
     name: str = "number-generator",
     *,
-    base_model: str = "models/text-bison-001",
+    base_model: str = GEMINI_API,
     hyperparameters: Hyperparameters | None = None,
     sampling: Sampling | None = None,
     attempt: int = 0,

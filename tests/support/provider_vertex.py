@@ -15,6 +15,7 @@ from reconciler.domain.model import CreateRequest, Target
 from reconciler.providers.vertex.provider import Vertex, connect
 from reconciler.providers.vertex.spec import capabilities_of, endpoint_of
 from reconciler.providers.vertex.wire import JobInputs, write_job
+from support.base_models import VERTEX
 from support.provider_contract import TARGET
 from support.provider_samples import generation
 from support.provider_service import Time, error, settings_of
@@ -22,7 +23,7 @@ from support.provider_service import Time, error, settings_of
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-WANTED = generation(base_model="gemini-2.5-flash", hyperparameters={"epochCount": 3, "adapterSize": 4})
+WANTED = generation(base_model=VERTEX, hyperparameters={"epochCount": 3, "adapterSize": 4})
 JOBS = "/v1/projects/acme-project/locations/us-central1/tuningJobs"
 
 T = TypeVar("T")

@@ -23,6 +23,7 @@ from reconciler.reports.documents.history import HistoryReport, history_report
 from reconciler.reports.documents.plan import DataBase, DataChange, DataSample, PlanReport, plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport, result_report
 from reconciler.reports.documents.status import StatusReport, model_details, status_report
+from support.base_models import GEMINI_API
 from support.render_values import (
     ACTIVE,
     CHECKS,
@@ -68,7 +69,7 @@ _SERVING: Final = _generation(
 _REJECTED: Final = _generation(
     "number-generator-aaaaaaaa",
     hyperparameters=LockedHyperparameters({"batchSize": 4}, {"batchSize": 4, "epochCount": 3, "learningRate": 0.001}),
-    source=Source("models/gemini-1.5-flash-001-tuning"),
+    source=Source(GEMINI_API),
     create_time="2026-09-14T12:00:00Z",
     complete_time="2026-09-14T12:01:00Z",
     promote_time="2026-09-14T12:01:30Z",

@@ -28,6 +28,7 @@ from reconciler.domain.model import (
     Target,
 )
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, TrainingEstimate
+from support.base_models import GEMINI_API
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 
@@ -47,7 +48,7 @@ CREATE = Action(
     kind=Kind.CREATE,
     reason=Reason.NOT_FOUND,
     key=KEY,
-    source=Source("models/text-bison-001"),
+    source=Source(GEMINI_API),
     dataset=Dataset("sha256:" + "0" * 64, "datasets/next-number.csv", 15),
     training=TrainingEstimate(examples=15, epochs=3, batch=2, steps=23, estimated=False, seconds=40.0),
 )
@@ -68,7 +69,7 @@ ACTIVE = LockedGeneration(
     attempt=0,
     origin="created",
     state=State.ACTIVE,
-    source=Source("models/text-bison-001"),
+    source=Source(GEMINI_API),
     dataset=Dataset(DATA, "datasets/next-number.csv", 15),
     hyperparameters=LockedHyperparameters({"batchSize": 2}, {"batchSize": 2, "epochCount": 3}),
     operation=f"{REMOTE}/operations/1",
@@ -77,6 +78,7 @@ ACTIVE = LockedGeneration(
     create_time="2026-11-22T19:16:00Z",
     complete_time="2026-11-22T19:17:30.123456789Z",
 )
+
 
 CHECKS = check_results(
     "sha256:" + "c" * 64,

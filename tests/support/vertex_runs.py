@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import json
 
+from support.base_models import GEMINI_API, VERTEX
 from support.cli_world import Cli, Result
 from support.vertex_world import World, lock_of
 
-BASE = "models/gemini-1.5-flash-001-tuning"
+BASE = GEMINI_API
 
 
 def chosen(target: str) -> tuple[str, ...]:
     return ("--target", target) if target else ()
 
 
-def manifest(
-    reconcile: Cli, name: str = "adder", *, multiplier: float = 1, more: str = "", base: str = "gemini-2.5-flash"
-) -> None:
+def manifest(reconcile: Cli, name: str = "adder", *, multiplier: float = 1, more: str = "", base: str = VERTEX) -> None:
     block = f"epochCount: 2, learningRateMultiplier: {multiplier}"
-    reconcile.manifest(
-        name,
-        base=BASE,
-        more=f"  vertex: {{baseModel: {base}, hyperparameters: {{{block}}}}}\n{more}",
-    )
+    reconcile.manifest(name, more=f"  vertex: {{baseModel: {base}, hyperparameters: {{{block}}}}}\n{more}")
 
 
 def conversations(count: int = 20, first: int = 0) -> bytes:
@@ -40,7 +35,7 @@ def declare(reconcile: Cli, name: str, path: str, block: str = "") -> None:
     """Write a manifest over a data set that is there; ``block`` are further lines of the block for Vertex AI."""
     (reconcile.specs / f"{name}.yaml").write_text(
         f"apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\nmetadata: {{name: {name}}}\nspec:\n"
-        f"  baseModel: {BASE}\n  dataset: {{path: {path}}}\n  vertex:\n    baseModel: gemini-2.5-flash\n{block}"
+        f"  baseModel: {GEMINI_API}\n  dataset: {{path: {path}}}\n  vertex:\n    baseModel: {VERTEX}\n{block}"
     )
 
 

@@ -271,6 +271,8 @@ def _of_today(*methods: str) -> tuple[JsonObject, ...]:
     )
 
 
+# The real base models of this API are retired, and its old quickstarts name them:
+# legacy base models: models/text-bison-001, models/gemini-1.5-flash-001, models/gemini-1.5-flash-001-tuning
 V1BETA3 = Api(
     version="v1beta3",
     tuned_model=_V1BETA3_MODEL,

@@ -242,7 +242,7 @@ _MAX_NAMES = 5
 
 
 class BaseModel(Struct, frozen=True):
-    """A base model by its full name, ``models/text-bison-001``, and the methods that it supports."""
+    """A base model by its full name, ``models/gemini-3.5-flash``, and the methods that it supports."""
 
     remote: str
     methods: frozenset[str]

@@ -40,7 +40,7 @@ _PALM = Capabilities(
     remote_pattern=_TUNED_MODEL,
     remote_example=_EXAMPLE,
     base_model_prefix="models/",
-    base_model_example="models/gemini-1.5-flash-001-tuning",
+    base_model_example="models/gemini-3.5-flash",
 )
 VERSIONS: Mapping[str, Capabilities] = MappingProxyType(
     {

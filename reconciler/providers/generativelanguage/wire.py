@@ -90,11 +90,12 @@ WRITE_ACCESS_REMEDIES = UPDATE_REMEDIES | {
     "NOT_FOUND": "run `reconcile apply` again: the model no longer exists, or another user is changing its permissions"
 }
 
+# legacy base models: gemini-1.5-flash-001
 NO_TUNABLE_MODELS = """\
 this service has no base model that can be tuned: Google retired the last one of this API, gemini-1.5-flash-001, in \
 May 2025
 To train the same manifests on Vertex AI, save this target beside yours as reconcile.vertex.yaml, set base models of \
-Vertex AI in the manifests (spec.vertex.baseModel: gemini-2.5-flash), and run `reconcile plan --target vertex`:
+Vertex AI in the manifests (spec.vertex.baseModel: gemini-3.5-flash), and run `reconcile plan --target vertex`:
     apiVersion: tuning.reconcile/v1alpha1
     kind: Target
     metadata: {name: vertex}

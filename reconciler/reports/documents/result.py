@@ -121,7 +121,9 @@ def result_report(
     the reason why the pointer was not written. ``requests`` were sent to the service in ``seconds``.
     """
     models: dict[str, ModelOutcome] = {}
-    for action in plan.actions:
+    outcomes = tuple(outcomes)
+    changed = {(outcome.name, outcome.key) for outcome in outcomes}
+    for action in sorted(plan.actions, key=lambda action: (action.name, action.key) in changed):  # the last one counts
         remaining = _remaining(action, promotes=promotes)
         if remaining.state not in SETTLED or action.name not in models:  # a hold stays beside what is in sync
             models[action.name] = remaining

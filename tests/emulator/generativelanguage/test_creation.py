@@ -156,7 +156,7 @@ def test_an_id_that_keeps_the_pattern_is_taken(world: World, chosen: str) -> Non
             "tuning_task.hyperparameters.epoch_count: makes 32212254705 steps, more than 2147483647",
         ),
         (
-            {"base_model": "text-bison-001"},
+            {"base_model": "gemini-3.5-flash"},
             'base_model: must be the name of a base model in the form models/ID, but is "',
         ),
         ({"base_model": None}, 'base_model: must be the name of a base model in the form models/ID, but is ""'),
@@ -226,6 +226,7 @@ def test_unknown_and_exclusive_fields_are_refused(world: World) -> None:
     )
 
 
+# legacy base models: models/text-bison-001, models/gemini-1.5-flash-001, models/gemini-1.5-flash-001-tuning
 @pytest.mark.parametrize(
     ("version", "model", "status", "code"),
     [

@@ -242,6 +242,7 @@ def test_a_stream_has_the_text_in_parts_and_the_rest_at_its_end(world: World, pr
     assert all("usageMetadata" not in part and "finishReason" not in part["candidates"][0] for part in parts[:-1])
 
 
+# legacy base models: models/text-bison-001, models/gemini-1.5-flash-001-tuning
 def test_a_base_model_answers_before_anything_is_tuned() -> None:
     world = World()
     base = "/v1beta/models/gemini-1.5-flash-001-tuning"

@@ -69,8 +69,8 @@ def fault(world: Vertex, **changes: Any) -> tuple[int, str]:
         ),
         ({"baseModel": None}, "base_model: either base_model or pre_tuned_model is required"),
         (
-            {"baseModel": "gemini-1.5-pro"},
-            'Base model "gemini-1.5-pro" is not supported for tuning. Supported are: gemini-3.5-flash, ',
+            {"baseModel": "gemini-9-pro"},
+            'Base model "gemini-9-pro" is not supported for tuning. Supported are: gemini-3.5-flash, ',
         ),
         (
             {"baseModel": "gemini-3.5-flash", "parameters": {"adapterSize": "ADAPTER_SIZE_THIRTY_TWO"}},
@@ -101,7 +101,7 @@ def test_what_breaks_a_rule_is_refused(world: Vertex, changes: dict[str, Any], m
         ({"labels": ["a"]}, "Invalid value at 'tuning_job.labels' (TYPE_MAP), [\"a\"]"),
         ({"labels": {"a": 1}}, "Invalid value at 'tuning_job.labels' (TYPE_MAP)"),
         (
-            {"baseModel": "gemini-2.5-pro", "preTunedModel": {"tunedModelName": "x"}},
+            {"baseModel": "gemini-3.1-flash-lite", "preTunedModel": {"tunedModelName": "x"}},
             "oneof field 'source_model' is already set",
         ),
     ],
@@ -210,14 +210,14 @@ def test_a_tuned_model_is_tuned_further_from_one_of_its_checkpoints(world: Verte
     first = world.tune()
     world.advance(DONE)
     model = world.job(first)["tunedModel"]["model"]
-    last = {"tunedModelName": model, "checkpointId": "3", "baseModel": "gemini-2.5-flash"}
+    last = {"tunedModelName": model, "checkpointId": "3", "baseModel": "gemini-3.5-flash"}
     second = world.tune(preTunedModel={"tunedModelName": model})
     assert second["preTunedModel"] == last
     early = world.tune(preTunedModel={"tunedModelName": model.removesuffix("@1"), "checkpointId": "1"})
     assert early["preTunedModel"] == {**last, "tunedModelName": model.removesuffix("@1"), "checkpointId": "1"}
     world.advance(DONE)
     grandchild = world.job(second)["tunedModel"]["model"]
-    assert world.tune(preTunedModel={"tunedModelName": grandchild})["preTunedModel"]["baseModel"] == "gemini-2.5-flash"
+    assert world.tune(preTunedModel={"tunedModelName": grandchild})["preTunedModel"]["baseModel"] == "gemini-3.5-flash"
     wrong = refused(world, preTunedModel={"tunedModelName": model, "checkpointId": "4"})
     assert wrong == 'pre_tuned_model.checkpoint_id: must be one of 1, 2, 3, but is "4"'
 
@@ -277,7 +277,7 @@ names = st.sampled_from(
         "foo",
     ]
 )
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([URI, "gemini-2.5-pro", ""])
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([URI, "gemini-3.1-flash-lite", ""])
 inner = st.recursive(scalars, lambda deep: st.lists(deep, max_size=2) | st.dictionaries(names, deep, max_size=3))
 
 
@@ -293,6 +293,7 @@ def test_no_body_breaks_the_service(body: dict[str, Any], *, good: bool) -> None
 TODAY = datetime(2026, 11, 30, tzinfo=UTC)
 CATALOG = SPEC_OF_VERTEX.catalog()
 TUNABLE = [name for name in CATALOG.tunable(TODAY.date()) if "/" not in name]
+RETIRED = next(name for name, model in CATALOG.models.items() if model.is_retired(TODAY.date()))
 SERVED = {"us-central1": "us", "europe-west4": "eu"}
 
 
@@ -332,7 +333,7 @@ def test_a_model_is_not_tuned_elsewhere(name: str, location: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["gemini-2.5-flash", "gemini-4-argon", "qwen/qwen3@qwen3-8b"])
+@pytest.mark.parametrize("name", [RETIRED, "gemini-4-argon", "qwen/qwen3@qwen3-8b"])
 def test_what_is_retired_or_not_simulated_is_refused(name: str) -> None:
     supported = ", ".join(TUNABLE)
     message = f'Base model "{name}" is not supported for tuning. Supported are: {supported}.'

@@ -19,6 +19,7 @@ def world() -> Vertex:
 
 def test_a_job_lives_its_whole_life(world: Vertex) -> None:
     job = world.tune(
+        baseModel="gemini-2.5-flash",  # the models of today have no keys. legacy base models: gemini-2.5-flash
         tunedModelDisplayName="numbers",
         description="Says the next number.",
         labels={"team": "demo"},
@@ -72,7 +73,7 @@ def test_v1beta1_shows_the_same_jobs(world: Vertex) -> None:
 
 def _request() -> dict[str, Any]:
     return {
-        "base_model": "gemini-2.5-flash",
+        "base_model": "gemini-3.5-flash",
         "supervised_tuning_spec": {"training_dataset_uri": "gs://data/numbers.jsonl"},
     }
 
@@ -155,7 +156,9 @@ def test_jobs_live_in_a_project_and_a_location(world: Vertex) -> None:
         name = job["name"].replace(PARENT, other)
         expected = (404, "NOT_FOUND", f"Requested entity was not found: {name}")
         assert world.refused("GET", f"/v1/{name}") == expected
-    assert world.tune(parent="projects/123/locations/us-east1")["name"].startswith("projects/123/locations/us-east1/")
+    assert world.tune(parent="projects/123/locations/europe-west4")["name"].startswith(
+        "projects/123/locations/europe-west4/"
+    )
 
 
 @pytest.mark.parametrize("location", ["mars", "us-central1-a", "us-central"])

@@ -17,7 +17,7 @@ from reconciler.domain.model import Conversation, Example
 from reconciler.manifests.datasets.conversations import canonical_json
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample, write
 
-_MANIFEST = MANIFEST.replace("data.csv", "d.jsonl").replace("models/text-bison-001", "gemini-2.5-flash")
+_MANIFEST = MANIFEST.replace("data.csv", "d.jsonl").replace("models/gemini-3.5-flash", "gemini-3.5-flash")
 
 
 def _turn(role: str, *texts: str) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, name: str) -> None:
 
 def test_function_calls_become_parts(tmp_path: Path) -> None:
     name = "openai-tools.jsonl"
-    manifest = MANIFEST.replace("data.csv", name).replace("models/text-bison-001", "gemini-2.5-flash")
+    manifest = MANIFEST.replace("data.csv", name).replace("models/gemini-3.5-flash", "gemini-3.5-flash")
     write(sample(tmp_path, manifest=f"{manifest}    shape: messages\n"), {name: (CORPUS / name).read_text()})
     workspace = load_in(tmp_path, capabilities=VERTEX)
     assert not workspace.errors

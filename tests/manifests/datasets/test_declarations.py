@@ -13,7 +13,7 @@ from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Dataset, Example
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample, write
 
-_MANIFEST = MANIFEST.replace("models/text-bison-001", "gemini-2.5-flash")
+_MANIFEST = MANIFEST.replace("models/gemini-3.5-flash", "gemini-3.5-flash")
 _OBJECT = "gs://acme-tuning-data/sets/numbers.jsonl"
 _REMOTE = _MANIFEST.replace("data.csv", _OBJECT)
 

@@ -313,9 +313,9 @@ def test_an_aborted_create_is_no_taken_id() -> None:
 
 @pytest.mark.parametrize("code", ["NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"])
 def test_a_base_model_that_cannot_be_tuned_is_explained(code: str) -> None:
-    app = script(error(400, code, "models/text-bison-001 is not supported for createTunedModel."))
+    app = script(error(400, code, "models/gemini-3.5-flash is not supported for createTunedModel."))
     assert str(failure(app, lambda provider: provider.create(WANTED, EXAMPLES))) == (
-        f"{POST} failed with 400 {code}: models/text-bison-001 is not supported for createTunedModel; fix what"
+        f"{POST} failed with 400 {code}: models/gemini-3.5-flash is not supported for createTunedModel; fix what"
         " the service reports; a base model can be tuned only while it supports createTunedModel, and Google retired"
         " its last such model of this API in May 2025"
     )

@@ -22,9 +22,10 @@ from support.google_clients import gemini, palm
 from support.provider_samples import EXAMPLES, generation
 from support.provider_service import Time, provider_of, script
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "legacy"
 
 
+# legacy base models: models/text-bison-001
 def test_a_real_page_is_read_whole() -> None:
     page = json.loads((FIXTURES / "list_tuned_models.v1beta3.json").read_text(encoding="utf-8"))
     models, token = wire.read_page(page)
@@ -85,13 +86,13 @@ def test_the_mark_is_reported_apart_from_the_human_description() -> None:
 
 @pytest.mark.parametrize("api", [palm, gemini])
 def test_a_model_tuned_from_a_tuned_model_is_its_child_and_not_the_base_models(api: Any) -> None:
-    source = api.TunedModelSource(tuned_model="tunedModels/parent", base_model="models/text-bison-001")
+    source = api.TunedModelSource(tuned_model="tunedModels/parent", base_model="models/gemini-3.5-flash")
     child = api.TunedModel(name="tunedModels/m", tuned_model_source=source)
     body = json.loads(api.TunedModel.to_json(child))
     assert wire.read_model(body).source == Source(remote="tunedModels/parent")
 
 
-@pytest.mark.parametrize("shown", [None, {}, {"baseModel": "models/text-bison-001"}, {"tunedModel": 5}])
+@pytest.mark.parametrize("shown", [None, {}, {"baseModel": "models/gemini-3.5-flash"}, {"tunedModel": 5}])
 def test_a_source_that_is_not_told_is_none(shown: object) -> None:
     assert wire.read_model({"name": "tunedModels/m", "tunedModelSource": shown}).source is None
 

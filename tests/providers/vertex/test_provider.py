@@ -278,7 +278,7 @@ def test_other_capabilities_can_be_given() -> None:
 
 
 def test_jobs_are_listed_by_scope_and_their_marks_are_checked() -> None:
-    other = generation(name="other", base_model="gemini-2.5-flash", hyperparameters={})
+    other = generation(name="other", base_model="gemini-3.5-flash", hyperparameters={})
     stranger = replace(other, mark=replace(other.mark, scope="acme/other"))
     unmarked = {**body_of(4), "labels": {"reconcile-scope": "mfrw2zjpnzwha"}}
     app = script(
@@ -397,7 +397,7 @@ def test_a_model_is_deployed_to_a_new_endpoint(*, lost: bool) -> None:
 
 
 def test_the_models_of_others_are_every_job_that_is_not_of_this_project() -> None:
-    other = generation(name="other", base_model="gemini-2.5-flash", hyperparameters={})
+    other = generation(name="other", base_model="gemini-3.5-flash", hyperparameters={})
     stranger = replace(other, mark=replace(other.mark, scope="acme/other"))
     app = script(
         JSONResponse({"tuningJobs": [body_of(1), body_of(2, wanted=stranger)], "nextPageToken": "t"}),

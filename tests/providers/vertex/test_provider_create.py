@@ -70,7 +70,7 @@ def test_local_examples_are_uploaded_under_their_digest_first() -> None:
 def test_data_that_is_there_is_uploaded_once() -> None:
     service = EmbeddedVertex()
     for attempt in range(2):
-        again = generation(base_model="gemini-2.5-flash", hyperparameters={"epochCount": 1}, attempt=attempt)
+        again = generation(base_model="gemini-3.5-flash", hyperparameters={"epochCount": 1}, attempt=attempt)
         service.train(again)
     assert len([seen for seen in service.relay.seen if seen.path.startswith("/upload/")]) == 1
 

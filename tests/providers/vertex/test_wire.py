@@ -16,7 +16,7 @@ from support.provider_samples import generation
 
 JOB = "projects/123/locations/us-central1/tuningJobs/456"
 WANTED = generation(
-    base_model="gemini-2.5-flash", hyperparameters={"epochCount": 3, "learningRateMultiplier": 0.5, "adapterSize": 4}
+    base_model="gemini-3.5-flash", hyperparameters={"epochCount": 3, "learningRateMultiplier": 0.5, "adapterSize": 4}
 )
 
 
@@ -83,7 +83,7 @@ def test_a_job_is_read_whole() -> None:
     body = {
         **write_job(WANTED, JobInputs("gs://b/o.jsonl")),
         "name": JOB,
-        "baseModel": "publishers/google/models/gemini-2.5-flash",
+        "baseModel": "publishers/google/models/gemini-3.5-flash",
         "state": "JOB_STATE_SUCCEEDED",
         "createTime": "2026-01-01T00:00:00.123456Z",
         "startTime": "2026-01-01T00:01:00Z",
@@ -98,7 +98,7 @@ def test_a_job_is_read_whole() -> None:
     judged(body)
     job = read_job(body)
     assert (job.remote, job.state, job.chosen_id, job.mark) == (JOB, State.ACTIVE, None, WANTED.mark)
-    assert job.source == Source("gemini-2.5-flash")
+    assert job.source == Source("gemini-3.5-flash")
     assert (job.display_name, job.description) == (WANTED.display_name, WANTED.description)
     assert job.hyperparameters == {"epochCount": 3, "learningRateMultiplier": 0.5, "adapterSize": 4}
     assert (job.create_time, job.start_time, job.complete_time) == (
@@ -127,7 +127,7 @@ def test_a_job_that_continues_from_a_tuned_model_is_that_ones_child_and_not_the_
     body = write_job(wanted, JobInputs("gs://b/train.jsonl"))
     message = judged(body)
     assert (message.pre_tuned_model.tuned_model_name, message.base_model) == (parent, "")
-    shown = {**body, "name": JOB, "preTunedModel": {**body["preTunedModel"], "baseModel": "gemini-2.5-flash"}}
+    shown = {**body, "name": JOB, "preTunedModel": {**body["preTunedModel"], "baseModel": "gemini-3.5-flash"}}
     judged(shown)
     assert read_job(shown).source == Source(remote=parent)
 
@@ -190,7 +190,7 @@ def test_a_job_is_written_as_the_proto_has_it() -> None:
     body = write_job(wanted, placement)
     message = judged(body)
     spec = message.supervised_tuning_spec
-    assert (message.base_model, message.tuned_model_display_name) == ("gemini-2.5-flash", "number generator")
+    assert (message.base_model, message.tuned_model_display_name) == ("gemini-3.5-flash", "number generator")
     assert (message.description, message.service_account) == ("Says the next number.", placement.service_account)
     assert message.encryption_spec.kms_key_name == kms
     assert (spec.training_dataset_uri, spec.validation_dataset_uri) == (placement.training, placement.validation)

@@ -65,7 +65,7 @@ FOREIGN = Finding(
     severity="note",
     remote="tunedModels/poems",
     field="baseModel",
-    live="models/text-bison-001",
+    live="models/gemini-3.5-flash",
     since="2026-01-01T11:00:00Z",
 )
 
@@ -104,7 +104,7 @@ def test_findings_that_differ_in_their_fields_alone_are_told_as_one() -> None:
         no manifest in specs
           i tunedModels/poems    Unmanaged since 2026-01-01 11:00
               why                Poems is not managed by this project
-              differs            baseModel: live models/text-bison-001
+              differs            baseModel: live models/gemini-3.5-flash
         Note: the data is gone
         1 unmanaged model is not changed.
         Drift: 2 Modified, 1 Orphaned. Notes: 1 Unmanaged.

@@ -24,7 +24,7 @@ from reconciler.reports.text.graph import graph_mermaid, mermaid_safe
 from reconciler.reports.writer import render_text
 from support.render_values import ACTIVE, LOCKFILE, SIMULATED, TARGET, held_to, locks, names, uncoloured
 
-BASE = Source("models/text-bison-001")
+BASE = Source("models/gemini-3.5-flash")
 NOTHING = Lock()
 
 
@@ -72,7 +72,7 @@ def test_what_is_tuned_from_it_hangs_below_a_model() -> None:
         """\
         models/aqa
         └── words  no generation is recorded
-        models/text-bison-001
+        models/gemini-3.5-flash
         └── adder  no generation is recorded
             ├── adder-fine  no generation is recorded
             │   └── adder-finest  no generation is recorded
@@ -107,7 +107,7 @@ def test_what_is_recorded_is_told() -> None:
     )
     assert tree(drawn(lock, *FAMILY[:4], **{"adder-fine": Reason.CHECKS_FAILED})) == dedent(
         """\
-        models/text-bison-001
+        models/gemini-3.5-flash
         └── adder  adder-old is serving, adder-new is training
             ├── adder-fine  fine-1 is serving (tuned from adder-older, which is not serving), fine-2 is ready, \
 held: ChecksFailed, rejected: fine-0 fine-00
@@ -128,7 +128,7 @@ def test_an_orphan_hangs_below_what_its_last_generation_was_tuned_from() -> None
     document = drawn(lock, manifest("adder"))
     assert tree(document) == dedent(
         """\
-        models/text-bison-001
+        models/gemini-3.5-flash
         └── adder  adder-1 is serving
             └── old  old-1 is serving, no longer declared
         empty  no generation is recorded, no longer declared
@@ -174,7 +174,7 @@ def test_a_flowchart_for_mermaid() -> None:
     assert graph_mermaid(drawn(lock, manifest("adder"))) + "\n" == dedent(
         """\
         flowchart TD
-            n1(["models/text-bison-001"])
+            n1(["models/gemini-3.5-flash"])
             n2["adder<br/>adder-1 is serving"]
             n1 --> n2
         """
@@ -185,7 +185,7 @@ def test_a_flowchart_for_mermaid() -> None:
 @pytest.mark.parametrize(
     ("hostile", "shown"),
     [
-        ("models/gemini-1.5-flash_001", "models/gemini-1.5-flash_001"),
+        ("models/gemini-3.5-flash_001", "models/gemini-3.5-flash_001"),
         ('"]; click n1 call alert(1)', "#34;#93;#59; click n1 call alert#40;1#41;"),
         ("`*bold*`", "#96;#42;bold#42;#96;"),
         ("%%{init: {}}%%", "#37;#37;#123;init#58; #123;#125;#125;#37;#37;"),
@@ -222,7 +222,7 @@ def test_hostile_names_do_nothing_in_a_tree() -> None:
 def test_a_poor_encoding_gets_a_tree_of_plain_signs() -> None:
     assert encodable(tree(drawn(NOTHING, *FAMILY[:3])), "ascii") == dedent(
         """\
-        models/text-bison-001
+        models/gemini-3.5-flash
         `-- adder  no generation is recorded
             `-- adder-fine  no generation is recorded
                 `-- adder-finest  no generation is recorded

@@ -102,7 +102,7 @@ def test_each_generation_with_what_changed_since_the_one_before() -> None:
           > number-generator-aaaaaaaa  ACTIVE, serving since 2026-11-22 19:18
               created            2026-11-22 19:16
               training           23 steps, final loss 3.80
-              inputs             base model models/text-bison-001
+              inputs             base model models/gemini-3.5-flash
                                  data set datasets/next-number.csv, 15 examples
                                  batchSize 2, epochCount 3
         Recorded state of specs/reconcile.lock.json; the service was not queried."""  # noqa: RUF001 - as it is printed
@@ -171,9 +171,9 @@ def test_origin_attempt_promotion_and_failure_are_told() -> None:
 
 def test_sources_preambles_and_repetitions_are_told() -> None:
     child = Source(tuned_model="parent", key="parent-aaaaaaaa", remote="tunedModels/parent-aaaaaaaa")
-    assert changed(OLDEST, newer(source=child)) == ["base model models/text-bison-001 → tuned model parent-aaaaaaaa"]
+    assert changed(OLDEST, newer(source=child)) == ["base model models/gemini-3.5-flash → tuned model parent-aaaaaaaa"]
     assert changed(OLDEST, newer(source=Source(remote="tunedModels/theirs"))) == [
-        "base model models/text-bison-001 → tuned model tunedModels/theirs"
+        "base model models/gemini-3.5-flash → tuned model tunedModels/theirs"
     ]
     assert changed(OLDEST, newer(preamble="Say it:")) == ['preamble unset → "Say it:"']
     assert changed(replace(OLDEST, preamble="Say:"), newer()) == ["preamble Say: → unset"]

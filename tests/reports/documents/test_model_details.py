@@ -70,7 +70,7 @@ def test_a_recorded_generation_is_told_as_the_lockfile_spells_it() -> None:
                 "scores": {"unseen": 0.9},
                 "failures": [{"check": "small", "prompt": "8", "answer": "10"}],
             },
-            "source": {"baseModel": "models/text-bison-001"},
+            "source": {"baseModel": "models/gemini-3.5-flash"},
             "dataset": {"path": "datasets/next-number.csv", "digest": DATA, "examples": 15},
             "hyperparameters": {"declared": {"batchSize": 2}, "effective": {"batchSize": 2, "epochCount": 3}},
         }

@@ -97,7 +97,7 @@ def test_a_plan_tells_what_would_be_done_and_how_much() -> None:
         "reason": "NotFound",
         "key": KEY,
         "attempt": 0,
-        "baseModel": "models/text-bison-001",
+        "baseModel": "models/gemini-3.5-flash",
         "dataset": "datasets/next-number.csv",
         "training": {"examples": 15, "epochs": 3, "batch": 2, "steps": 23, "estimated": False, "seconds": 40.0},
     }

@@ -204,7 +204,7 @@ def test_what_changed_between_generations_is_told_side_by_side() -> None:
         "since 5xkq2wab learningRate0.001 →became 0.0005 "
         "data set15 examples, sha256:bbbbbbbb… →became 27 examples, sha256:dddddddd…"
     )
-    assert "tuned from models/gemini-1.5-flash-001-tuning" in oldest.replace("from", "from ").replace("  ", " ")
+    assert "tuned from models/gemini-3.5-flash" in oldest.replace("from", "from ").replace("  ", " ")
     assert "batchSize4 →became 2" in serving
 
 

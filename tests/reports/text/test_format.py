@@ -49,7 +49,7 @@ def test_a_loss(number: float | str, said: str) -> None:
         (3, "3"),
         (0.001, "0.001"),
         (True, "true"),
-        ("models/text-bison-001", "models/text-bison-001"),
+        ("models/gemini-3.5-flash", "models/gemini-3.5-flash"),
         ("", '""'),
         ("two words", '"two words"'),
         ("two\nlines", r'"two\nlines"'),

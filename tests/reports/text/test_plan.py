@@ -52,7 +52,7 @@ def test_a_create() -> None:
         """
         specs/number-generator.yaml
           + number-generator     create number-generator-3kq7w2ma
-              base model         models/text-bison-001
+              base model         models/gemini-3.5-flash
               data set           datasets/next-number.csv, 15 examples
               training           3 epochs \N{MULTIPLICATION SIGN} batch 2 = 23 steps, about 40 s
         Plan: 1 to create, 0 to update, 0 to delete. 23 training steps.
