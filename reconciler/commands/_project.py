@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Generic, TypeVar
+from shlex import quote
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -21,6 +22,7 @@ from reconciler.domain.ports import LockStore, Objects
 from reconciler.domain.text import join_names, suggest
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import (
+    DEFAULT,
     STDIN,
     Selection,
     UnknownPathError,
@@ -181,7 +183,8 @@ class RecordedProject(Struct, frozen=True, kw_only=True):
     def unknown_name(self, name: str) -> ReconcileError:
         """Return the error for a name that is neither declared nor recorded."""
         names = sorted(self.names)
-        remedy = suggest(name, names, otherwise=f"known names: {join_names(names)}")
+        known = f"known names: {join_names(names)}" if names else "add a manifest, or pass the root that has one"
+        remedy = suggest(name, names, otherwise=known)
         return ReconcileError(f"{name} not found: no manifest and no model in {self.lockfile} has this name", remedy)
 
     def _no_serving_generation(self, name: str) -> ReconcileError:
@@ -380,12 +383,52 @@ def open_recorded(environment: Environment, command_input: CommandInput) -> Reco
         raise InvalidInput(tuple(sorted(set(redact_problems(root.problems)))))
     session = Session(environment, root.target, root.folder, root.lockfile, command_input.allow_endpoints)
     store = session.lock_store()
+    with _suggest_recovery(session):
+        lock = read_lock(store, root.target, session.shown_lockfile)
     return RecordedProject(
-        input=command_input,
-        session=session,
-        store=store,
-        lockfile=session.shown_lockfile,
-        lock=read_lock(store, root.target, session.shown_lockfile),
+        input=command_input, session=session, store=store, lockfile=session.shown_lockfile, lock=lock
+    )
+
+
+_RESTORE: Final = "restore it from git"
+
+
+@contextmanager
+def _suggest_recovery(session: Session) -> Iterator[None]:
+    """Complete the remedy for an invalid lockfile with the commands that restore or rebuild it."""
+    try:
+        yield
+    except ReconcileError as error:
+        if error.remedy.startswith(_RESTORE) and not session.target.lock:
+            error.remedy = _recovery(session)
+        raise
+
+
+def _recovery(session: Session) -> str:
+    """Return how to restore a lockfile from the newest commit in which it is valid, or else how to rebuild it."""
+    from reconciler.manifests.git import last_version
+
+    target, file = session.target, session.lockfile
+
+    def is_valid(content: bytes) -> bool:
+        try:
+            check_owner(loads(content, file.name, recorded_spec(target.provider).record), target, file.name)
+        except ReconcileError:
+            return False
+        return True
+
+    cwd = session.environment.cwd
+    commit = last_version(file, session.environment.environ, is_valid)
+    root = display_root(session.root, cwd)
+    option = "" if target.name == DEFAULT else f"--target {target.name}"
+    refresh = " ".join(filter(None, ["reconcile refresh", quote(root) if root else "", option]))
+    if commit:
+        folder = f"-C {quote(root)} " if root else ""
+        return f"run `git {folder}restore --source={commit[:12]} -- {file.name}`, then `{refresh}`"
+    shown = quote(session.shown_lockfile)
+    return (
+        f"git has no valid version: run `mv {shown} {shown}.invalid`, then `{refresh}`, which rebuilds it without what"
+        " only this file recorded, such as rollbacks and protection"
     )
 
 
@@ -460,7 +503,8 @@ def load_project(
     session = Session(environment, target, workspace.root, lockfile, command_input.allow_endpoints)
     store = session.lock_store()
     shown = session.shown_lockfile
-    lock = read(store, target, shown)
+    with _suggest_recovery(session):
+        lock = read(store, target, shown)
     return Project(
         input=command_input,
         session=session,

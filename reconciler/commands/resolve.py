@@ -185,6 +185,8 @@ def command(environment: Environment, /, name: str | None, *, live: bool, **valu
     """
     output = output_of(values)
     result = resolve(environment, input_of(values), name, live=live)
+    if not result.document.models:
+        output.warning("no model is recorded as serving; run reconcile apply to train and promote models")
     output.result(
         result.document, lambda _style, _width: resolve_text(result.document, Layout(), bare=name is not None)
     )

@@ -6,8 +6,8 @@ import os
 import posixpath
 import re
 import subprocess
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from shlex import quote
 from tempfile import TemporaryFile
 from typing import IO, Final
@@ -404,6 +404,23 @@ def _is_shallow(git: Git) -> bool:
         return git.is_shallow()
     except GitError as error:
         raise IncomparableError(str(error), error.remedy) from None
+
+
+_MOST_VERSIONS: Final = 100
+
+
+def last_version(file: Path, environ: Mapping[str, str], is_valid: Callable[[bytes], bool]) -> str | None:
+    """Return the newest commit in which a file is valid, ``HEAD`` or an ancestor; ``None`` without one or git."""
+    try:
+        git, folder = open_repository(file.parent, environ)
+        path = (PurePosixPath(folder) / file.name).as_posix()
+        commits = ("HEAD", *git.commits((path,), _MOST_VERSIONS))
+        for commit, blobs in zip(commits, git.blobs(commits, (path,)), strict=True):
+            if (blob := blobs.get(path)) and blob.size <= MAX_LOCKFILE_BYTES and is_valid(git.content(blob)):
+                return commit
+    except (GitError, IncomparableError):
+        return None
+    return None
 
 
 _STAGES: Final = (":1", ":2", ":3")

@@ -94,7 +94,7 @@ def loads(data: bytes | str, file: str, provider_data: type[Struct] | None = Non
         ReconcileError: for truncated or other JSON, conflict markers, a missing or invalid field, a newer version.
     """
     origin = "an earlier version of the object" if file.startswith(REMOTE_SCHEME) else "git"
-    remedy = f"restore it from {origin}"  # it may hold rollbacks, so no remedy starts without it
+    remedy = f"restore it from {origin}"  # it may hold rollbacks, so every remedy starts with what keeps them
     merge = "run reconcile refresh to merge both sides"
     source = JsonSource(data, file, remedy, allow_bom=False, conflict_remedy=merge, limit=MAX_LOCKFILE_BYTES)
     document = source.parse()

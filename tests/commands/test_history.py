@@ -156,7 +156,7 @@ def test_a_hostile_lockfile_leads_nowhere(
     reconcile.lock_file.write_text(reconcile.lock_file.read_text().replace("\\u0000", "\\ud800"))
     refused = reconcile("history", "adder")
     assert (refused.status, refused.out) == (1, "")
-    assert "half of a surrogate pair; restore it from git" in refused.err
+    assert "half of a surrogate pair; run `git -C specs restore --source=HEAD -- " in refused.err
     assert sorted(tmp_path.rglob("*")) == before
     assert repository("status", "--porcelain").split()[-1].endswith("reconcile.lock.json")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 
 import pytest
 
 from support.cli_world import Cli
+from support.git_repository import Repository
 from support.render_values import held_to
 
 
@@ -202,18 +204,48 @@ def test_a_target_of_its_own_has_its_own_lockfile(reconcile: Cli) -> None:
     assert not reconcile.lock_file.exists()
 
 
-def test_an_invalid_lockfile_is_an_error_with_a_remedy(reconcile: Cli) -> None:
+@pytest.mark.parametrize("versions", ["none", "HEAD", "an earlier commit"])
+def test_the_remedy_for_an_invalid_lockfile_works(reconcile: Cli, versions: str) -> None:
     reconcile.manifest("adder")
-    reconcile("apply", "--yes")
-    text = reconcile.lock_file.read_text()
+    reconcile("apply", "--yes", "--no-wait")
+    repository = Repository(reconcile.folder)
+    key = reconcile.lock["adder"]["generations"][0]["key"]
+    text = reconcile.lock_file.read_text().replace('"adder": {', f'"adder": {{"rejected": ["{key}"],')
+    if versions != "none":
+        reconcile.lock_file.write_text(text)
+        repository.commit()
     reconcile.lock_file.write_text(text[: len(text) // 2])
+    if versions != "HEAD":
+        repository.commit()
 
     answer = reconcile("plan")
 
     assert answer.status == 1
-    assert re.search(r"specs/reconcile.lock.json:\d+:\d+: (\S+: )?truncated JSON", answer.err)
-    assert "restore it from git" in answer.err
+    assert re.match(r"specs/reconcile.lock.json:\d+:\d+: (\S+: )?truncated JSON", answer.err)
+    assert reconcile("refresh", "specs").err == answer.err
     assert reconcile.lock_file.read_text() == text[: len(text) // 2]
+    for remedy in re.findall(r"`([^`]*)`", answer.err):
+        match shlex.split(remedy):
+            case "git", *arguments:
+                repository("-C", str(reconcile.folder), *arguments)
+            case "mv", source, destination:
+                (reconcile.folder / source).rename(reconcile.folder / destination)
+            case _, *arguments:
+                assert reconcile(*arguments).status == 0
+    assert reconcile("status").status == 0
+    assert reconcile.lock["adder"]["generations"][0]["key"] == key
+    assert ("rejected" in reconcile.lock["adder"]) is (versions != "none")
+
+
+def test_resolve_says_that_nothing_is_recorded(reconcile: Cli) -> None:
+    warning = "warning: no model is recorded as serving; run reconcile apply to train and promote models\n"
+    answer = reconcile("resolve")
+    assert (answer.status, answer.out, answer.err) == (0, "", warning)
+    assert reconcile("resolve", "--format", "json").document["models"] == []
+    nobody = reconcile("resolve", "adder")
+    assert nobody.status == 1
+    assert "adder not found" in nobody.err
+    assert nobody.err.endswith("has this name; add a manifest, or pass the root that has one\n")
 
 
 def test_colour_only_where_it_is_wanted(reconcile: Cli) -> None:

@@ -102,7 +102,7 @@ def curve_of(model: RemoteModel, total_steps: int | None, now: datetime) -> Curv
 class EventPhrases:
     """Describes events; remembers the length and the phase of each training.
 
-    A promotion has no line: the result reports it.
+    The end of a promotion or of a deletion has no line: the result reports it.
     """
 
     def __init__(self, *, simulated: bool) -> None:
@@ -170,8 +170,8 @@ def _record_line(event: events.Event) -> Line | None:
             return "promote", f"claimed: {key} is recorded as trained on {dataset.path or 'the inline examples'}"
         case events.Updated(_, _, fields):
             return "update", f"updated: {', '.join(fields)}"
-        case events.Deleted(_, key):
-            return "delete", f"deleted: {key}"
+        case events.Deleting(_, key):
+            return "delete", f"deleting: {key}"
         case _:
             return None
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import ExitStatus, ReconcileError
 from reconciler.domain.lock import Lock
 from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Reason
-from reconciler.planning.events import Deleted, Promoted, Refused, Unserved
+from reconciler.planning.events import Deleted, Deleting, Promoted, Refused, Unserved
 from reconciler.reports.documents.plan import PlanReport, plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, Outcomes, ResultReport, result_report
 from reconciler.reports.text.format import Layout, age
@@ -150,5 +150,6 @@ def test_outcomes_gather_what_was_deleted_whatever_else_happened() -> None:
 def test_progress_says_what_goes() -> None:
     phrases = EventPhrases(simulated=False)
     assert phrases.describe(Unserved("words", "words-22222222")) == ("warning", "no longer serving: words-22222222")
-    assert phrases.describe(Deleted("words", "words-22222222", "m")) == ("delete", "deleted: words-22222222")
+    assert phrases.describe(Deleting("words", "words-22222222", "m")) == ("delete", "deleting: words-22222222")
+    assert phrases.describe(Deleted("words", "words-22222222", "m")) is None
     assert phrases.describe(Promoted("words", "words-22222222", "m")) is None
