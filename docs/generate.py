@@ -74,7 +74,17 @@ def _filled(part: re.Match[str]) -> str:
 
 def _commands() -> str:
     context = click.Context(cli, info_name="reconcile")
-    return "\n".join(_command(name, cli.get_command(context, name)) for name in cli.list_commands(context))
+    return "\n".join(
+        _command(full_name, command)
+        for name in cli.list_commands(context)
+        for full_name, command in _with_subcommands(name, cli.get_command(context, name))
+    )
+
+
+def _with_subcommands(name: str, command: click.Command | None) -> Iterator[tuple[str, click.Command | None]]:
+    yield name, command
+    if isinstance(command, click.Group):
+        yield from ((f"{name} {below}", command.commands[below]) for below in sorted(command.commands))
 
 
 def _command(name: str, command: click.Command | None) -> str:

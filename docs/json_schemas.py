@@ -25,6 +25,7 @@ from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.events import AnyLine, EventsHeader
 from reconciler.reports.documents.graph import GraphReport
 from reconciler.reports.documents.history import HistoryReport
+from reconciler.reports.documents.inspection import DataDiffReport, InspectionReport
 from reconciler.reports.documents.models import ModelsReport
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.result import ResultReport
@@ -34,12 +35,14 @@ from reconciler.reports.documents.status import StatusReport
 DOCUMENTS: tuple[type[Record], ...] = (
     ChangeReport,
     CheckReport,
+    DataDiffReport,
     DoctorReport,
     DriftReport,
     ErrorReport,
     Faults,
     GraphReport,
     HistoryReport,
+    InspectionReport,
     Lock,
     ModelsReport,
     PlanReport,

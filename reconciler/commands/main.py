@@ -31,6 +31,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "add": "Write a manifest for NAME, which is trained on FILE.",
             "validate": "Check manifests, target and data sets.",
             "doctor": "Check what a target needs to work.",
+            "data": "Inspect, convert, split and compare data files.",
             "models": "List base models with locations, limits, price and retirement.",
             "schema": "Print the JSON Schema of a kind of document.",
         },
@@ -231,7 +232,7 @@ def _run(arguments: Sequence[str] | None, environment: Environment | None) -> in
 
 
 def _fail(error: ReconcileError, arguments: Sequence[str] | None, *, shown: bool = False) -> ExitStatus:
-    """Report an error in every form that the command was asked for, unless ``shown`` as text; return its status."""
+    """Report an error in every form that the arguments request, unless ``shown`` as text; return its status."""
     from reconciler.commands._options import requested_output
     from reconciler.commands._output import Output
     from reconciler.reports.documents.doctor import error_report
@@ -240,6 +241,8 @@ def _fail(error: ReconcileError, arguments: Sequence[str] | None, *, shown: bool
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     context = click.Context(cli, info_name="reconcile", **cli.context_settings)
     command = cli.get_command(context, name)
+    while isinstance(command, click.Group) and (below := command.commands.get(rest[0])):
+        name, command, rest = f"{name} {rest[0]}", below, rest[1:]
     output, target = requested_output(command, rest[:-1], context) if command else (Output(), "")
     document = error_report(error, name if command else "reconcile", target)
     if not shown:
@@ -251,5 +254,5 @@ def _fail(error: ReconcileError, arguments: Sequence[str] | None, *, shown: bool
 
 
 def _echo(text: str) -> None:
-    with suppress(OSError):  # nobody reads standard error
+    with suppress(OSError):  # standard error is closed
         click.echo(text, err=True)

@@ -19,6 +19,7 @@ from reconciler.reports.documents.doctor import ErrorProblem, ErrorReport, Valid
 from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.envelope import display_path, is_simulated, kind_of, notices_of, target_of
 from reconciler.reports.documents.history import HistoryReport
+from reconciler.reports.documents.inspection import DataDiffReport, InspectionReport
 from reconciler.reports.documents.plan import DataChange, LockfileChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport
 from reconciler.reports.documents.status import AccessSummary, ModelStatus, StatusReport
@@ -27,6 +28,7 @@ from reconciler.reports.text.doctor import problem_text, validation_summary
 from reconciler.reports.text.drift import difference, drift_summary, finding_weight, similar_findings
 from reconciler.reports.text.format import Detail, counted, minute, steps_and_loss, unchanged_models
 from reconciler.reports.text.history import generation_details, generation_state
+from reconciler.reports.text.inspection import data_diff_summary, inspection_facts, inspection_summary, place_text
 from reconciler.reports.text.plan import (
     action_details,
     data_change_text,
@@ -463,11 +465,36 @@ def _error(report: ErrorReport) -> ReportSummary:
     return replace(summary, kind=failed_kind(report), target=report.target_name)
 
 
+def _inspection(report: InspectionReport) -> ReportSummary:
+    rows = [
+        SummaryRow(
+            f"{report.file}:{finding.first[0].line}:{finding.first[0].column}",
+            finding.severity,
+            "failed" if finding.severity == "error" else "warning",
+            f"{finding.message}; {finding.remedy}" if finding.remedy else finding.message,
+            part=finding.kind,
+            details=tuple(("place", place_text(report.file, spot)) for spot in finding.first),
+            file=_shown_file(report.file, ""),
+            line=finding.first[0].line,
+            column=finding.first[0].column,
+        )
+        for finding in report.findings
+    ]
+    facts = [("data set", report.file), *inspection_facts(report)]
+    return _summary(report, inspection_summary(report), rows, failed=bool(report.exit_status), facts=facts)
+
+
+def _data_diff(report: DataDiffReport) -> ReportSummary:
+    return _summary(report, data_diff_summary(report), (), failed=False)
+
+
 _SUMMARIES: Final[Mapping[str, Callable[[Any], ReportSummary]]] = {
     "Check": _check,
+    "DataDiff": _data_diff,
     "Drift": _drift,
     "Error": _error,
     "History": _history,
+    "Inspection": _inspection,
     "Plan": _plan,
     "Result": _result,
     "Status": _status,

@@ -20,11 +20,13 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "Change": "change",
         "Check": "check",
+        "DataDiff": "inspection",
         "Doctor": "doctor",
         "Drift": "drift",
         "Error": "doctor",
         "Graph": "graph",
         "History": "history",
+        "Inspection": "inspection",
         "Models": "models",
         "Plan": "plan",
         "Prompt": "check",

@@ -31,6 +31,8 @@ NAMES = (
     "refresh",
     "history",
     "models",
+    "inspection",
+    "data-diff",
     "events",
     "saved-plan",
 )

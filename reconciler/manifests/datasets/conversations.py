@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import rfc8785
 
+from reconciler.domain.identity import normalize_newlines
 from reconciler.domain.text import counted, invalid, quote, suggest_name
 from reconciler.manifests.datasets.records import ConversationRow, Row, text_problems
 
@@ -136,6 +137,45 @@ def single_turn(row: ConversationRow) -> Row:
     given, wanted = (_joined(content) for content in contents)
     system = _joined(row.value["systemInstruction"]) if "systemInstruction" in row.value else ""
     return Row(row.number, f"{system}\n\n{given}" if system else given, wanted)
+
+
+TURN_BREAK = "\n\0\n"
+"""What separates the turns in the input of an :class:`ExampleText`; valid texts contain no NUL."""
+
+
+class ExampleText(NamedTuple):
+    """A valid example as two texts: everything up to the last answer, and this answer.
+
+    Two examples with the same input and output train the same, in any shape.
+    """
+
+    input: str
+    output: str
+    turns: int = 1
+
+
+def example_text(row: Row | ConversationRow) -> ExampleText:
+    """Return the texts of a valid example; parts that are not text are written as canonical JSON."""
+    if isinstance(row, ConversationRow):
+        try:
+            single = single_turn(row)
+        except NotSingleTurnError:
+            return _conversation_text(row.value)
+        return example_text(single)
+    return ExampleText(normalize_newlines(row.input), normalize_newlines(row.output))
+
+
+def _conversation_text(value: Mapping[str, Any]) -> ExampleText:
+    contents = value["contents"]
+    before = [value["systemInstruction"]] if "systemInstruction" in value else []
+    texts = [canonical_json({"tools": value["tools"]})] if "tools" in value else []
+    texts += [_content_text(content) for content in (*before, *contents)]
+    return ExampleText(TURN_BREAK.join(texts[:-1]), texts[-1], len(contents) // 2)
+
+
+def _content_text(content: Mapping[str, Any]) -> str:
+    texts = (part["text"] if part.keys() == {"text"} else canonical_json(part) for part in content["parts"])
+    return normalize_newlines("".join(texts))
 
 
 def _joined(content: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
 from reconciler.domain.identity import DatasetDigest
 from reconciler.domain.model import Capabilities, Conversation, Dataset, Example, TrainingExample
-from reconciler.domain.text import exceeds_limit
+from reconciler.domain.text import exceeds_limit, one_of
 from reconciler.manifests.datasets.conversations import (
     NotSingleTurnError,
     canonical_json,
@@ -39,10 +39,15 @@ _MAX_SHOWN = 10
 _MAX_COMPARED = 100_000
 """The number of examples that are compared with each other, by their hashes."""
 
+_MAX_LISTED = 3
+"""The number of lines that a warning about several examples lists."""
+
 _DECOMPOSED = "is not in Unicode normalization form C (NFC)"
 
 Location = tuple[Place, str]
-"""A place, and the dotted path of the field in the manifest."""
+"""A place, and the dotted path of the field in the manifest; the path is empty for a file without a manifest."""
+Observer = Callable[[Row | ConversationRow, int], None]
+"""Receives each valid record, and which record of the file it is, counted from 1."""
 
 
 class DatasetSource(Struct, frozen=True):
@@ -119,18 +124,20 @@ def file_source(
         line, column = number, 1
         if number and (found := places()) is not None:
             line, column = found[number - 1] if number <= len(found) else (1, 1)
-        return Place(shown, max(line, 1), column), f"{declared_at[1]}.path"
+        return Place(shown, max(line, 1), column), f"{declared_at[1]}.path" if declared_at[1] else ""
 
     records = partial(file_records, file, options)
     return DatasetSource(path, declared_at, preamble, records, locate, options, single_turns)
 
 
-def validate_dataset(source: DatasetSource, capabilities: Capabilities | None) -> ValidatedDataset:
+def validate_dataset(
+    source: DatasetSource, capabilities: Capabilities | None, observer: Observer | None = None
+) -> ValidatedDataset:
     """Read a data set and check it against the rules of all services, and the limits of the given one.
 
-    Duplicates are searched for among the first 100,000 examples.
+    Duplicates are searched for among the first 100,000 examples, unless an observer compares them.
     """
-    validation = _Validation(source, capabilities)
+    validation = _Validation(source, capabilities, observer)
     for record in source.records():
         validation.add(record)
         if validation.stopped:
@@ -200,18 +207,37 @@ class _Capped(Struct):
         return [*shown, Problem(self.first_hidden.place, path, message, remedy, self.severity)]
 
 
+class _Repetition(Struct, frozen=True):
+    """The message and the remedy for an example that repeats an earlier one, and for several."""
+
+    single: tuple[str, str]
+    several: tuple[str, str]
+
+
+_DUPLICATE = _Repetition(
+    ("duplicate of {}", "delete one of them"),
+    ("{} examples are duplicates of earlier ones: {}", "delete them"),
+)
+_CONTRADICTION = _Repetition(
+    ("same input as {}, but a different output", "delete the wrong example"),
+    ("{} examples have the input of an earlier one, but a different output: {}", "delete the wrong examples"),
+)
+
+
 class _Validation:
     """The state of the validation after the records so far."""
 
-    def __init__(self, source: DatasetSource, capabilities: Capabilities | None) -> None:
+    def __init__(self, source: DatasetSource, capabilities: Capabilities | None, observer: Observer | None) -> None:
         self.stopped = False
         self._source = source
+        self._observer = observer
         self._capabilities = capabilities
         self._form: type[Row | ConversationRow] | None = None
         self._digest = DatasetDigest()
         self._examples = self._bytes = self._records = 0
         self._seen: dict[int, tuple[int, int]] = {}
         self._decomposed: list[int] = []
+        self._repeated: dict[_Repetition, list[tuple[int, int]]] = {_DUPLICATE: [], _CONTRADICTION: []}
         self._errors, self._warnings = _Capped("error"), _Capped("warning")
 
     def add(self, record: Record) -> None:
@@ -229,7 +255,7 @@ class _Validation:
     def _fault(self, fault: Fault) -> None:
         place, path = self._source.locate(fault.number)
         place = replace(place, line=fault.line or place.line, column=max(place.column, fault.column))
-        if fault.option:
+        if fault.option and path:
             path = f"{self._source.declared_at[1]}.{fault.option}"
         self._records += bool(fault.number) and fault.severity == "error"
         capped = self._errors if fault.severity == "error" else self._warnings
@@ -238,6 +264,7 @@ class _Validation:
     def result(self) -> ValidatedDataset:
         if not self._errors.shown:
             self._check_size()
+        self._warn_of_repetitions()
         self._warn_of_normalization()
         path = self._source.declared_at[1]
         dataset = None if self._errors.shown else Dataset(str(self._digest), self._source.path, self._examples)
@@ -270,7 +297,7 @@ class _Validation:
             self._error(row.number, f"the {name} {message}", remedy)
         if self._within_limits(row.number, example) and not problems:
             size = (byte_length(example.input) or 0) + (byte_length(example.output) or 0)
-            self._count(row.number, example, size, row.input, row.output)
+            self._count(row, example, size, row.input, row.output)
 
     def _within_limits(self, number: int, example: Example) -> bool:
         service, within = self._capabilities, True
@@ -301,32 +328,43 @@ class _Validation:
             if isinstance(row, Row):
                 self._row(row)
             elif not problems:
-                self._count(row.number, Conversation(line), byte_length(line) or 0, line, "")
+                self._count(row, Conversation(line), byte_length(line) or 0, line, "")
         for message, remedy in problems:
             self._error(record.number, message, remedy)
 
-    def _count(self, number: int, example: TrainingExample, size: int, given: str, wanted: str) -> None:
+    def _count(self, row: Row | ConversationRow, example: TrainingExample, size: int, given: str, wanted: str) -> None:
         self._digest.add(example)
         self._examples += 1
         self._bytes += size
         if not (_is_composed(given) and _is_composed(wanted)):
-            self._decomposed.append(number)
-        if self._examples <= _MAX_COMPARED:
-            current = number, hash(wanted)
+            self._decomposed.append(row.number)
+        if self._observer:
+            self._observer(row, self._records)
+        elif self._examples <= _MAX_COMPARED:
+            current = row.number, hash(wanted)
             first = self._seen.setdefault(hash(given), current)
             if first is not current:
-                self._warn_of_duplicate(number, first[0], same=first[1] == current[1])
+                repetition = _DUPLICATE if first[1] == current[1] else _CONTRADICTION
+                self._repeated[repetition].append((row.number, first[0]))
 
-    def _warn_of_duplicate(self, number: int, first: int, *, same: bool) -> None:
-        line = f"on line {self._source.locate(first)[0].line}"
-        if same:
-            message = f"duplicate of {f'example {first:,}' if self._source.counts_items else f'the example {line}'}"
-            remedy = "delete one of them"
-        else:
-            message = (
-                f"same input as {f'example {first:,}' if self._source.counts_items else line}, but a different output"
-            )
-            remedy = "delete the wrong example"
+    def _warn_of_repetitions(self) -> None:
+        """Warn of duplicates and of contradictions: one warning each, with their number and the first of them."""
+        for repetition, found in self._repeated.items():
+            if len(found) == 1:
+                (number, earlier), (message, remedy) = found[0], repetition.single
+                shown = self._refer(earlier)
+                message = message.format(shown if self._source.counts_items else f"the example on {shown}")
+                self._warn(number, message, remedy)
+            elif found:
+                message, remedy = repetition.several
+                listed = [self._refer(number) for number, _ in found[:_MAX_LISTED]]
+                more = [f"{len(found) - _MAX_LISTED:,} more"] if len(found) > _MAX_LISTED else []
+                self._warn(found[0][0], message.format(f"{len(found):,}", one_of([*listed, *more], "and")), remedy)
+
+    def _refer(self, number: int) -> str:
+        return f"example {number:,}" if self._source.counts_items else f"line {self._source.locate(number)[0].line:,}"
+
+    def _warn(self, number: int, message: str, remedy: str) -> None:
         place, path = self._source.locate(number)
         self._warnings.add(number, Problem(place, path, message, remedy, "warning"))
 

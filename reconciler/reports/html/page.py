@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, Final
@@ -20,6 +20,7 @@ from msgspec import Struct
 from reconciler.domain.document import VERSION, Document
 from reconciler.domain.drift import Finding, Retirement
 from reconciler.domain.errors import ExitStatus
+from reconciler.domain.inspection import Finding as InspectedFinding
 from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.check import CheckedModel, CheckReport
@@ -27,6 +28,7 @@ from reconciler.reports.documents.doctor import ErrorReport
 from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.envelope import display_path, is_simulated, kind_of, notices_of, target_of
 from reconciler.reports.documents.history import HistoryReport
+from reconciler.reports.documents.inspection import InspectionReport
 from reconciler.reports.documents.plan import DataChange, LockfileChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import SETTLED, ModelOutcome, ResultReport
 from reconciler.reports.documents.status import ModelStatus, StatusReport
@@ -36,6 +38,7 @@ from reconciler.reports.summary import check_summary, convert, error_summary, fa
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
 from reconciler.reports.text.drift import SIGNS, drift_summary, finding_weight
 from reconciler.reports.text.format import Detail, Layout, Role, counted, loss, minute, share, unchanged_models, value
+from reconciler.reports.text.inspection import inspection_facts, inspection_summary, place_text
 from reconciler.reports.text.plan import (
     SYMBOLS,
     action_details,
@@ -84,8 +87,9 @@ class TableRow(Struct, frozen=True):
 class PageModel(Struct, frozen=True):
     """The first part of a page; the first of ``lines`` has the totals.
 
-    ``tallies`` have a state, its number of rows and its role. ``base`` is the Git reference that data sets were
-    compared with, empty if they were not, ``data`` their changes.
+    ``subject`` is what the page is about if it is not a target. ``tallies`` have a state, its number of rows and its
+    role. ``base`` is the Git reference that data sets were compared with, empty if they were not, and ``data`` has
+    their changes.
     """
 
     title: str
@@ -99,6 +103,15 @@ class PageModel(Struct, frozen=True):
     base: str = ""
     data: tuple[DataChange, ...] = ()
     timeline: tuple[RetirementEntry, ...] = ()
+    subject: str = ""
+    charts: tuple[BarChart, ...] = ()
+
+
+class BarChart(Struct, frozen=True):
+    """Counts as bars: the label of each, the count, and its share of the greatest one."""
+
+    title: str
+    bars: tuple[tuple[str, int, float], ...]
 
 
 class RetirementEntry(Struct, frozen=True):
@@ -387,7 +400,7 @@ def _history(report: HistoryReport) -> PageModel:
     )
 
 
-_PROBLEM_ROLES: Final[Mapping[str, Role]] = {"error": "error", "warning": "warning"}
+_SEVERITY_ROLES: Final[Mapping[str, Role]] = {"error": "error", "warning": "warning"}
 
 
 def _error(report: ErrorReport) -> PageModel:
@@ -395,7 +408,7 @@ def _error(report: ErrorReport) -> PageModel:
         TableRow(
             (problem.severity,),
             (
-                Cell(problem.severity, role=_PROBLEM_ROLES[problem.severity]),
+                Cell(problem.severity, role=_SEVERITY_ROLES[problem.severity]),
                 Cell(problem.message, details=(("remedy", problem.remedy),) if problem.remedy else ()),
                 Cell(problem.path, code=True),
                 _manifest_cell(problem.file, problem.line, problem.column, ""),
@@ -408,10 +421,51 @@ def _error(report: ErrorReport) -> PageModel:
         role="error",
         lines=(error_summary(report),),
         heading="Problems",
-        tallies=_tallies(rows, _PROBLEM_ROLES),
+        tallies=_tallies(rows, _SEVERITY_ROLES),
         rows=rows,
         facts=(("target", report.target_name),) if report.target_name else (),
     )
+
+
+def _inspection(report: InspectionReport) -> PageModel:
+    rows = [_inspection_row(report, finding) for finding in report.findings]
+    lengths = ((title, found) for title, found in (("Inputs", report.inputs), ("Outputs", report.outputs)) if found)
+    charts = [
+        _bar_chart(f"{title}: characters", [(f"up to {bucket.up_to:,}", bucket.examples) for bucket in found.histogram])
+        for title, found in lengths
+    ]
+    charts += (
+        [_bar_chart("Labels", [(label.output, label.examples) for label in report.labels])] if report.labels else []
+    )
+    return PageModel(
+        title="Data set",
+        role="error" if report.exit_status else ("warning" if report.findings else "good"),
+        lines=(inspection_summary(report),),
+        heading="Findings",
+        tallies=_tallies(rows, {finding.kind: _SEVERITY_ROLES[finding.severity] for finding in report.findings}),
+        rows=tuple(rows),
+        facts=tuple(inspection_facts(report)),
+        subject=report.manifest or report.file,
+        charts=tuple(charts),
+    )
+
+
+def _inspection_row(report: InspectionReport, finding: InspectedFinding) -> TableRow:
+    places = tuple(("", place_text(report.file, spot)) for spot in finding.first)
+    return TableRow(
+        (finding.kind,),
+        (
+            Cell(finding.kind, role=_SEVERITY_ROLES[finding.severity], sign="!"),
+            Cell(f"{finding.count:,}", order=str(finding.count)),
+            Cell(finding.message, details=(("remedy", finding.remedy),) if finding.remedy else ()),
+            Cell(details=places),
+        ),
+    )
+
+
+def _bar_chart(title: str, counts: Sequence[tuple[str, int]]) -> BarChart:
+    most = max(count for _, count in counts)
+    return BarChart(title, tuple((label, count, count / most) for label, count in counts))
 
 
 _PAGES: Final[Mapping[str, Callable[[Any], PageModel]]] = {
@@ -419,6 +473,7 @@ _PAGES: Final[Mapping[str, Callable[[Any], PageModel]]] = {
     "Drift": _drift,
     "Error": _error,
     "History": _history,
+    "Inspection": _inspection,
     "Plan": _plan,
     "Result": _result,
     "Status": _status,
@@ -437,7 +492,7 @@ _PLOT: Final = {
 
 
 def page(document: Document) -> str:
-    """Return the page of a Plan, Drift, Result, Status, Check, History or Error document.
+    """Return the page of a Plan, Drift, Result, Status, Check, History, Inspection or Error document.
 
     Raises:     UsageError: for a document of another kind.
     """

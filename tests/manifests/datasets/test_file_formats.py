@@ -136,7 +136,7 @@ def test_repetitions_are_sought_among_the_first_hundred_thousand(tmp_path: Path)
     assert [str(problem) for problem in validate_dataset(_source(file), None).problems] == [
         "d.csv:100000:1: spec.dataset.path: duplicate of the example on line 2; delete one of them",
         (
-            "d.csv:100001:1: spec.dataset.path: same input as on line 2, but a different output; delete"
+            "d.csv:100001:1: spec.dataset.path: same input as the example on line 2, but a different output; delete"
             " the wrong example"
         ),
     ]

@@ -341,7 +341,10 @@ def test_warnings_stop_nothing(tmp_path: Path) -> None:
     assert {problem.severity for problem in workspace.problems} == {"warning"}
     assert messages(workspace) == [
         "data.csv:3:1: spec.dataset.path: duplicate of the example on line 2; delete one of them",
-        ("data.csv:4:1: spec.dataset.path: same input as on line 2, but a different output; delete the wrong example"),
+        (
+            "data.csv:4:1: spec.dataset.path: same input as the example on line 2, but a different output; delete the"
+            " wrong example"
+        ),
         (
             "m.yaml:7:3: spec.dataset: 3 examples, at least 20 are recommended; add examples if the model"
             " learns too little"
@@ -351,13 +354,27 @@ def test_warnings_stop_nothing(tmp_path: Path) -> None:
 
 
 def test_many_problems_are_cut_short(tmp_path: Path) -> None:
-    data = "text_input,output\n" + "1\n" * 25 + "1,2\n" * 14
-    texts = messages(load_in(sample(tmp_path, data=data)))
+    long = "".join(f'"{number}{chr(10) * 60}",2\n' for number in range(13))
+    data = "text_input,output\n" + "1\n" * 25 + long
+    texts = messages(load_in(sample(tmp_path, data=data), capabilities=None))
     assert len(texts) == 22
     assert texts[10] == (
         "data.csv:12:1: spec.dataset: 15 more errors of this data set are not shown; fix the errors above first"
     )
-    assert texts[21] == "data.csv:38:1: spec.dataset: 3 more warnings of this data set are not shown"
+    assert texts[21] == "data.csv:637:1: spec.dataset: 3 more warnings of this data set are not shown"
+
+
+def test_repetitions_are_one_warning_each_with_their_number(tmp_path: Path) -> None:
+    data = "text_input,output\n" + "1,2\n" * 6 + "3,4\n3,5\n3,6\n"
+    duplicates, contradictions = messages(load_in(sample(tmp_path, data=data)))
+    assert duplicates == (
+        "data.csv:3:1: spec.dataset.path: 5 examples are duplicates of earlier ones: line 3, line 4, line 5 and 2 more;"
+        " delete them"
+    )
+    assert contradictions == (
+        "data.csv:9:1: spec.dataset.path: 2 examples have the input of an earlier one, but a different output: line 9"
+        " and line 10; delete the wrong examples"
+    )
 
 
 _PATHS = [

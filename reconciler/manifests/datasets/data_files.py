@@ -1,0 +1,182 @@
+"""Data files that a user names: how each is read, its examples, and an index of examples that may exceed memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from msgspec import Struct
+
+from reconciler.domain.errors import Place, ReconcileError
+from reconciler.domain.inspection import DatasetFormat
+from reconciler.domain.text import suggest
+from reconciler.manifests.datasets.conversations import ExampleText
+from reconciler.manifests.datasets.detect import Detected, Fields, detect_options
+from reconciler.manifests.datasets.file_formats import complete_options
+from reconciler.manifests.datasets.records import ReadOptions
+from reconciler.manifests.datasets.validation import DatasetSource, file_source
+from reconciler.paths import require_no_escape
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_DIGEST_BYTES: Final = 16
+_BATCH: Final = 1000
+"""The number of rows that are written to the index at once."""
+_CACHE_KIB: Final = 16_384
+"""The memory of the index; what does not fit is in a temporary file."""
+_MAX_LABELS: Final = 100
+_MAX_LABEL: Final = 64
+"""The length of a label at most, in characters."""
+
+
+class DataFile(Struct, frozen=True):
+    """A file, its name in messages, how it is read, and the source of its examples."""
+
+    file: Path
+    shown: str
+    detected: Detected
+    source: DatasetSource
+    options: ReadOptions
+
+    @property
+    def shape(self) -> str:
+        """The shape of the examples; empty if the fields do not show one."""
+        is_preference = self.options.output == "chosen" and "rejected" in self.detected.unused
+        return "preference" if is_preference else self.options.shape
+
+
+def open_data_file(file: Path, shown: str, fields: Fields = (None, None)) -> DataFile:
+    """Recognize how to read a data file; ``fields`` are the input and the output field that the user names.
+
+    Raises:
+        ReconcileError: it does not exist, cannot be read, is outside the repository, or its fields are ambiguous.
+        UsageError: a named field does not exist.
+    """
+    require_no_escape(file, shown)
+    if not file.is_file():
+        if file.is_dir():
+            raise ReconcileError(f"{shown}: is a directory", "name a file in it")
+        siblings = [sibling.name for sibling in file.parent.iterdir()] if file.parent.is_dir() else []
+        raise ReconcileError(f"{shown}: no such file", suggest(file.name, siblings, otherwise="fix the path"))
+    detected = detect_options(file, fields)
+    options = complete_options(file.name, detected.options)
+    source = file_source(file, shown, file.name, options, (Place(shown), ""), "")
+    return DataFile(file, shown, detected, source, options)
+
+
+def dataset_format(options: ReadOptions) -> DatasetFormat:
+    """Return how a file is read; ``options`` are complete."""
+    return DatasetFormat(
+        format=options.format,
+        compression=options.compression,
+        encoding=options.encoding or "utf-8",
+        delimiter=options.delimiter,
+        header=options.header,
+        items=options.items,
+        input_field="" if options.shape else options.input,
+        output_field="" if options.shape else options.output,
+    )
+
+
+class IndexedExample(NamedTuple):
+    """An example in an index: which record it is, counted from 1, its number for messages, and its digests."""
+
+    ordinal: int
+    number: int
+    input: bytes
+    output: bytes
+
+
+def text_digest(text: str) -> bytes:
+    """Return a digest that equal texts have."""
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=_DIGEST_BYTES).digest()
+
+
+class ExampleIndex:
+    """The digests of examples of several sets, in a temporary file of the database that the system removes."""
+
+    def __init__(self) -> None:
+        import sqlite3  # needed by few commands
+
+        self._database: sqlite3.Connection = sqlite3.connect("", isolation_level=None)
+        self._pending: list[tuple[str, int, int, bytes, bytes, str]] = []
+        for statement in (
+            "PRAGMA journal_mode = OFF",
+            "PRAGMA synchronous = OFF",
+            f"PRAGMA cache_size = -{_CACHE_KIB}",
+            "PRAGMA temp_store = FILE",
+            "CREATE TABLE example (part, ordinal, number, input, output, label)",
+            "BEGIN",
+        ):
+            self._database.execute(statement)
+
+    def add(self, part: str, ordinal: int, number: int, text: ExampleText, label: str = "") -> IndexedExample:
+        """Add an example to a set."""
+        added = IndexedExample(ordinal, number, text_digest(text.input), text_digest(text.output))
+        self._pending.append((part, *added, label))
+        if len(self._pending) >= _BATCH:
+            self._write()
+        return added
+
+    def query(self, statement: str, *parameters: str) -> Iterator[Any]:
+        """Yield the rows of a query of the table ``example``."""
+        self._write()
+        yield from self._database.execute(statement, parameters)
+
+    def close(self) -> None:
+        """Remove the index."""
+        self._database.close()
+
+    def _write(self) -> None:
+        self._database.executemany("INSERT INTO example VALUES (?, ?, ?, ?, ?, ?)", self._pending)
+        self._pending.clear()
+
+
+@contextmanager
+def example_index() -> Iterator[ExampleIndex]:
+    """Return an index for a while.
+
+    Raises ReconcileError if its temporary file cannot be written.
+    """
+    import sqlite3
+
+    index = ExampleIndex()
+    try:
+        yield index
+    except sqlite3.Error as error:
+        message = f"the temporary file for comparing examples cannot be written: {error}"
+        raise ReconcileError(message, "free disk space, or set TMPDIR to a directory with more of it") from error
+    finally:
+        index.close()
+
+
+class LabelCount:
+    """Counts the distinct outputs while they may be labels: few and short ones."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] | None = {}
+        self._examples = 0
+
+    def add(self, output: str) -> None:
+        """Count an output."""
+        self._examples += 1
+        if self._counts is None:
+            return
+        if len(output) > _MAX_LABEL or (output not in self._counts and len(self._counts) == _MAX_LABELS):
+            self._counts = None
+            return
+        self._counts[output] = self._counts.get(output, 0) + 1
+
+    def labels(self) -> dict[str, int]:
+        """Return the examples of each output, the most frequent first; empty if they are not labels.
+
+        They are labels if each occurs twice or more on average.
+        """
+        counts = self._counts or {}
+        if 2 * len(counts) > self._examples:
+            return {}
+        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
