@@ -96,12 +96,12 @@ def _held_out(project: Project, manifest: Manifest) -> Iterator[tuple[str, str]]
 
 def _held_out_file(data: DataFile) -> list[tuple[str, str]]:
     from reconciler.manifests.datasets.conversations import example_text
-    from reconciler.manifests.datasets.validation import validate_dataset
+    from reconciler.manifests.datasets.validation import observe_examples
 
     texts: list[tuple[str, str]] = []
-    validated = validate_dataset(data.source, None, lambda row, _: texts.append((data.shown, example_text(row).input)))
-    if validated.dataset is None:
-        raise InvalidInput(validated.problems)
+    problems = observe_examples(data.source, lambda row, _: texts.append((data.shown, example_text(row).input)))
+    if any(problem.severity == "error" for problem in problems):
+        raise InvalidInput(problems)
     return texts
 
 

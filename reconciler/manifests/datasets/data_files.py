@@ -13,7 +13,6 @@ from msgspec import Struct
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.inspection import DatasetFormat
 from reconciler.domain.text import suggest
-from reconciler.manifests.datasets.conversations import ExampleText
 from reconciler.manifests.datasets.detect import Detected, Fields, detect_options
 from reconciler.manifests.datasets.file_formats import complete_options
 from reconciler.manifests.datasets.records import ReadOptions
@@ -91,9 +90,8 @@ class IndexedExample(NamedTuple):
     output: bytes
 
 
-def text_digest(text: str) -> bytes:
-    """Return a digest that equal texts have."""
-    return blake2b(text.encode(errors="surrogatepass"), digest_size=_DIGEST_BYTES).digest()
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
 class ExampleIndex:
@@ -114,9 +112,9 @@ class ExampleIndex:
         ):
             self._database.execute(statement)
 
-    def add(self, part: str, ordinal: int, number: int, text: ExampleText, label: str = "") -> IndexedExample:
-        """Add an example to a set."""
-        added = IndexedExample(ordinal, number, text_digest(text.input), text_digest(text.output))
+    def add(self, part: str, ordinal: int, number: int, given: bytes, wanted: bytes, label: str = "") -> IndexedExample:
+        """Add an example to a set; ``given`` and ``wanted`` are its input and output in UTF-8."""
+        added = IndexedExample(ordinal, number, _digest(given), _digest(wanted))
         self._pending.append((part, *added, label))
         if len(self._pending) >= _BATCH:
             self._write()

@@ -25,12 +25,12 @@ from reconciler.domain.inspection import (
     Spot,
 )
 from reconciler.domain.text import counted, quote
-from reconciler.manifests.datasets.conversations import ExampleText, example_text
+from reconciler.manifests.datasets.conversations import example_text
 from reconciler.manifests.datasets.data_files import ExampleIndex, LabelCount, example_index
 from reconciler.manifests.datasets.near_duplicates import Sample, near_duplicates
 from reconciler.manifests.datasets.records import ConversationRow, Row
 from reconciler.manifests.datasets.suspicious_texts import suspicions
-from reconciler.manifests.datasets.validation import DatasetSource, validate_dataset
+from reconciler.manifests.datasets.validation import DatasetSource, observe_examples
 from reconciler.planning.hidden_examples import redact_problems
 
 FIRST: Final = 5
@@ -164,9 +164,10 @@ class _Observer:
     def __call__(self, record: Row | ConversationRow, ordinal: int) -> None:
         text = example_text(record)
         self.conversations = self.conversations or isinstance(record, ConversationRow)
-        added = self.index.add(_TRAINING, ordinal, record.number, text)
-        whole = f"{text.input}\n{text.output}"
-        tokens = -(-len(whole.encode(errors="surrogatepass")) // BYTES_PER_TOKEN)
+        given, wanted = text.input.encode(), text.output.encode()
+        whole = b"\n".join((given, wanted))
+        added = self.index.add(_TRAINING, ordinal, record.number, given, wanted)
+        tokens = -(-len(whole) // BYTES_PER_TOKEN)
         self.examples += 1
         self.turns += text.turns
         self.tokens += tokens
@@ -190,9 +191,9 @@ def inspect_dataset(
     """
     with example_index() as index:
         observer = _Observer(index)
-        problems = validate_dataset(source, None, observer).problems
+        problems = observe_examples(source, observer)
         for check, text in held_out:
-            index.add(_HELD_OUT, 0, 0, ExampleText(normalize_newlines(text), ""), check)
+            index.add(_HELD_OUT, 0, 0, normalize_newlines(text).encode(), b"", check)
         findings = [
             *_problem_findings(problems if show_examples else redact_problems(problems)),
             *_findings(observer, source),

@@ -10,18 +10,18 @@ from itertools import islice, pairwise
 from typing import Final, NamedTuple
 from zlib import crc32
 
-SAMPLE: Final = 5000
+SAMPLE: Final = 3000
 """The number of examples that are compared: those with the smallest digests, which no order of the file changes."""
-_COMPARED: Final = 1000
+_COMPARED: Final = 500
 """The characters of each input that are compared."""
 _SIMILARITY: Final = 90.0
 """The least similarity in percent, as rapidfuzz measures it: the share of characters that are in both, in order."""
 _SHORTEST: Final = 20
 """Shorter inputs must have the same words: a letter can be all that distinguishes them."""
 _SKETCH: Final = 8
-_BUCKET: Final = 16
+_BUCKET: Final = 8
 """The number of examples that are kept for one value of a sketch; common phrases would have all."""
-_CANDIDATES: Final = 4
+_CANDIDATES: Final = 3
 _WORD: Final = re.compile(r"\w+")
 _DIGITS: Final = re.compile(r"\d+")
 

@@ -157,10 +157,14 @@ def _compiled() -> tuple[Any, tuple[Any, ...]]:
     return found, tuple(re2.compile(suspicion.pattern) for suspicion in SUSPICIONS)
 
 
-def suspicions(text: str) -> Iterator[Suspicion]:
-    """Yield what is suspicious in a text."""
+def suspicions(data: bytes) -> Iterator[Suspicion]:
+    """Yield what is suspicious in a text in UTF-8."""
     whole, single = _compiled()
-    for index in whole.Match(text.encode(errors="surrogatepass")) or ():
+    found = whole.Match(data)
+    if not found:
+        return
+    text = data.decode()
+    for index in found:
         suspicion = SUSPICIONS[index]
-        if any(suspicion.confirm(found.group()) for found in single[index].finditer(text)):
+        if any(suspicion.confirm(candidate.group()) for candidate in single[index].finditer(text)):
             yield suspicion

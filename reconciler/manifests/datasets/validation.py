@@ -130,14 +130,23 @@ def file_source(
     return DatasetSource(path, declared_at, preamble, records, locate, options, single_turns)
 
 
-def validate_dataset(
-    source: DatasetSource, capabilities: Capabilities | None, observer: Observer | None = None
-) -> ValidatedDataset:
+def validate_dataset(source: DatasetSource, capabilities: Capabilities | None) -> ValidatedDataset:
     """Read a data set and check it against the rules of all services, and the limits of the given one.
 
-    Duplicates are searched for among the first 100,000 examples, unless an observer compares them.
+    Duplicates are searched for among the first 100,000 examples.
     """
-    validation = _Validation(source, capabilities, observer)
+    return _validate(_Validation(source, capabilities), source)
+
+
+def observe_examples(source: DatasetSource, observer: Observer) -> tuple[Problem, ...]:
+    """Read a data set, and return the problems that it has on every service, duplicates excepted.
+
+    The observer receives each valid record.
+    """
+    return _validate(_Observation(source, observer), source).problems
+
+
+def _validate(validation: _Validation, source: DatasetSource) -> ValidatedDataset:
     for record in source.records():
         validation.add(record)
         if validation.stopped:
@@ -227,10 +236,9 @@ _CONTRADICTION = _Repetition(
 class _Validation:
     """The state of the validation after the records so far."""
 
-    def __init__(self, source: DatasetSource, capabilities: Capabilities | None, observer: Observer | None) -> None:
+    def __init__(self, source: DatasetSource, capabilities: Capabilities | None) -> None:
         self.stopped = False
         self._source = source
-        self._observer = observer
         self._capabilities = capabilities
         self._form: type[Row | ConversationRow] | None = None
         self._digest = DatasetDigest()
@@ -336,16 +344,17 @@ class _Validation:
         self._digest.add(example)
         self._examples += 1
         self._bytes += size
-        if not (_is_composed(given) and _is_composed(wanted)):
-            self._decomposed.append(row.number)
-        if self._observer:
-            self._observer(row, self._records)
-        elif self._examples <= _MAX_COMPARED:
+        self._note_normalization(row.number, given, wanted)
+        if self._examples <= _MAX_COMPARED:
             current = row.number, hash(wanted)
             first = self._seen.setdefault(hash(given), current)
             if first is not current:
                 repetition = _DUPLICATE if first[1] == current[1] else _CONTRADICTION
                 self._repeated[repetition].append((row.number, first[0]))
+
+    def _note_normalization(self, number: int, given: str, wanted: str) -> None:
+        if not (_is_composed(given) and _is_composed(wanted)):
+            self._decomposed.append(number)
 
     def _warn_of_repetitions(self) -> None:
         """Warn of duplicates and of contradictions: one warning each, with their number and the first of them."""
@@ -393,3 +402,23 @@ class _Validation:
     def _error(self, number: int, message: str, remedy: str) -> None:
         place, path = self._source.locate(number)
         self._errors.add(number, Problem(place, path, message, remedy))
+
+
+class _Observation(_Validation):
+    """A validation that passes the valid records on."""
+
+    def __init__(self, source: DatasetSource, observer: Observer) -> None:
+        super().__init__(source, None)
+        self._observer = observer
+
+    def _count(
+        self,
+        row: Row | ConversationRow,
+        example: TrainingExample,  # noqa: ARG002 - the digest and the size are not needed
+        size: int,  # noqa: ARG002
+        given: str,
+        wanted: str,
+    ) -> None:
+        self._examples += 1
+        self._note_normalization(row.number, given, wanted)
+        self._observer(row, self._records)

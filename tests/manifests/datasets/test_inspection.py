@@ -196,7 +196,7 @@ def test_the_sample_depends_on_the_texts_and_not_on_their_order() -> None:
     ],
 )
 def test_suspicious_texts(text: str, name: str) -> None:
-    assert {suspicion.name for suspicion in suspicions(text)} == ({name} if name else set())
+    assert {suspicion.name for suspicion in suspicions(text.encode())} == ({name} if name else set())
 
 
 def test_findings_never_quote_what_they_find(tmp_path: Path) -> None:
