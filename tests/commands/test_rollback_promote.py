@@ -10,11 +10,11 @@ import pytest
 from starlette.responses import JSONResponse
 
 from support.cases import in_turn
-from support.cli_world import EXAMPLES, Cli
+from support.cli_world import EXAMPLES, Cli, Snapshot
 from support.render_values import held_to
 from support.vertex_fronts import Front, Json, line_of
 from support.vertex_runs import BASE, chosen, trainings
-from support.vertex_world import TARGETS, World, lock_file, lock_of
+from support.vertex_world import TARGETS, World, fresh, lock_file, lock_of, resume
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -53,6 +53,28 @@ def refused(reconcile: Cli, *arguments: str, status: int = 1, target: str = "") 
     return answer.err
 
 
+@pytest.fixture(scope="module")
+def after_versions(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """Two versions of the model adder on the embedded service and at the Generative Language API."""
+    reconcile = Cli(tmp_path_factory.mktemp("versions"))
+    fresh(served, reconcile)
+    for epochs in (2, 3):
+        for target in ("", "gl"):
+            version(reconcile, epochs, target)
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def world(served: World, reconcile: Cli, after_versions: Snapshot) -> World:
+    """The services and the project after these versions."""
+    return resume(served, reconcile, after_versions)
+
+
+def versions(reconcile: Cli, target: str = "") -> list[str]:
+    """The keys of the recorded generations, the oldest first."""
+    return [one["key"] for one in lock_of(reconcile, target)["adder"]["generations"][::-1]]
+
+
 # what moves
 
 
@@ -89,9 +111,10 @@ def test_a_rejected_generation_is_not_promoted_or_trained_until_promote_names_it
     assert trainings(world, reconcile, target) == 2
 
 
-def test_rollback_promotes_the_previous_or_the_named_generation(reconcile: Cli, world: World) -> None:
-    assert world
-    first, second, third = (version(reconcile, epochs) for epochs in (2, 3, 4))
+@pytest.mark.usefixtures("world")
+def test_rollback_promotes_the_previous_or_the_named_generation(reconcile: Cli) -> None:
+    third = version(reconcile, 4)
+    first, second, _ = versions(reconcile)
     assert version(reconcile, 2) == first, "reverting a commit trains nothing"
     assert reconcile("rollback", "adder", *WHY).status == 0
     assert serving(reconcile) == third
@@ -100,17 +123,17 @@ def test_rollback_promotes_the_previous_or_the_named_generation(reconcile: Cli, 
     assert lock_of(reconcile, "")["adder"]["rejected"] == [first, third]
 
 
-def test_a_new_generation_takes_over_as_usual(reconcile: Cli, world: World) -> None:
-    assert world
-    first, second = (version(reconcile, epochs) for epochs in (2, 3))
+@pytest.mark.usefixtures("world")
+def test_a_new_generation_takes_over_as_usual(reconcile: Cli) -> None:
+    first, second = versions(reconcile)
     assert reconcile("rollback", "adder", *WHY).status == 0
     assert version(reconcile, 4) not in {first, second}
     assert lock_of(reconcile, "")["adder"]["rejected"] == [second]
 
 
-def test_the_documents_obey_their_schema(reconcile: Cli, world: World) -> None:
-    assert world
-    first, second = (version(reconcile, epochs) for epochs in (2, 3))
+@pytest.mark.usefixtures("world")
+def test_the_documents_obey_their_schema(reconcile: Cli) -> None:
+    first, second = versions(reconcile)
     rolled = held_to("serving", reconcile("rollback", "adder", *WHY, "--format", "json").document)
     fields = {name: rolled[name] for name in ("changed", "before", "reason", "serving", "rejected", "lockfile")}
     assert fields == {
@@ -127,9 +150,9 @@ def test_the_documents_obey_their_schema(reconcile: Cli, world: World) -> None:
     assert "reason" not in promoted
 
 
-def test_promoting_the_serving_generation_changes_nothing(reconcile: Cli, world: World) -> None:
-    assert world
-    key = version(reconcile, 2)
+@pytest.mark.usefixtures("world")
+def test_promoting_the_serving_generation_changes_nothing(reconcile: Cli) -> None:
+    _, key = versions(reconcile)
     before = reconcile.lock_file.read_bytes()
     for arguments in (["--to", key], []):
         answer = reconcile("promote", "adder", *arguments)
@@ -138,9 +161,9 @@ def test_promoting_the_serving_generation_changes_nothing(reconcile: Cli, world:
     assert reconcile.lock_file.read_bytes() == before
 
 
-def test_an_orphan_can_be_rolled_back_and_promoted(reconcile: Cli, world: World) -> None:
-    assert world
-    first, second = (version(reconcile, epochs) for epochs in (2, 3))
+@pytest.mark.usefixtures("world")
+def test_an_orphan_can_be_rolled_back_and_promoted(reconcile: Cli) -> None:
+    first, second = versions(reconcile)
     (reconcile.specs / "adder.yaml").unlink()
     refused = reconcile("rollback", "adder", *WHY)
     assert (refused.status, serving(reconcile)) == (1, second)
@@ -154,15 +177,15 @@ def test_an_orphan_can_be_rolled_back_and_promoted(reconcile: Cli, world: World)
     assert (reconcile("promote", "adder").status, serving(reconcile)) == (0, second)
 
 
-def test_a_broken_neighbour_stops_no_rollback(reconcile: Cli, world: World) -> None:
-    assert world
-    first, _second = (version(reconcile, epochs) for epochs in (2, 3))
+@pytest.mark.usefixtures("world")
+def test_a_broken_neighbour_stops_no_rollback(reconcile: Cli) -> None:
+    first, _second = versions(reconcile)
     (reconcile.specs / "other.yaml").write_text("kind: Nonsense\n")
     assert (reconcile("rollback", "adder", *WHY).status, serving(reconcile)) == (0, first)
 
 
 def test_a_generation_is_shared_before_it_is_promoted(reconcile: Cli, world: World) -> None:
-    first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
+    first, second = versions(reconcile, "gl")
     access = "  access: [{role: reader, user: ada@example.com}]\n"
     block = "  vertex: {baseModel: gemini-3.5-flash, hyperparameters: {epochCount: 3}}\n"
     reconcile.manifest("adder", base=BASE, epochs=3, more=block + access)
@@ -214,7 +237,8 @@ ANOTHER = "models.adder.generations[1].createTime: it has no ownership mark, and
 def test_a_missing_generation_is_recorded_and_the_others_named(
     reconcile: Cli, world: World, change: Callable[[Json], Json | None], cause: str, state: str
 ) -> None:
-    first, second, third = (version(reconcile, epochs, "gl") for epochs in (2, 3, 4))
+    third = version(reconcile, 4, "gl")
+    first, second, _ = versions(reconcile, "gl")
     world.front = showing(second, change)
 
     answer = reconcile("rollback", "adder", *WHY, "--target", "gl")
@@ -231,14 +255,14 @@ def test_a_missing_generation_is_recorded_and_the_others_named(
 
 
 def test_a_serving_generation_that_was_deleted_by_hand_can_be_left(reconcile: Cli, world: World) -> None:
-    first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
+    first, second = versions(reconcile, "gl")
     world.ask("DELETE", f"{MODELS}/{second}")
     assert reconcile("rollback", "adder", *WHY, "--target", "gl").status == 0
     assert serving(reconcile, "gl") == first
 
 
 def test_a_missing_serving_generation_is_reported(reconcile: Cli, world: World) -> None:
-    first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
+    first, second = versions(reconcile, "gl")
     world.ask("DELETE", f"{MODELS}/{second}")
     for arguments in ([], ["--to", second]):
         answer = reconcile("promote", "adder", *arguments, "--target", "gl")
@@ -253,7 +277,7 @@ def test_a_missing_serving_generation_is_reported(reconcile: Cli, world: World) 
 
 
 def test_a_generation_that_is_not_ready_is_not_promoted(reconcile: Cli, world: World) -> None:
-    first, _second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
+    first, _second = versions(reconcile, "gl")
     created = recorded(reconcile, first, "gl")["createTime"]
     world.front = showing(first, lambda model: {**model, "state": "FAILED", "createTime": created})
     assert refused(reconcile, "rollback", "adder", *WHY, target="gl") == (
@@ -263,10 +287,8 @@ def test_a_generation_that_is_not_ready_is_not_promoted(reconcile: Cli, world: W
     )
 
 
-def test_without_credentials_it_is_3(reconcile: Cli, world: World) -> None:
-    assert world
-    for epochs in (2, 3):
-        version(reconcile, epochs, "gl")
+@pytest.mark.usefixtures("world")
+def test_without_credentials_it_is_3(reconcile: Cli) -> None:
     del reconcile.environ["RECONCILE_ACCESS_TOKEN"]
     reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(reconcile.folder / "nowhere.json")
     said = refused(reconcile, "rollback", "adder", *WHY, target="gl", status=3)
@@ -274,10 +296,8 @@ def test_without_credentials_it_is_3(reconcile: Cli, world: World) -> None:
     assert "unset GOOGLE_APPLICATION_CREDENTIALS to use the login of gcloud" in said
 
 
-def test_a_suspended_manifest_stays_as_it_is(reconcile: Cli, world: World) -> None:
-    assert world
-    for epochs in (2, 3):
-        version(reconcile, epochs)
+@pytest.mark.usefixtures("world")
+def test_a_suspended_manifest_stays_as_it_is(reconcile: Cli) -> None:
     file = reconcile.specs / "adder.yaml"
     file.write_text(file.read_text() + "  lifecycle: {suspend: true}\n")
     for command in (["rollback", "adder", *WHY], ["promote", "adder"]):
@@ -287,19 +307,15 @@ def test_a_suspended_manifest_stays_as_it_is(reconcile: Cli, world: World) -> No
         )
 
 
-def test_an_invalid_manifest_of_the_model_is_reported(reconcile: Cli, world: World) -> None:
-    assert world
-    for epochs in (2, 3):
-        version(reconcile, epochs)
+@pytest.mark.usefixtures("world")
+def test_an_invalid_manifest_of_the_model_is_reported(reconcile: Cli) -> None:
     file = reconcile.specs / "adder.yaml"
     file.write_text(file.read_text().replace("baseModel: models", "baseModle: models"))
     assert "did you mean baseModel?" in refused(reconcile, "rollback", "adder", *WHY)
 
 
-def test_paths_that_may_not_be_all_there_is_are_not_enough_for_an_orphan(reconcile: Cli, world: World) -> None:
-    assert world
-    for epochs in (2, 3):
-        version(reconcile, epochs)
+@pytest.mark.usefixtures("world")
+def test_paths_that_may_not_be_all_there_is_are_not_enough_for_an_orphan(reconcile: Cli) -> None:
     reconcile.manifest("other")
     assert refused(reconcile, "rollback", "adder", "specs/other.yaml", *WHY, status=64) == (
         "Error: no manifest adder in these paths; other paths may have one; add the path of its manifest, or, if "
@@ -307,8 +323,8 @@ def test_paths_that_may_not_be_all_there_is_are_not_enough_for_an_orphan(reconci
     )
 
 
-def test_checks_hold_for_what_is_promoted_by_hand(reconcile: Cli, world: World) -> None:
-    assert world
+@pytest.mark.usefixtures("world")
+def test_checks_hold_for_what_is_promoted_by_hand(reconcile: Cli) -> None:
     first = version(reconcile, 2, more='  checks: [{name: small, prompt: "7", expect: {equals: "8"}}]\n')
     wrong = [(given, given) for given, _ in EXAMPLES]
     reconcile.manifest(
@@ -322,11 +338,9 @@ def test_checks_hold_for_what_is_promoted_by_hand(reconcile: Cli, world: World) 
     )
 
 
-def test_invalid_rollbacks_and_promotions_are_errors(reconcile: Cli, world: World) -> None:
-    assert world
-    reconcile.manifest("adder", base=BASE)
+@pytest.mark.usefixtures("world")
+def test_invalid_rollbacks_and_promotions_are_errors(reconcile: Cli) -> None:
     reconcile.manifest("other", base=BASE)
-    assert reconcile("apply", "--yes", "--only", "adder").status == 0
     for command in (["rollback", *WHY], ["promote"]):
         assert "other has no recorded generations: it was never applied; run reconcile apply" in refused(
             reconcile, *command, "other"
@@ -335,33 +349,33 @@ def test_invalid_rollbacks_and_promotions_are_errors(reconcile: Cli, world: Worl
         assert "adder has no recorded generation adder-x; pass one with --to; recorded generations: " in refused(
             reconcile, *command, "adder", "--to", "adder-x"
         )
+    assert reconcile("rollback", "adder", *WHY).status == 0
     assert "there is no generation to roll back to from adder-" in refused(reconcile, "rollback", "adder", *WHY)
 
 
-@pytest.mark.parametrize(
-    ("reason", "message"),
-    [
-        ("", "the reason is blank; state it for readers of the lockfile."),
-        ("  ", "the reason is blank; state it for readers of the lockfile."),
-        ("x" * 501, "the reason has 501 characters; use at most 500."),
-        ("one\ntwo", "the reason has line breaks, control or invisible characters; write it on one line."),
-        ("one\u2028two", "the reason has line breaks, control or invisible characters"),
-        ("\x1b[31mred", "the reason has line breaks, control or invisible characters"),
-        ("left \u202e right", "the reason has line breaks, control or invisible characters"),
-        ("half \udc80", "the reason has line breaks, control or invisible characters"),
-    ],
-)
-def test_a_reason_is_one_line(reconcile: Cli, reason: str, message: str) -> None:
-    answer = reconcile("rollback", "adder", "--reason", reason)
-    assert answer.status == 64
-    assert f"Invalid value for '--reason': {message}" in answer.err
+def test_a_reason_is_one_line(reconcile: Cli) -> None:
+    blank = "the reason is blank; state it for readers of the lockfile."
+    several = "the reason has line breaks, control or invisible characters"
+    for reason, message in {
+        "": blank,
+        "  ": blank,
+        "x" * 501: "the reason has 501 characters; use at most 500.",
+        "one\ntwo": f"{several}; write it on one line.",
+        "one\u2028two": several,
+        "\x1b[31mred": several,
+        "left \u202e right": several,
+        "half \udc80": several,
+    }.items():
+        answer = reconcile("rollback", "adder", "--reason", reason)
+        assert answer.status == 64
+        assert f"Invalid value for '--reason': {message}" in answer.err
 
 
-def test_a_reason_is_needed_and_trimmed(reconcile: Cli, world: World) -> None:
-    assert world
+@pytest.mark.usefixtures("world")
+def test_a_reason_is_needed_and_trimmed(reconcile: Cli) -> None:
     assert "Missing option '--reason'" in reconcile("rollback", "adder").err
     assert reconcile("rollback", "adder").status == 64
-    _first, second = (version(reconcile, epochs) for epochs in (2, 3))
+    _first, second = versions(reconcile)
     assert reconcile("rollback", "adder", "--reason", f" {'é' * 500} ").status == 0
     assert recorded(reconcile, second)["rejection"] == "é" * 500
     assert json.loads(reconcile.lock_file.read_text(encoding="utf-8"))
@@ -383,7 +397,8 @@ def test_children_are_named_as_well(reconcile: Cli) -> None:
 def test_a_rollback_whose_generation_vanished_fails_every_run_and_offers_what_works(
     reconcile: Cli, world: World
 ) -> None:
-    oldest, before, after = (version(reconcile, epochs, "gl") for epochs in (2, 3, 4))
+    version(reconcile, 4, "gl")
+    oldest, before, after = versions(reconcile, "gl")
     target = chosen("gl")
     reconcile("rollback", "adder", *WHY, *target)
     assert serving(reconcile, "gl") == before
@@ -407,7 +422,7 @@ def test_a_rollback_whose_generation_vanished_fails_every_run_and_offers_what_wo
 
 @pytest.mark.usefixtures("world")
 def test_what_was_rolled_back_is_trained_again_on_request(reconcile: Cli) -> None:
-    before, after = (version(reconcile, epochs) for epochs in (2, 3))
+    before, after = versions(reconcile)
     reconcile("rollback", "adder", *WHY)
 
     assert reconcile("apply", "--replace", "adder", "--yes").status == 0
