@@ -220,7 +220,9 @@ def command(environment: Environment, /, name: str, text: str | None, **values: 
     output.say(lambda _style, _width: prompt_notes(document))
     output.result(document)
     if document.message:
-        raise ReconcileError(document.message)
+        error = ReconcileError(document.message)
+        error.after_result = True
+        raise error
     return result.exit_status
 
 

@@ -70,8 +70,8 @@ class ReconcileError(Exception):
 
     ``message`` is a sentence without a final stop; ``remedy`` is an imperative, or empty. ``outcome_unknown`` is true
     where a request that acts only once may have been carried out although it failed, such as one whose reply was lost;
-    ``None`` where this was not determined. ``after_result`` is true if the command had a result, which could not be
-    written.
+    ``None`` where this was not determined. ``after_result`` is true if the command had a result, which has this
+    error or could not be written.
     """
 
     exit_status: ClassVar[ExitStatus] = ExitStatus.ERROR
