@@ -13,11 +13,11 @@ import pytest
 from reconciler.commands.main import main
 from reconciler.emulator.generativelanguage.inference import BLOCKED_ANSWER, BLOCKED_PROMPT, NO_ANSWER
 from reconciler.environment import Environment
-from support.cli_world import Cli, Result
+from support.cli_world import Cli, Result, Snapshot
 from support.render_values import held_to
 from support.vertex_fronts import altering, refusal, refusing
 from support.vertex_runs import apply, manifest, on
-from support.vertex_world import PROJECT, World, lock_file, lock_of
+from support.vertex_world import PROJECT, World, fresh, lock_file, lock_of, resume
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,11 +26,9 @@ ADDER = "prompt", "adder"
 
 
 @pytest.fixture
-def adder(reconcile: Cli) -> Cli:
+def adder(trained: Cli) -> Cli:
     """A project whose one model serves."""
-    reconcile.manifest("adder")
-    assert reconcile("apply", "--yes").status == 0
-    return reconcile
+    return trained
 
 
 def key_of(reconcile: Cli) -> str:
@@ -52,9 +50,9 @@ def test_the_answer_alone_goes_to_standard_output(adder: Cli) -> None:
     assert adder(*ADDER, "7", "-q", "--temperature", "0").err == ""
 
 
-@pytest.mark.parametrize("arguments", [(), ("-",), ("-", "specs")])
-def test_the_prompt_can_come_from_standard_input(adder: Cli, arguments: tuple[str, ...]) -> None:
-    assert adder(*ADDER, *arguments, "--temperature", "0", stdin=b"7\n").out == "8\n"
+def test_the_prompt_can_come_from_standard_input(adder: Cli) -> None:
+    for arguments in ((), ("-",), ("-", "specs")):
+        assert adder(*ADDER, *arguments, "--temperature", "0", stdin=b"7\n").out == "8\n"
 
 
 def test_the_final_line_break_is_not_part_of_the_prompt(adder: Cli) -> None:
@@ -76,21 +74,20 @@ def test_reading_from_a_terminal_is_announced(adder: Cli, capsys: pytest.Capture
     assert said.err.startswith("Type the prompt, and end it with Ctrl-D (on Windows Ctrl-Z, Enter).\n")
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "cp932"])
-@pytest.mark.parametrize("arguments", [(), ("--format", "json")])
-def test_a_result_in_a_file_is_utf8_on_any_code_page(
-    reconcile: Cli, monkeypatch: pytest.MonkeyPatch, encoding: str, arguments: tuple[str, ...]
-) -> None:
+def test_a_result_in_a_file_is_utf8_on_any_code_page(reconcile: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     reconcile.manifest("adder", examples=[(str(number), "日本 é") for number in range(20)])
     assert reconcile("apply", "--yes").status == 0
-    streams = TextIOWrapper(BytesIO(), encoding=encoding), TextIOWrapper(BytesIO(), encoding=encoding)
-    for name, stream in zip(("stdout", "stderr"), streams, strict=True):
-        monkeypatch.setattr(sys, name, stream)
     environment = Environment(cwd=reconcile.folder, environ={}, clock=reconcile.clock, sleeper=reconcile.clock.sleep)
-    assert main([*ADDER, "7", "--temperature", "0", *arguments], environment) == 0
-    out, err = (stream.detach().getvalue().decode("utf-8") for stream in streams)
-    assert "日本 é" in (json.loads(out)["candidates"][0]["text"] if arguments else out)
-    assert "simulated" in err
+    for encoding in ("cp1252", "ascii", "cp932"):
+        for arguments in ((), ("--format", "json")):
+            streams = TextIOWrapper(BytesIO(), encoding=encoding), TextIOWrapper(BytesIO(), encoding=encoding)
+            with monkeypatch.context() as patched:
+                for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+                    patched.setattr(sys, name, stream)
+                assert main([*ADDER, "7", "--temperature", "0", *arguments], environment) == 0
+            out, err = (stream.detach().getvalue().decode("utf-8") for stream in streams)
+            assert "日本 é" in (json.loads(out)["candidates"][0]["text"] if arguments else out)
+            assert "simulated" in err
 
 
 def test_the_document_holds_it_all(adder: Cli) -> None:
@@ -104,8 +101,10 @@ def test_the_document_holds_it_all(adder: Cli) -> None:
     assert document["candidates"] == [{"text": "8"}, {"text": "8"}]
 
 
-def test_several_answers_stand_apart(adder: Cli) -> None:
+def test_several_answers_stand_apart_and_change_nothing(adder: Cli) -> None:
+    before = adder.lock_file.read_bytes()
     assert adder(*ADDER, "7", "--temperature", "0", "--candidates", "3").out == "8\n---\n8\n---\n8\n"
+    assert adder.lock_file.read_bytes() == before
 
 
 def test_many_answers_take_several_requests(adder: Cli) -> None:
@@ -113,58 +112,40 @@ def test_many_answers_take_several_requests(adder: Cli) -> None:
     assert len(answer.document["candidates"]) == 20
 
 
-def test_nothing_is_changed(adder: Cli) -> None:
-    before = adder.lock_file.read_bytes()
-    adder(*ADDER, "7")
-    assert adder.lock_file.read_bytes() == before
-
-
 # The service withholds.
 
 
-@pytest.mark.parametrize("version", ["v1beta3", "v1beta"])
-def test_a_blocked_prompt_has_the_reason_of_the_service(reconcile: Cli, version: str) -> None:
-    reconcile.target(f"  apiVersion: {version}\n")
-    reconcile.manifest("adder")
-    assert reconcile("apply", "--yes").status == 0
-
+def refuse_blocked(reconcile: Cli) -> None:
     answer = reconcile(*ADDER, BLOCKED_PROMPT)
     assert (answer.status, answer.out) == (1, "")
     assert answer.err == "Error: the service blocked the prompt: SAFETY\n"
 
-    answer = reconcile(*ADDER, BLOCKED_PROMPT, "--format", "json", "-q")
+
+def test_a_blocked_prompt_has_the_reason_of_the_service(adder: Cli) -> None:
+    refuse_blocked(adder)
+
+    answer = adder(*ADDER, BLOCKED_PROMPT, "--format", "json", "-q")
     document = held_to("prompt", answer.document)
     assert (answer.status, document["exitStatus"], document["blocked"]) == (1, 1, "SAFETY")
     assert document["message"] == "the service blocked the prompt: SAFETY"
     assert answer.err == "Error: the service blocked the prompt: SAFETY\n"
 
 
-def gemini(reconcile: Cli) -> None:
-    """A model of the API version that says of each answer why it ended."""
+def test_a_withheld_or_shortened_answer_has_the_reason_of_the_service(reconcile: Cli) -> None:
+    """This API version gives for each answer why it ended."""
     reconcile.target("  apiVersion: v1beta\n")
     words = [(f"say {number}", f"one two three {number}") for number in range(20)]
     reconcile.manifest("adder", examples=words)
     assert reconcile("apply", "--yes").status == 0
 
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (BLOCKED_ANSWER, "Error: the service withheld the answer: SAFETY\n"),
-        (NO_ANSWER, "Error: the service withheld the answer: OTHER\n"),
-    ],
-)
-def test_a_withheld_answer_has_the_reason_of_the_service(reconcile: Cli, text: str, said: str) -> None:
-    gemini(reconcile)
-    answer = reconcile(*ADDER, text)
-    assert (answer.status, answer.out, answer.err) == (1, "", said)
-    document = held_to("prompt", reconcile(*ADDER, text, "--format", "json").document)
-    assert "blocked" not in document
-    assert [one["text"] for one in document["candidates"]] == [""]
-
-
-def test_an_answer_that_was_cut_short_is_printed_and_noted(reconcile: Cli) -> None:
-    gemini(reconcile)
+    refuse_blocked(reconcile)
+    for text, reason in ((BLOCKED_ANSWER, "SAFETY"), (NO_ANSWER, "OTHER")):
+        answer = reconcile(*ADDER, text)
+        said = f"Error: the service withheld the answer: {reason}\n"
+        assert (answer.status, answer.out, answer.err) == (1, "", said)
+        document = held_to("prompt", reconcile(*ADDER, text, "--format", "json").document)
+        assert "blocked" not in document
+        assert [one["text"] for one in document["candidates"]] == [""]
     answer = reconcile(*ADDER, "say 7", "--max-tokens", "2", "--temperature", "0")
     assert (answer.status, answer.out) == (0, "one two\n")
     assert answer.err.endswith("note: the answer is cut short: MAX_TOKENS; increase --max-tokens\n")
@@ -173,38 +154,33 @@ def test_an_answer_that_was_cut_short_is_printed_and_noted(reconcile: Cli) -> No
 # What cannot be asked.
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--temperature", "2.1"), "2.1 is not in the range 0<=x<=2"),
-        (("--temperature", "nan"), "is not a number"),
-        (("--top-p", "-0.1"), "-0.1 is not in the range 0<=x<=1"),
-        (("--top-k", "0"), "0 is not in the range 1<=x<=2147483647"),
-        (("--candidates", "101"), "101 is not in the range 1<=x<=100"),
-        (("--max-tokens", "0"), "0 is not in the range 1<=x<=2147483647"),
-        (("--max-tokens", "many"), "'many' is not a valid integer range"),
-    ],
-)
-def test_invalid_values_are_usage_errors(adder: Cli, arguments: tuple[str, ...], said: str) -> None:
-    answer = adder(*ADDER, "7", *arguments)
-    assert (answer.status, answer.out) == (64, "")
-    assert said in answer.err
+def test_invalid_values_are_usage_errors(adder: Cli) -> None:
+    for arguments, said in {
+        ("--temperature", "2.1"): "2.1 is not in the range 0<=x<=2",
+        ("--temperature", "nan"): "is not a number",
+        ("--top-p", "-0.1"): "-0.1 is not in the range 0<=x<=1",
+        ("--top-k", "0"): "0 is not in the range 1<=x<=2147483647",
+        ("--candidates", "101"): "101 is not in the range 1<=x<=100",
+        ("--max-tokens", "0"): "0 is not in the range 1<=x<=2147483647",
+        ("--max-tokens", "many"): "'many' is not a valid integer range",
+    }.items():
+        answer = adder(*ADDER, "7", *arguments)
+        assert (answer.status, answer.out) == (64, "")
+        assert said in answer.err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "stdin", "said"),
-    [
-        ((), b"", "the prompt is empty; pass TEXT, or write the prompt to standard input"),
-        ((), b"\n", "the prompt is empty; pass TEXT, or write the prompt to standard input"),
-        (("",), b"", "the prompt is empty; pass TEXT, or write the prompt to standard input"),
+def test_an_empty_prompt_is_a_usage_error(adder: Cli) -> None:
+    empty = "the prompt is empty; pass TEXT, or write the prompt to standard input"
+    for arguments, stdin, said in (
+        ((), b"", empty),
+        ((), b"\n", empty),
+        (("",), b"", empty),
         ((), b"ab\xff", "the prompt on standard input is not UTF-8: invalid byte at position 2; convert it to UTF-8"),
         (("\udcff",), b"", "the prompt is not Unicode text; write it in UTF-8"),
         (("-", "-"), b"7", "standard input cannot be both the prompt and a manifest; pass the prompt as TEXT"),
-    ],
-)
-def test_an_empty_prompt_is_a_usage_error(adder: Cli, arguments: tuple[str, ...], stdin: bytes, said: str) -> None:
-    answer = adder(*ADDER, *arguments, stdin=stdin)
-    assert (answer.status, answer.out, answer.err) == (64, "", f"Error: {said}\n")
+    ):
+        answer = adder(*ADDER, *arguments, stdin=stdin)
+        assert (answer.status, answer.out, answer.err) == (64, "", f"Error: {said}\n")
 
 
 def test_standard_input_that_is_closed_is_empty(adder: Cli) -> None:
@@ -265,29 +241,23 @@ def test_a_generation_that_was_rolled_back(adder: Cli) -> None:
     assert adder(*ADDER, "7", "--temperature", "0", "--generation", key).out == "8\n"
 
 
-@pytest.mark.parametrize(
-    ("state", "remedy"),
-    [
+def test_a_generation_that_is_not_ready(adder: Cli) -> None:
+    for state, remedy in (
         ("MISSING", "run reconcile apply to train it again"),
         ("FAILED", "see reconcile status; name another generation of adder with --generation"),
-    ],
-)
-def test_a_generation_that_is_not_ready(adder: Cli, state: str, remedy: str) -> None:
-    edit(adder, state=state)
-    answer = adder(*ADDER, "7")
-    assert answer.status == 1
-    assert answer.err == f"Error: {key_of(adder)} is not ready: it was recorded as {state}; {remedy}\n"
+    ):
+        edit(adder, state=state)
+        answer = adder(*ADDER, "7")
+        assert answer.status == 1
+        assert answer.err == f"Error: {key_of(adder)} is not ready: it was recorded as {state}; {remedy}\n"
 
 
-@pytest.mark.parametrize(
-    ("asked", "remedy"), [("adder-zzzzzzzz", "recorded generations: {key}"), ("{key}x", "did you mean {key}?")]
-)
-def test_a_generation_that_was_never_recorded(adder: Cli, asked: str, remedy: str) -> None:
+def test_a_generation_that_was_never_recorded(adder: Cli) -> None:
     key = key_of(adder)
-    wanted = asked.format(key=key)
-    answer = adder(*ADDER, "7", "--generation", wanted)
-    assert answer.status == 64
-    assert answer.err == f"Error: adder has no recorded generation {wanted}; {remedy.format(key=key)}\n"
+    for wanted, remedy in (("adder-zzzzzzzz", f"recorded generations: {key}"), (f"{key}x", f"did you mean {key}?")):
+        answer = adder(*ADDER, "7", "--generation", wanted)
+        assert answer.status == 64
+        assert answer.err == f"Error: adder has no recorded generation {wanted}; {remedy}\n"
 
 
 def test_a_model_that_was_deleted_by_hand(adder: Cli) -> None:
@@ -359,12 +329,19 @@ def ask(reconcile: Cli, *arguments: str) -> Result:
     return on(reconcile, *ADDER, *arguments)
 
 
-@pytest.fixture
-def vertex(reconcile: Cli, world: World) -> World:
-    """Vertex AI with an endpoint that answers."""
+@pytest.fixture(scope="module")
+def after_vertex(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    reconcile = Cli(tmp_path_factory.mktemp("vertex"))
+    fresh(served, reconcile)
     manifest(reconcile, more="  sampling: {temperature: 0, topP: 0.5}\n")
     assert apply(reconcile).status == 0
-    return world
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def vertex(served: World, reconcile: Cli, after_vertex: Snapshot) -> World:
+    """Vertex AI with an endpoint that answers."""
+    return resume(served, reconcile, after_vertex)
 
 
 def test_on_vertex_ai_the_endpoint_gets_the_declared_sampling(reconcile: Cli, vertex: World) -> None:
@@ -381,9 +358,7 @@ def test_on_vertex_ai_the_endpoint_gets_the_declared_sampling(reconcile: Cli, ve
     (body,) = overheard.bodies
     assert body["generationConfig"] == {"temperature": 0, "topP": 0.5, "topK": 3, "candidateCount": 1}
 
-
-def test_the_command_line_goes_before_the_manifest(reconcile: Cli, vertex: World) -> None:
-    vertex.front = overheard = Overhearing()
+    overheard.bodies.clear()  # the command line goes before the manifest
     ask(reconcile, "7", "--temperature", "1", "--top-p", "1")
     (body,) = overheard.bodies
     assert body["generationConfig"] == {"temperature": 1, "topP": 1, "candidateCount": 1}
