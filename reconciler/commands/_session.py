@@ -41,7 +41,10 @@ class EventLoop(AbstractContextManager["EventLoop"]):
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
+        from reconciler.daemon_threads import DaemonThreads
+
         self._runner.__enter__()
+        self._runner.get_loop().set_default_executor(DaemonThreads())
         return self
 
     def __exit__(

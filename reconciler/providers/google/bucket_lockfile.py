@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeVar
 from msgspec import Meta, MsgspecError, Struct, to_builtins
 from msgspec.json import decode
 
+from reconciler.daemon_threads import DaemonThreads
 from reconciler.domain.errors import (
     AccessError,
     LeaseHeld,
@@ -384,6 +385,7 @@ async def _serve(
     connect: Callable[[], Storage], opened: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, Storage]]
 ) -> None:
     end = asyncio.Event()
+    asyncio.get_running_loop().set_default_executor(DaemonThreads())
     try:
         storage = connect()
     except Exception as error:  # noqa: BLE001 - raised where the client is awaited

@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import warnings
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from contextvars import copy_context
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
 import google.auth
 import httpx
@@ -26,6 +22,7 @@ from google.auth import exceptions, transport
 from google.auth.credentials import Credentials, with_scopes_if_required
 from msgspec import Struct
 
+from reconciler.daemon_threads import run_in_daemon_thread
 from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.ports import Clock
@@ -55,8 +52,6 @@ from reconciler.providers.google.token_failures import (
     read_origin,
 )
 from reconciler.redaction import remember, remember_members
-
-T = TypeVar("T")
 
 _TIMEOUT = 10.0
 _METADATA_TIMEOUT = 3.0
@@ -180,21 +175,6 @@ class ApplicationDefault:
             return AccessError(message, origin.renewal)
         skew, remedy = explain_refusal(request.refusal, origin, self._clock())
         return AccessError(f"{message}{skew}", remedy)
-
-
-async def run_in_daemon_thread(work: Callable[[], T]) -> T:
-    """Run like asyncio.to_thread, but in a daemon thread: an interrupted program does not wait for it."""
-    outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except Exception as error:  # noqa: BLE001 - raised where the outcome is awaited
-            outcome.set_exception(error)
-
-    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
-    return await asyncio.wrap_future(outcome)
 
 
 def _describe(error: exceptions.GoogleAuthError) -> str:

@@ -17,18 +17,14 @@ from google.oauth2 import service_account
 from msgspec import Struct
 from msgspec.structs import replace
 
+from reconciler.daemon_threads import run_in_daemon_thread
 from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.model import REMOTE_SCHEME, Target
 from reconciler.domain.ports import Clock
 from reconciler.domain.text import sanitize
 from reconciler.environment import utc_now
 from reconciler.providers.google.auth import TOKEN_VARIABLE, AccessToken
-from reconciler.providers.google.credentials import (
-    ApplicationDefault,
-    GoogleAuthRequest,
-    MetadataCredentials,
-    run_in_daemon_thread,
-)
+from reconciler.providers.google.credentials import ApplicationDefault, GoogleAuthRequest, MetadataCredentials
 from reconciler.providers.google.errors import SCOPES, ServiceDescription
 from reconciler.providers.google.login import credentials_file
 from reconciler.providers.google.network import TOKEN_INFO, check_connection

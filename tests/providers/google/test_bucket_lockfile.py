@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -369,6 +370,51 @@ def test_a_client_that_cannot_be_made_is_reported() -> None:
     caught = failure(lock.read)
     assert isinstance(caught, UsageError)
     assert caught.message == "invalid endpoint: Invalid port: 99999"
+
+
+class Resolver:
+    """Names that DNS does not answer until the end of a test, or 20 seconds."""
+
+    def __init__(self) -> None:
+        self.asked, self.answers, self.has_ended = threading.Event(), threading.Event(), threading.Event()
+
+    def __call__(self, *_arguments: object, **_options: object) -> list[object]:
+        self.asked.set()
+        self.answers.wait(20)
+        self.has_ended.set()
+        return []
+
+    async def look_up(self) -> None:
+        await asyncio.get_running_loop().getaddrinfo("storage.example", 443)
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
+    found = Resolver()
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    yield found
+    found.answers.set()
+
+
+def test_the_end_of_a_command_does_not_wait_for_a_name_that_is_not_resolved(resolver: Resolver) -> None:
+    with EventLoop() as loop, pytest.raises(TimeoutError):
+        loop.run(asyncio.wait_for(resolver.look_up(), 0.01))
+    assert resolver.asked.wait(20)
+    assert not resolver.has_ended.is_set()
+
+
+def test_the_end_of_a_lockfile_does_not_wait_for_a_name_that_is_not_resolved(resolver: Resolver) -> None:
+    async def unresolved(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        await resolver.look_up()
+
+    time, deadline = Time(), Deadline(timedelta(0), grace=timedelta(microseconds=1))
+    lock = BucketLockfile(
+        PATH, lambda: storage_of(unresolved, time), clock=time.clock, sleep=time.sleep, holder="me", deadline=deadline
+    )
+    assert isinstance(failure(lock.read), TimeoutReached)
+    del lock  # which ends its thread
+    gc.collect()
+    assert not resolver.has_ended.is_set()
 
 
 def test_a_deadline_ends_a_request_that_gets_no_response() -> None:
