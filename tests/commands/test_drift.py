@@ -10,29 +10,31 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from msgspec import convert
+from msgspec import Struct, convert
 from starlette.responses import JSONResponse
 
 from reconciler.emulator.app import create_app
 from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.writer import REPORT_FORMATS
-from support.cases import in_turn
 from support.cli_world import EXAMPLES, Cli
 from support.render_values import held_to
 from support.vertex_fronts import Json, line_of
 from support.vertex_runs import BASE, chosen, conversations
-from support.vertex_world import BUCKET, JOBS, TARGETS, World, aim, lock_file, lock_of
+from support.vertex_world import BUCKET, JOBS, TARGETS, World, aim, fresh, lock_file, lock_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-EVERY = in_turn("target", TARGETS)
-SHARED = in_turn("target", ["", "gl"])
+_AT_EMBEDDED = pytest.param("", marks=pytest.mark.slow)
+EVERY = pytest.mark.parametrize("story", [_AT_EMBEDDED, "gl", "vertex"], indirect=True)
+SHARED = pytest.mark.parametrize("story", [_AT_EMBEDDED, "gl"], indirect=True)
+"""Another client can change or delete a model."""
 MODELS = "/v1beta/tunedModels"
 JOB = {
     "baseModel": "gemini-3.5-flash",
@@ -94,6 +96,11 @@ def other_client(reconcile: Cli, world: World, target: str) -> Callable[..., Any
         return lambda method, path, body=None, **query: world.ask(
             method, path, json.dumps(body).encode() if body is not None else None, **query
         )
+    return embedded_client(reconcile)
+
+
+def embedded_client(reconcile: Cli) -> Callable[..., Any]:
+    """Another client of the service that is embedded in a project."""
     app = create_app(
         store=reconcile.specs / ".reconcile" / "default.sqlite3",
         clock=lambda: reconcile.clock.now,
@@ -116,93 +123,152 @@ def training(base: str = BASE, **fields: Any) -> Json:
     return {"displayName": "theirs", "baseModel": base, "tuningTask": task, **fields}
 
 
-# what is found
+# A project of which every part has drifted in its own way; the tests read what drift reported about it.
 
 
-@EVERY
-def test_an_unchanged_model_is_in_sync(reconcile: Cli, world: World, target: str) -> None:
-    assert world
-    declare(reconcile)
+class Story(Struct, frozen=True):
+    """What drift reported at one target, and facts of that moment."""
+
+    target: str
+    document: Json
+    text: str
+    serving: dict[str, str]
+    """The keys of the serving generations by model."""
+    facts: dict[str, str]
+    settled: Json
+    """The document after the next apply."""
+
+    def findings(self, name: str) -> list[Json]:
+        return [one for one in self.document["findings"] if one.get("name") == name]
+
+    def only(self, name: str, kind: str) -> Json:
+        """The only finding about a model."""
+        (one,) = self.findings(name)
+        assert one["class"] == kind
+        return one
+
+
+ACCESS = "  access: [{role: reader, user: ada@example.com}]\n"
+
+
+@pytest.fixture(scope="module")
+def story(request: pytest.FixtureRequest, served: World, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    reconcile, target = Cli(tmp_path_factory.mktemp("drift")), str(request.param)
+    world, shared = fresh(served, reconcile), target != "vertex"
+    declare(reconcile, "degraded", more=CHECKS.format("8"))
+    for name in ("adder", "branched", "orphan", "pinned", "words"):
+        declare(reconcile, name)
+    if shared:
+        _declare_edited(reconcile)
     apply(reconcile, target)
-    document, text = drift(reconcile, target, status=0)
-    (one,) = document["findings"]
-    assert (one["class"], one["severity"], one["key"]) == ("InSync", "note", serving(reconcile, target))
-    assert (one["file"], one["line"], one["column"]) == ("specs/adder.yaml", 3, 18)
-    assert one["since"] == lock_of(reconcile, target)["adder"]["generations"][0]["promoteTime"]
-    assert (document["drifted"], document["summary"], document["unmanaged"]) == (False, {"InSync": 1}, 0)
-    assert text.endswith("No drift: 1 model in sync.\n")
-    assert "specs/adder.yaml" not in text
-    loud = reconcile("drift", "-v", *chosen(target)).out
-    assert "specs/adder.yaml\n  = adder                InSync since 2026-01-01 12:00\n" in loud
+    first = lock_of(reconcile, target)
 
+    changed = ("branched", "pinned", *(("superseded",) if shared else ()))
+    for name in changed:
+        declare(reconcile, name, epochs=3)
+    if shared:
+        declare(reconcile, "diverging", rate=2)
+    apply(reconcile, target, status=1 if shared else 0)
+    facts = {name: serving(reconcile, target, name) for name in changed}
+    assert reconcile("rollback", "pinned", "--reason", "it rhymes", *chosen(target)).status == 0
+    facts["rollback"] = f"{reconcile.clock.now:%Y-%m-%dT%H:%M:%SZ}"
+    declare(reconcile, "degraded", more=CHECKS.format("9"))
+    assert reconcile("check", "degraded", *chosen(target)).status == 1
 
-@EVERY
-def test_a_manifest_that_was_never_applied_is_missing(reconcile: Cli, world: World, target: str) -> None:
-    assert world
-    declare(reconcile)
-    document, text = drift(reconcile, target)
-    (one,) = document["findings"]
-    where = f" --target {target}" if target else ""
-    assert (one["class"], one["field"], one["remedy"]) == (
-        "Missing",
-        "generation",
-        f"reconcile apply{where}, which trains {one['declared']}",
-    )
-    assert text.endswith("Drift: 1 Missing.\n")
-    apply(reconcile, target)
-    assert classes(drift(reconcile, target, status=0)[0]) == ["InSync"]
+    # as if another branch had trained the second generation of branched, and words
+    lock = json.loads(lock_file(reconcile, target).read_bytes())
+    lock["models"]["branched"] = first["branched"]
+    del lock["models"]["words"]
+    lock_file(reconcile, target).write_text(json.dumps(lock))
+    for name in ("orphan", "words"):
+        (reconcile.specs / f"{name}.yaml").unlink()
+    declare(reconcile, "branched")
+    declare(reconcile, "never")
 
-
-@SHARED
-def test_a_deleted_model_is_missing_until_it_is_trained_again(reconcile: Cli, world: World, target: str) -> None:
-    declare(reconcile)
-    apply(reconcile, target)
-    key = serving(reconcile, target)
-    other_client(reconcile, world, target)("DELETE", f"{MODELS}/{key}")
-    document, text = drift(reconcile, target)
-    (one,) = document["findings"]
-    assert (one["class"], one["key"], one["declared"]) == ("Missing", key, key)
-    assert "live" not in one
-    assert "why                the serving generation is gone from the service\n" in text
-    assert f"differs            generation: live unset, declared {key}\n" in text
-    apply(reconcile, target)
-    assert classes(drift(reconcile, target, status=0)[0]) == ["InSync"]
-
-
-def test_a_superseded_generation_is_missing_until_that_is_recorded(reconcile: Cli, world: World) -> None:
-    for epochs in (2, 3):
-        declare(reconcile, epochs=epochs)
-        apply(reconcile, "gl")
-    old = lock_of(reconcile, "gl")["adder"]["generations"][1]["key"]
-    other_client(reconcile, world, "gl")("DELETE", f"{MODELS}/{old}")
-    (one,) = drift(reconcile, "gl")[0]["findings"]
-    assert (one["class"], one["key"], one["remedy"]) == (
-        "Missing",
-        old,
-        "reconcile apply --target gl, which records that",
-    )
-    apply(reconcile, "gl")
-    assert classes(drift(reconcile, "gl", status=0)[0]) == ["InSync"]
-
-
-@SHARED
-def test_an_edited_model_is_modified(reconcile: Cli, world: World, target: str) -> None:
-    access = "  access: [{role: reader, user: ada@example.com}]\n"
-    declare(reconcile, more=f"  displayName: counter\n  sampling: {{temperature: 0.5}}\n{access}")
-    apply(reconcile, target)
-    key = serving(reconcile, target)
+    reconcile.clock.now += timedelta(hours=1)
+    facts["edit"] = f"{reconcile.clock.now:%Y-%m-%dT%H:%M:%S}"
     ask = other_client(reconcile, world, target)
-    promoted = reconcile.clock.now
-    asyncio.run(reconcile.clock.sleep(3600))
+    if shared:
+        facts |= _edit(ask, lock["models"])
+        ask("POST", MODELS, training(), tunedModelId="theirs")
+        reconcile.clock.now += timedelta(minutes=5)  # until the imitation is trained
+    else:
+        world.put("theirs.jsonl", conversations())
+        ask("POST", JOBS, JOB)
+    declare(reconcile, "adder", epochs=3)
+
+    document, text = drift(reconcile, target, "--unmanaged", "all")
+    keys = {name: str(model["serving"]) for name, model in lock_of(reconcile, target).items()}
+    if shared:
+        ask("DELETE", f"{MODELS}/{keys['replaced']}")
+        ask("PATCH", f"{MODELS}/{keys['forged']}", {"description": ""}, updateMask="description")
+    apply(reconcile, target, *(("--replace", "imitated") if shared else ()), status=1)
+    settled = reconcile("drift", *chosen(target), "--format", "json").document
+    if shared:
+        facts["restored mark"] = ask("GET", f"{MODELS}/{keys['forged']}")["description"]
+    return Story(target, document, text, keys, facts, settled)
+
+
+def _declare_edited(reconcile: Cli) -> None:
+    """Declare the models that another client can change or delete at the Generative Language API."""
+    for name in ("deleted", "diverging", "forged", "imitated", "replaced", "superseded"):
+        declare(reconcile, name)
+    declare(reconcile, "edited", more=f"  displayName: counter\n  sampling: {{temperature: 0.5}}\n{ACCESS}")
+    declare(reconcile, "ignoring", more="  displayName: counter\n  ignoreDrift: [displayName]\n")
+
+
+def _edit(ask: Callable[..., Any], lock: Json) -> dict[str, str]:
+    """Change models as another client, and return facts that a test needs."""
+    path = {name: f"{MODELS}/{model['serving']}" for name, model in lock.items() if "serving" in model}
+    ask("DELETE", path["deleted"])
+    old = lock["superseded"]["generations"][1]["key"]
+    ask("DELETE", f"{MODELS}/{old}")
     fields = {"displayName": "mine now", "description": "no mark", "temperature": 0.9}
-    ask("PATCH", f"{MODELS}/{key}", fields, updateMask="displayName,description,temperature")
-    ask("POST", f"{MODELS}/{key}/permissions", {"granteeType": "EVERYONE", "role": "READER"})
+    ask("PATCH", path["edited"], fields, updateMask="displayName,description,temperature")
+    ask("POST", f"{path['edited']}/permissions", {"granteeType": "EVERYONE", "role": "READER"})
+    ask("PATCH", path["ignoring"], {"displayName": "mine"}, updateMask="displayName")
+    imitation = training(description=ask("GET", path["imitated"])["description"])
+    for name, body in (("replaced", training()), ("imitated", imitation)):
+        ask("DELETE", path[name])
+        ask("POST", MODELS, body, tunedModelId=lock[name]["serving"])
+    mark = ask("GET", path["forged"])["description"]
+    forged = re.sub(r"spec=sha256:\w{64}", f"spec=sha256:{'0' * 64}", mark)
+    ask("PATCH", path["forged"], {"description": forged}, updateMask="description")
+    return {"old": old, "mark": mark}
 
-    document, text = drift(reconcile, target)
 
-    assert classes(document) == ["Modified"]
-    found = {one["field"]: (one.get("declared"), one.get("live"), one.get("since")) for one in document["findings"]}
-    now = f"{promoted.replace(hour=13):%Y-%m-%dT%H:%M:%S}"
+@EVERY
+def test_a_manifest_that_was_never_applied_is_missing(story: Story) -> None:
+    one = story.only("never", "Missing")
+    where = f" --target {story.target}" if story.target else ""
+    assert (one["field"], one["remedy"]) == ("generation", f"reconcile apply{where}, which trains {one['declared']}")
+    assert classes(story.settled, "never") == ["InSync"]
+
+
+@SHARED
+def test_a_deleted_model_is_missing_until_it_is_trained_again(story: Story) -> None:
+    one, key = story.only("deleted", "Missing"), story.serving["deleted"]
+    assert (one["key"], one["declared"]) == (key, key)
+    assert "live" not in one
+    assert "why                the serving generation is gone from the service\n" in story.text
+    assert f"differs            generation: live unset, declared {key}\n" in story.text
+    assert classes(story.settled, "deleted") == ["InSync"]
+
+
+@SHARED
+def test_a_superseded_generation_is_missing_until_that_is_recorded(story: Story) -> None:
+    one = story.only("superseded", "Missing")
+    where = f" --target {story.target}" if story.target else ""
+    assert (one["key"], one["remedy"]) == (story.facts["old"], f"reconcile apply{where}, which records that")
+    assert classes(story.settled, "superseded") == ["InSync"]
+
+
+@SHARED
+def test_an_edited_model_is_modified(story: Story) -> None:
+    edited = story.findings("edited")
+    assert {one["class"] for one in edited} == {"Modified"}
+    found = {one["field"]: (one.get("declared"), one.get("live"), one.get("since")) for one in edited}
+    now = story.facts["edit"]
     assert {field: values[:2] for field, values in found.items()} == {
         "access.everyone": (None, "reader"),
         "displayName": ("counter", "mine now"),
@@ -211,227 +277,155 @@ def test_an_edited_model_is_modified(reconcile: Cli, world: World, target: str) 
     }
     assert {values[2][: len(now)] for field, values in found.items() if not field.startswith("access")} == {now}
     assert found["access.everyone"][2] is None
-    assert "  ! adder                Modified since 2026-01-01 13:" in text
-    assert '      differs            displayName: live "mine now", declared counter\n' in text
-    assert "                         sampling.temperature: live 0.9, declared 0.5\n" in text
-    assert "      differs            access.everyone: live reader, declared unset\n" in text
-    apply(reconcile, target)
-    assert classes(drift(reconcile, target, status=0)[0]) == ["InSync"]
-
-
-def test_ignored_fields_are_not_drift(reconcile: Cli, world: World) -> None:
-    declare(reconcile, more="  displayName: counter\n  ignoreDrift: [displayName]\n")
-    apply(reconcile, "gl")
-    path = f"{MODELS}/{serving(reconcile, 'gl')}"
-    other_client(reconcile, world, "gl")("PATCH", path, {"displayName": "mine"}, updateMask="displayName")
-    assert classes(drift(reconcile, "gl", status=0)[0]) == ["InSync"]
+    assert "  ! edited               Modified since 2026-01-01 13:" in story.text
+    assert '      differs            displayName: live "mine now", declared counter\n' in story.text
+    assert "                         sampling.temperature: live 0.9, declared 0.5\n" in story.text
+    assert "      differs            access.everyone: live reader, declared unset\n" in story.text
+    assert classes(story.settled, "edited") == ["InSync"]
 
 
 @SHARED
-def test_another_model_with_the_same_name_is_replaced(reconcile: Cli, world: World, target: str) -> None:
-    declare(reconcile)
-    apply(reconcile, target)
-    key = serving(reconcile, target)
-    ask = other_client(reconcile, world, target)
-    asyncio.run(reconcile.clock.sleep(3600))
-    ask("DELETE", f"{MODELS}/{key}")
-    ask("POST", MODELS, training(), tunedModelId=key)
-    document, text = drift(reconcile, target)
-    assert classes(document) == ["Replaced"]
-    found = {one["field"]: one for one in document["findings"]}
+def test_ignored_fields_are_not_drift(story: Story) -> None:
+    assert story.only("ignoring", "InSync")["severity"] == "note"
+
+
+@SHARED
+def test_another_model_with_the_same_name_is_replaced(story: Story) -> None:
+    replaced = story.findings("replaced")
+    assert {one["class"] for one in replaced} == {"Replaced"}
+    found = {one["field"]: one for one in replaced}
     assert found.keys() == {"createTime", "hyperparameters.epochCount"}
     assert (found["hyperparameters.epochCount"]["declared"], found["hyperparameters.epochCount"]["live"]) == (2, 9)
     assert found["createTime"]["live"] > found["createTime"]["declared"]
     assert found["createTime"]["since"] == found["createTime"]["live"]
-    assert "another model has the name of" in text
-    assert "remedy             find out who created that model; " in text
-    assert document["unmanaged"] == 1
-    ask("DELETE", f"{MODELS}/{key}")
-    apply(reconcile, target)
-    assert classes(drift(reconcile, target, status=0)[0]) == ["InSync"]
-
-
-def test_another_model_with_the_mark_is_replaced_until_it_is_recorded(reconcile: Cli, world: World) -> None:
-    declare(reconcile)
-    apply(reconcile, "gl")
-    key = serving(reconcile, "gl")
-    ask = other_client(reconcile, world, "gl")
-    marked = ask("GET", f"{MODELS}/{key}")["description"]
-    asyncio.run(reconcile.clock.sleep(3600))
-    ask("DELETE", f"{MODELS}/{key}")
-    ask("POST", MODELS, training(description=marked), tunedModelId=key)
-    asyncio.run(reconcile.clock.sleep(3600))
-    document, _ = drift(reconcile, "gl")
-    assert {one["field"] for one in of_class(document, "Replaced")} == {"createTime", "hyperparameters.epochCount"}
-    assert {one["severity"] for one in document["findings"]} == {"drift"}
-    apply(reconcile, "gl", "--replace", "adder")
-    again, _ = drift(reconcile, "gl", status=0)
-    assert {(one["class"], one["severity"]) for one in again["findings"]} == {("Replaced", "note"), ("InSync", "note")}
-
-
-def test_a_mark_of_another_content_is_reported(reconcile: Cli, world: World) -> None:
-    declare(reconcile)
-    apply(reconcile, "gl")
-    path = f"{MODELS}/{serving(reconcile, 'gl')}"
-    ask = other_client(reconcile, world, "gl")
-    marked = ask("GET", path)["description"]
-    forged = re.sub(r"spec=sha256:\w{64}", f"spec=sha256:{'0' * 64}", marked)
-    ask("PATCH", path, {"description": forged}, updateMask="description")
-    (one,) = drift(reconcile, "gl")[0]["findings"]
-    assert (one["class"], one["field"], one["live"]) == ("Replaced", "ownership mark", f"sha256:{'0' * 64}")
-    assert one["remedy"].startswith("remove the line managed-by=reconcile from its description, then reconcile apply")
-    ask("PATCH", path, {"description": ""}, updateMask="description")
-    assert classes(drift(reconcile, "gl")[0]) == ["Modified"]
-    apply(reconcile, "gl")
-    assert ask("GET", path)["description"] == marked
-
-
-@EVERY
-def test_a_changed_manifest_makes_the_serving_generation_outdated(reconcile: Cli, world: World, target: str) -> None:
-    assert world
-    declare(reconcile)
-    apply(reconcile, target)
-    declare(reconcile, epochs=3)
-    document, text = drift(reconcile, target)
-    (one,) = document["findings"]
-    assert (one["class"], one["key"], one["field"]) == (
-        "Outdated",
-        serving(reconcile, target),
-        "hyperparameters.epochCount",
-    )
-    assert (one["declared"], one["live"]) == (3, 2)
-    assert "differs            hyperparameters.epochCount: live 2, declared 3\n" in text
-
-
-@EVERY
-def test_a_training_is_in_progress(reconcile: Cli, slow: World, target: str) -> None:
-    assert slow
-    declare(reconcile)
-    apply(reconcile, target, "--no-wait")
-    document, text = drift(reconcile, target, status=0)
-    assert classes(document) == ["InProgress"]
-    (one,) = document["findings"]
-    assert one["since"].startswith("2026-01-01T12:00")
-    assert text.endswith("No drift: 0 models in sync. Notes: 1 InProgress.\n")
-
-
-@EVERY
-def test_another_branchs_model_is_a_candidate(reconcile: Cli, world: World, target: str) -> None:
-    assert world
-    manifest = declare(reconcile)
-    apply(reconcile, target)
-    contents = {path: path.read_bytes() for path in (manifest, lock_file(reconcile, target))}
-    declare(reconcile, epochs=3)
-    declare(reconcile, "words")
-    apply(reconcile, target)
-    theirs = serving(reconcile, target)
-    (reconcile.specs / "words.yaml").unlink()
-    for path, content in contents.items():
-        path.write_bytes(content)
-    document, text = drift(reconcile, target, status=0)
-    assert (classes(document), classes(document, "words")) == (["Candidate", "InSync"], ["Candidate"])
-    own = next(one for one in of_class(document, "Candidate") if one["name"] == "adder")
-    assert (own["key"], own["severity"], own["file"]) == (theirs, "note", "specs/adder.yaml")
-    (other,) = (one for one in of_class(document, "Candidate") if one["name"] == "words")
-    assert "file" not in other
-    assert "no manifest in specs\n  i words                Candidate since 2026-01-01 12:00\n" in text
-
-
-@EVERY
-def test_a_rolled_back_generation_is_pinned(reconcile: Cli, world: World, target: str) -> None:
-    assert world
-    keys = []
-    for epochs in (2, 3):
-        declare(reconcile, epochs=epochs)
-        apply(reconcile, target)
-        keys.append(serving(reconcile, target))
-    assert reconcile("rollback", "adder", "--reason", "it rhymes", *chosen(target)).status == 0
-    document, _ = drift(reconcile, target, status=0)
-    (one,) = document["findings"]
-    assert (one["class"], one["declared"], one["live"]) == ("Pinned", keys[1], keys[0])
-    assert one["message"] == f"{keys[1]} was rolled back: it rhymes"
-    assert one["since"] == f"{reconcile.clock.now:%Y-%m-%dT%H:%M:%SZ}"
-    where = f" --target {target}" if target else ""
-    assert one["remedy"] == f"reconcile promote adder --to {keys[1]}{where}, or change the manifest"
+    assert "another model has the name of" in story.text
+    assert "remedy             find out who created that model; " in story.text
+    assert classes(story.settled, "replaced") == ["InSync"], "the other model was deleted"
 
 
 @SHARED
-def test_a_training_that_diverges_has_failed(reconcile: Cli, world: World, target: str) -> None:
-    assert world
-    declare(reconcile)
-    apply(reconcile, target)
-    declare(reconcile, rate=2)
-    apply(reconcile, target, status=1)
-    document, text = drift(reconcile, target)
-    assert classes(document) == ["Failed"]
-    (one,) = document["findings"]
-    assert "the mean loss is not a number" in one["message"]
-    assert f"or reconcile apply --retry adder{' --target gl' if target else ''}" in text
+def test_another_model_with_the_mark_is_replaced_until_it_is_recorded(story: Story) -> None:
+    imitated = story.findings("imitated")
+    assert {one["field"] for one in imitated} == {"createTime", "hyperparameters.epochCount"}
+    assert {(one["class"], one["severity"]) for one in imitated} == {("Replaced", "drift")}
+    again = [one for one in story.settled["findings"] if one.get("name") == "imitated"]
+    assert {(one["class"], one["severity"]) for one in again} == {("Replaced", "note"), ("InSync", "note")}
 
 
-def test_a_canceled_job_is_failed(reconcile: Cli, slow: World) -> None:
-    declare(reconcile)
-    apply(reconcile, "vertex", "--no-wait")
-    slow.cancel(slow.jobs()[0])
-    document, _ = drift(reconcile, "vertex")
-    assert classes(document) == ["Failed"]
-    assert document["findings"][0]["message"].startswith("the training was canceled at the service")
+@SHARED
+def test_a_mark_of_another_content_is_reported(story: Story) -> None:
+    one = story.only("forged", "Replaced")
+    assert (one["field"], one["live"]) == ("ownership mark", f"sha256:{'0' * 64}")
+    assert one["remedy"].startswith("remove the line managed-by=reconcile from its description, then reconcile apply")
+    assert story.facts["restored mark"] == story.facts["mark"], "after that"
 
 
 @EVERY
-def test_a_generation_that_fails_its_checks_is_degraded(reconcile: Cli, world: World, target: str) -> None:
-    assert world
-    declare(reconcile, more=CHECKS.format("8"))
-    apply(reconcile, target)
-    declare(reconcile, more=CHECKS.format("9"))
-    assert classes(drift(reconcile, target, status=0)[0]) == ["Unverifiable"], "these checks were not run yet"
-    assert reconcile("check", *chosen(target)).status == 1
-    document, _ = drift(reconcile, target)
-    (one,) = document["findings"]
-    assert (one["class"], one["key"]) == ("Degraded", serving(reconcile, target))
+def test_a_changed_manifest_makes_the_serving_generation_outdated(story: Story) -> None:
+    one = story.only("adder", "Outdated")
+    assert (one["key"], one["field"]) == (story.serving["adder"], "hyperparameters.epochCount")
+    assert (one["declared"], one["live"]) == (3, 2)
+    assert "differs            hyperparameters.epochCount: live 2, declared 3\n" in story.text
+
+
+@EVERY
+def test_another_branchs_model_is_a_candidate(story: Story) -> None:
+    assert sorted(one["class"] for one in story.findings("branched")) == ["Candidate", "InSync"]
+    (own,) = (one for one in story.findings("branched") if one["class"] == "Candidate")
+    assert (own["key"], own["severity"], own["file"]) == (story.facts["branched"], "note", "specs/branched.yaml")
+    assert "file" not in story.only("words", "Candidate")
+    assert "no manifest in specs\n" in story.text
+    assert "  i words                Candidate since 2026-01-01 12:0" in story.text
+
+
+@EVERY
+def test_a_rolled_back_generation_is_pinned(story: Story) -> None:
+    one, key = story.only("pinned", "Pinned"), story.facts["pinned"]
+    assert (one["declared"], one["live"]) == (key, story.serving["pinned"])
+    assert one["message"] == f"{key} was rolled back: it rhymes"
+    assert one["since"] == story.facts["rollback"]
+    where = f" --target {story.target}" if story.target else ""
+    assert one["remedy"] == f"reconcile promote pinned --to {key}{where}, or change the manifest"
+
+
+@SHARED
+def test_a_training_that_diverges_has_failed(story: Story) -> None:
+    assert "the mean loss is not a number" in story.only("diverging", "Failed")["message"]
+    assert f"or reconcile apply --retry diverging{' --target gl' if story.target else ''}" in story.text
+
+
+@EVERY
+def test_a_generation_that_fails_its_checks_is_degraded(story: Story) -> None:
+    one = story.only("degraded", "Degraded")
+    assert one["key"] == story.serving["degraded"]
     assert one["message"] == "the serving generation fails its checks: 0 of 1 checks passed (small: '7' → '8')"
 
 
 @EVERY
-def test_a_model_that_is_no_longer_declared_is_orphaned(reconcile: Cli, world: World, target: str) -> None:
-    assert world
-    declare(reconcile)
-    declare(reconcile, "words")
-    apply(reconcile, target)
-    (reconcile.specs / "words.yaml").unlink()
-    document, text = drift(reconcile, target)
-    (one,) = of_class(document, "Orphaned")
-    assert (one["name"], one["file"], one["key"]) == ("words", "specs/words.yaml", serving(reconcile, target, "words"))
+def test_a_model_that_is_no_longer_declared_is_orphaned(story: Story) -> None:
+    one = story.only("orphan", "Orphaned")
+    assert (one["file"], one["key"]) == ("specs/orphan.yaml", story.serving["orphan"])
     assert one["message"] == "no manifest declares it; 1 of its generations still exists"
-    assert text.endswith("1 model is in sync.\nDrift: 1 Orphaned.\n")
-    part, _ = drift(reconcile, target, "specs/adder.yaml", status=0)
-    assert [one["class"] for one in part["findings"]] == ["InSync"]
-    (notice,) = part["notices"]
-    assert notice.startswith("only some of the manifests were read, so orphans and candidates are not reported")
 
 
 @EVERY
-def test_unmanaged_models_are_counted_listed_or_omitted(reconcile: Cli, world: World, target: str) -> None:
-    declare(reconcile)
-    apply(reconcile, target)
-    if target == "vertex":
-        world.put("theirs.jsonl", conversations())
-        other_client(reconcile, world, target)("POST", JOBS, JOB)
-    else:
-        other_client(reconcile, world, target)("POST", MODELS, training(), tunedModelId="theirs")
-    counted, text = drift(reconcile, target, status=0)
-    assert (counted["unmanaged"], classes(counted)) == (1, ["InSync"])
-    assert "1 unmanaged model is not changed.\n" in text
-    listed, text = drift(reconcile, target, "--unmanaged", "all", status=0)
-    (one,) = of_class(listed, "Unmanaged")
-    assert one["live"] == ("gemini-3.5-flash" if target == "vertex" else BASE)
-    assert one["since"].startswith("2026-01-01T12:00")
-    assert one["message"] == "theirs is not managed by this project"
+def test_unmanaged_models_can_be_listed(story: Story) -> None:
+    names = {"theirs"} if story.target == "vertex" else {"theirs", story.serving["replaced"]}
+    assert story.document["unmanaged"] == story.document["summary"]["Unmanaged"] == len(names)
+    listed = of_class(story.document, "Unmanaged")
+    assert len(listed) == len(names)
+    one = next(one for one in listed if one["message"] == "theirs is not managed by this project")
+    assert one["live"] == ("gemini-3.5-flash" if story.target == "vertex" else BASE)
+    assert one["since"].startswith("2026-01-01T13:")
     assert "name" not in one
-    assert listed["summary"] == {"Unmanaged": 1, "InSync": 1}
-    silent, text = drift(reconcile, target, "--unmanaged", "none", status=0)
-    assert "unmanaged" not in silent
-    assert "foreign" not in text
+
+
+# what else is found
+
+
+def test_a_project_in_sync(trained: Cli) -> None:
+    """Also with an unmanaged model, new checks, some of the manifests only, and without a lockfile."""
+    theirs = training("models/text-bison-001")
+    embedded_client(trained)("POST", "/v1beta3/tunedModels", theirs, tunedModelId="theirs")
+    document, text = drift(trained, "", status=0)
+    (one,) = document["findings"]
+    assert (one["class"], one["severity"], one["key"]) == ("InSync", "note", serving(trained, ""))
+    assert (one["file"], one["line"], one["column"]) == ("specs/adder.yaml", 3, 18)
+    assert one["since"] == lock_of(trained, "")["adder"]["generations"][0]["promoteTime"]
+    assert (document["drifted"], document["summary"], document["unmanaged"]) == (False, {"InSync": 1}, 1)
+    assert text.endswith("1 unmanaged model is not changed.\nNo drift: 1 model in sync.\n")
+    assert "specs/adder.yaml" not in text
+    loud = trained("drift", "-v", "--unmanaged", "none").out
+    assert "specs/adder.yaml\n  = adder                InSync since 2026-01-01 12:00\n" in loud
+    assert "unmanaged" not in loud
+
+    trained.manifest("adder", more=CHECKS.format("8"))
+    assert classes(trained("drift", "--format", "json").document) == ["Unverifiable"], "these checks were not run yet"
+
+    trained.manifest("words")
+    assert trained("drift").out.endswith("Drift: 1 Missing. Notes: 1 Unverifiable.\n")
+    trained.lock_file.unlink()
+    document, _ = drift(trained, "", "specs/adder.yaml", status=0)
+    (one,) = document["findings"]
+    assert one["class"] == "Unverifiable"
+    assert "the lockfile records no serving generation" in one["message"]
+    assert not trained.lock_file.exists()
+    (notice,) = document["notices"]
+    assert notice.startswith("only some of the manifests were read, so orphans and candidates are not reported")
+
+
+def test_a_training_is_in_progress_until_its_job_is_canceled(reconcile: Cli, slow: World) -> None:
+    declare(reconcile)
+    apply(reconcile, "vertex", "--no-wait")
+    document, text = drift(reconcile, "vertex", status=0)
+    (one,) = document["findings"]
+    assert one["class"] == "InProgress"
+    assert one["since"].startswith("2026-01-01T12:00")
+    assert text.endswith("No drift: 0 models in sync. Notes: 1 InProgress.\n")
+    slow.cancel(slow.jobs()[0])
+    document, _ = drift(reconcile, "vertex")
+    assert classes(document) == ["Failed"]
+    assert document["findings"][0]["message"].startswith("the training was canceled at the service")
 
 
 def without_tuning(path: str) -> Callable[[ASGIApp], ASGIApp]:
@@ -465,19 +459,6 @@ def test_a_base_model_that_is_retired_is_noted_and_is_drift_where_it_is_needed(r
     }
 
 
-@EVERY
-def test_without_a_lockfile_the_serving_generation_is_unknown(reconcile: Cli, world: World, target: str) -> None:
-    assert world
-    declare(reconcile)
-    apply(reconcile, target)
-    lock_file(reconcile, target).unlink()
-    document, _ = drift(reconcile, target, status=0)
-    (one,) = document["findings"]
-    assert one["class"] == "Unverifiable"
-    assert "the lockfile records no serving generation" in one["message"]
-    assert not lock_file(reconcile, target).exists()
-
-
 def test_an_adopted_model_cannot_be_verified(reconcile: Cli, world: World) -> None:
     other_client(reconcile, world, "gl")("POST", MODELS, training(), tunedModelId="theirs")
     asyncio.run(reconcile.clock.sleep(3600))
@@ -497,11 +478,15 @@ def test_many_missing_models_are_not_trusted(reconcile: Cli, world: World) -> No
     apply(reconcile, "gl")
     for name in ("adder", "words"):
         ask("DELETE", f"{MODELS}/{serving(reconcile, 'gl', name)}")
-    for options in ((), ("--exit-zero",), ("--format", "json")):
+    for options in ((), ("--exit-zero",)):
         result = reconcile("drift", "--target", "gl", *options)
         assert (result.status, result.out) == (1, "")
         assert result.err.startswith("Error: 2 recorded models are gone at once (tunedModels/adder-")
         assert "which looks like a wrong project or wrong credentials" in result.err
+    result = reconcile("drift", "--target", "gl", "--format", "json")
+    (problem,) = result.document["problems"]
+    assert (result.status, result.document["kind"]) == (1, "Error")
+    assert problem["message"].startswith("2 recorded models are gone at once (tunedModels/adder-")
 
 
 # how it is told
@@ -615,42 +600,22 @@ def test_a_project_without_a_world_is_left_without_a_lockfile(reconcile: Cli) ->
     assert not reconcile.lock_file.exists()
 
 
-def test_reports_have_model_details_with_curves(reconcile: Cli, world: World) -> None:
-    assert world
-    declare(reconcile)
-    apply(reconcile, "gl")
-    file = reconcile.folder / "drift.json"
-    assert reconcile("drift", "--target", "gl", "--report", str(file)).status == 0
-    report = held_to("drift", json.loads(file.read_text()))
-    (one,) = report["modelDetails"]
-    (generation,) = one["generations"]
-    assert (one["name"], one["serving"], generation["key"]) == ("adder", generation["key"], serving(reconcile, "gl"))
-    assert len(generation["curve"]) == 10
-    assert generation["curve"][-1] == [10, generation["finalLoss"]]
-    assert "modelDetails" not in reconcile("drift", "--target", "gl", "--format", "json").document
-
-
-@pytest.mark.parametrize("command", [("plan",), ("plan", "--offline"), ("apply", "--yes"), ("wait",)])
-def test_other_reports_have_model_details_too(reconcile: Cli, world: World, command: tuple[str, ...]) -> None:
-    assert world
-    declare(reconcile)
-    apply(reconcile, "gl")
+def test_reports_have_model_details_with_curves(reconcile: Cli) -> None:
+    """Reports of the run that trains and of each command that observes; without a report, the JSON output has none."""
+    reconcile.manifest("adder")
     file = reconcile.folder / "report.json"
-    done = reconcile(*command, "--target", "gl", "--report", str(file))
-    assert done.status == 0, done.err
-    report = json.loads(file.read_text())
-    held_to(report["kind"].lower(), report)
-    (generation,) = report["modelDetails"][0]["generations"]
-    assert generation["key"] == serving(reconcile, "gl")
-    assert ("curve" in generation) is ("--offline" not in command)
-    assert "modelDetails" not in reconcile(*command, "--target", "gl", "--format", "json").document
-
-
-def test_a_run_that_trains_reports_the_curve_of_what_it_trained(reconcile: Cli, world: World) -> None:
-    assert world
-    declare(reconcile)
-    file = reconcile.folder / "report.json"
-    apply(reconcile, "gl", "--report", str(file))
-    report = held_to("result", json.loads(file.read_text()))
-    (generation,) = report["modelDetails"][0]["generations"]
-    assert (generation["state"], len(generation["curve"])) == ("ACTIVE", 10)
+    for command in (("apply", "--yes"), ("plan",), ("plan", "--offline"), ("wait",), ("apply", "--yes"), ("drift",)):
+        done = reconcile(*command, "--report", str(file))
+        assert done.status == 0, done.err
+        report = json.loads(file.read_text())
+        held_to(report["kind"].lower(), report)
+        (one,) = report["modelDetails"]
+        (generation,) = one["generations"]
+        assert one["name"] == "adder"
+        assert (generation["key"], generation["state"]) == (serving(reconcile, ""), "ACTIVE")
+        assert ("curve" in generation) is ("--offline" not in command), command
+        if "curve" in generation:
+            assert len(generation["curve"]) == 10
+            assert generation["curve"][-1] == [10, generation["finalLoss"]]
+    for command in (("plan",), ("apply", "--yes"), ("drift",)):
+        assert "modelDetails" not in reconcile(*command, "--format", "json").document
