@@ -54,6 +54,7 @@ def positions(ran: Ran, kind: type[Started | Promoted]) -> dict[str, int]:
 
 
 def test_a_tree_of_depth_4_and_width_3_converges_in_one_run(world: World) -> None:
+    """Siblings train concurrently, children after their parents, with one request per training and outcome."""
     ran = world.run(*tree())
     assert ran.outcome.exit_status is ExitStatus.OK
     planned = {action.name: action.key for action in ran.approved.of_kind(Kind.CREATE)}
@@ -68,9 +69,10 @@ def test_a_tree_of_depth_4_and_width_3_converges_in_one_run(world: World) -> Non
     deep = shown[f"tunedModels/{planned['m3a']}"]
     assert deep["tunedModelSource"]["tunedModel"] == f"tunedModels/{planned['m2a']}"
 
+    for level in range(DEPTH):
+        names = [name_of(level, column) for column in range(WIDTH)]
+        assert max(started[name] for name in names) < min(promoted[name] for name in names)
 
-def test_a_tree_sends_one_request_per_training_and_outcome(world: World) -> None:
-    ran = world.run(*tree())
     looks = ran.requests.count(LIST)
     assert ran.requests.count(CREATE) == DEPTH * WIDTH
     # An outcome is read from the model, and where that is not ready from its operation.
@@ -81,17 +83,13 @@ def test_a_tree_sends_one_request_per_training_and_outcome(world: World) -> None
     assert again.happened == []
 
 
-def test_siblings_train_concurrently(world: World) -> None:
-    ran = world.run(*tree())
-    started, promoted = positions(ran, Started), positions(ran, Promoted)
-    for level in range(DEPTH):
-        names = [name_of(level, column) for column in range(WIDTH)]
-        assert max(started[name] for name in names) < min(promoted[name] for name in names)
-
-
 def test_a_failure_at_depth_2_holds_exactly_its_subtree(world: World) -> None:
     failing = name_of(1, 1)
-    manifests = [replace(one, hyperparameters=DIVERGES) if one.name == failing else one for one in tree()]
+    manifests = [
+        replace(one, hyperparameters=DIVERGES) if one.name == failing else one
+        for one in tree()
+        if not one.name.endswith("c")
+    ]
     ran = world.run(*manifests)
     assert ran.outcome.exit_status is ExitStatus.ERROR
     held = {action.name: action for action in ran.outcome.plan.of_kind(Kind.HOLD)}
@@ -99,7 +97,7 @@ def test_a_failure_at_depth_2_holds_exactly_its_subtree(world: World) -> None:
     assert held["m1b"].reason is Reason.FAILED
     assert {held[name].reason for name in ("m2b", "m3b")} == {Reason.PARENT_HELD}
     assert "m1b is held (Failed)" in held["m3b"].message
-    assert ran.requests.count(CREATE) == DEPTH * WIDTH - 2
+    assert ran.requests.count(CREATE) == len(manifests) - 2
     assert {"m2b", "m3b"}.isdisjoint(world.checkout.lock.models)
 
 

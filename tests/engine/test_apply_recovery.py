@@ -19,6 +19,7 @@ from reconciler.domain.ports import Provider
 from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
 from support.cases import slow_except
 from support.engine_world import CREATE, LIST, Checkout, World, manifest, tuning
+from support.provider_service import Time
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -207,7 +208,7 @@ def test_a_run_killed_at_any_request_is_resumed_by_the_next(tmp_path: Path, *, a
     for number in range(1, 40):
         folder = tmp_path / str(number)
         folder.mkdir()
-        world = World(folder)
+        world = World(folder, time=Time(5))  # several polls
         world.relay.app = Executioner(world.app, left=number, after=after)
         try:
             world.run(*wanted, checkout=world.checkout if saved else world.another("lost.json"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from msgspec import Struct
@@ -71,11 +73,42 @@ def prune(
     return world.with_provider(act)
 
 
-def trained(world: World, *epochs: int, name: str = "numbers", **fields: Any) -> list[str]:
-    """Generations with so many epochs each, one after the other; their keys."""
-    for count in epochs:
-        world.run(manifest(name, hyperparameters=tuning(epochCount=count), **fields))
+def keys_of(world: World, name: str = "numbers") -> list[str]:
+    """Return the keys of the recorded generations, the oldest first."""
     return [one.key for one in reversed(world.checkout.lock.models[name].generations)]
+
+
+STORE = "service.sqlite3"
+
+
+@pytest.fixture(scope="module")
+def histories(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, datetime]]:
+    """Folders after one to four trainings of the same model with that many epochs, and when the last one ended."""
+    base = tmp_path_factory.mktemp("histories")
+    (base / "now").mkdir()
+    world = World(base / "now", store=base / "now" / STORE)
+    found = []
+    for count in range(1, 5):
+        world.run(manifest(hyperparameters=tuning(epochCount=count)))
+        found.append((Path(shutil.copytree(world.folder, base / str(count))), world.time.now))
+    return found
+
+
+class After(Protocol):
+    def __call__(self, trainings: int, **fields: Any) -> World:
+        """Return a world of its own after that many trainings."""
+
+
+@pytest.fixture
+def after(histories: list[tuple[Path, datetime]], tmp_path: Path) -> After:
+    def copied(trainings: int, **fields: Any) -> World:
+        folder, now = histories[trainings - 1]
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        world = World(tmp_path, store=tmp_path / STORE, **fields)
+        world.time.now = now
+        return world
+
+    return copied
 
 
 def ids(world: World) -> set[str]:
@@ -90,9 +123,9 @@ def latest(epochs: int = 3, **fields: Any) -> Manifest:
     return manifest(hyperparameters=tuning(epochCount=epochs), **({"lifecycle": ONE} | fields))
 
 
-def test_a_superseded_generation_is_deleted_and_stays_recorded(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    first, second, third = trained(world, 1, 2, 3)
+def test_a_superseded_generation_is_deleted_and_stays_recorded(after: After) -> None:
+    world = after(3)
+    first, second, third = keys_of(world)
     ran = prune(world, latest())
     assert set(ran.deleted) == {first, second}
     assert ids(world) == {third}
@@ -100,9 +133,8 @@ def test_a_superseded_generation_is_deleted_and_stays_recorded(tmp_path: Path) -
     assert (ran.left.actions, ran.pruner.refused) == ((), {})
 
 
-def test_planning_deletions_sends_only_get_requests(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    trained(world, 1, 2)
+def test_planning_deletions_sends_only_get_requests(after: After) -> None:
+    world = after(2)
     text, before = world.checkout.text, len(world.relay.lines)
 
     async def look(provider: Provider) -> Plan:
@@ -114,10 +146,10 @@ def test_planning_deletions_sends_only_get_requests(tmp_path: Path) -> None:
     assert world.checkout.text == text
 
 
-def test_a_generation_that_was_promoted_again_is_not_deleted(tmp_path: Path) -> None:
+def test_a_generation_that_was_promoted_again_is_not_deleted(after: After) -> None:
     """Another run rolled back in the same checkout between plan and deletion."""
-    world = World(tmp_path)
-    first, second = trained(world, 1, 2)
+    world = after(2)
+    first, second = keys_of(world)
 
     def roll_back() -> None:
         lock = record(world.checkout.lock, Rejected("numbers", second, "no"))
@@ -130,18 +162,18 @@ def test_a_generation_that_was_promoted_again_is_not_deleted(tmp_path: Path) -> 
     assert any(notice.startswith(f"{first} is kept: it is serving") for notice in ran.left.notices)
 
 
-def test_candidates_since_the_plan_are_left_for_another_run(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    first, second = trained(world, 1, 2)
+def test_candidates_since_the_plan_are_left_for_another_run(after: After) -> None:
+    world = after(2)
+    first, second = keys_of(world)
     ran = prune(world, latest(3), meanwhile=lambda: world.run(latest(3)))
     assert ran.deleted == [first]
     assert {second} <= ids(world)
     assert [one.key for one in ran.left.actions] == [second]
 
 
-def test_another_model_with_the_same_name_is_not_deleted(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    first, _ = trained(world, 1, 2)
+def test_another_model_with_the_same_name_is_not_deleted(after: After) -> None:
+    world = after(2)
+    first, _ = keys_of(world)
 
     def replaced() -> None:
         old = world.request("GET", f"tunedModels/{first}")
@@ -157,15 +189,15 @@ def test_another_model_with_the_same_name_is_not_deleted(tmp_path: Path) -> None
     assert (ran.deleted, first in ids(world)) == ([], True)
 
 
-def test_a_refused_deletion_does_not_stop_the_others(tmp_path: Path) -> None:
+def test_a_refused_deletion_does_not_stop_the_others(after: After) -> None:
     keys: list[str] = []
 
     def answer(request: HttpRequest) -> Response | None:
         refused = request.method == "DELETE" and keys and request.url.path.endswith(keys[0])
         return error(400, "FAILED_PRECONDITION", "It is in use.") if refused else None
 
-    world = World(tmp_path, around=answering(answer))
-    first, second, third = keys[:] = trained(world, 1, 2, 3)
+    world = after(3, around=answering(answer))
+    first, second, third = keys[:] = keys_of(world)
     ran = prune(world, latest())
     assert ran.deleted == [second]
     assert "It is in use" in str(ran.pruner.refused["numbers"].error)
@@ -174,17 +206,17 @@ def test_a_refused_deletion_does_not_stop_the_others(tmp_path: Path) -> None:
     assert third in ids(world)
 
 
-def test_a_missing_model_counts_as_deleted(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    first, *_ = trained(world, 1, 2, 3, 4)
+def test_a_missing_model_counts_as_deleted(after: After) -> None:
+    world = after(4)
+    first, *_ = keys_of(world)
     ran = prune(world, latest(4), meanwhile=lambda: world.request("DELETE", f"tunedModels/{first}"))
     assert first not in ran.deleted
     assert states(world)[0] is State.MISSING
 
 
-def test_nothing_is_deleted_when_many_models_are_missing(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    keys = trained(world, 1, 2, 3, 4)
+def test_nothing_is_deleted_when_many_models_are_missing(after: After) -> None:
+    world = after(4)
+    keys = keys_of(world)
 
     def vanish() -> None:
         for key in keys[1:]:
@@ -207,9 +239,9 @@ def test_a_deleted_failed_training_still_holds_its_manifest(tmp_path: Path) -> N
     assert world.run(diverging, request=Request(retry=frozenset({"numbers"}))).approved.of_kind(Kind.CREATE)
 
 
-def test_a_deleted_generation_is_trained_again_only_by_a_plan(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    first, _ = trained(world, 1, 2)
+def test_a_deleted_generation_is_trained_again_only_by_a_plan(after: After) -> None:
+    world = after(2)
+    first, _ = keys_of(world)
     prune(world, latest(2))
     ran = world.run(latest(1))
     assert [one.key for one in ran.approved.of_kind(Kind.CREATE)] == [first]
@@ -219,9 +251,9 @@ def test_a_deleted_generation_is_trained_again_only_by_a_plan(tmp_path: Path) ->
 # orphans
 
 
-def test_an_orphan_stops_serving_before_it_is_deleted_and_removed(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    (key,) = trained(world, 1)
+def test_an_orphan_stops_serving_before_it_is_deleted_and_removed(after: After) -> None:
+    world = after(1)
+    (key,) = keys_of(world)
     ran = prune(world)
     told = [type(event) for event in ran.events if isinstance(event, Unserved | Deleted)]
     assert (told, ran.deleted) == ([Unserved, Deleted], [key])
@@ -229,9 +261,9 @@ def test_an_orphan_stops_serving_before_it_is_deleted_and_removed(tmp_path: Path
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_the_pointer_is_published_before_a_serving_orphan_is_deleted(tmp_path: Path, *, works: bool) -> None:
-    world = World(tmp_path)
-    (key,) = trained(world, 1)
+def test_the_pointer_is_published_before_a_serving_orphan_is_deleted(after: After, *, works: bool) -> None:
+    world = after(1)
+    (key,) = keys_of(world)
     lock = record(world.checkout.lock, Published("numbers", key))
     world.checkout.path.write_text(dumps(lock))
     there: list[set[str]] = []
@@ -257,7 +289,8 @@ def test_the_pointer_is_published_before_a_serving_orphan_is_deleted(tmp_path: P
 
 def test_the_protection_of_an_orphan_is_removed_on_request(tmp_path: Path) -> None:
     world = World(tmp_path)
-    (key,) = trained(world, 1, lifecycle=Lifecycle(protect=True))
+    world.run(manifest(lifecycle=Lifecycle(protect=True)))
+    (key,) = keys_of(world)
     assert prune(world).deleted == []
     assert prune(world, unprotected=("numbers",)).deleted == [key]
 
@@ -297,9 +330,9 @@ def test_a_parent_is_kept_when_its_child_cannot_be_deleted(tmp_path: Path) -> No
 # in a run of apply
 
 
-def test_apply_deletes_last_and_only_what_its_plan_contains(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    first, second = trained(world, 1, 2)
+def test_apply_deletes_last_and_only_what_its_plan_contains(after: After) -> None:
+    world = after(2)
+    first, second = keys_of(world)
     ran = world.run(latest(3), request=ASKED)
     assert [one.key for one in ran.approved.of_kind(Kind.DELETE)] == [first]
     assert ran.happened[-1] == "Deleted"
@@ -310,20 +343,18 @@ def test_apply_deletes_last_and_only_what_its_plan_contains(tmp_path: Path) -> N
     assert second in ids(world)
 
 
-def test_apply_reports_failed_deletions(tmp_path: Path) -> None:
+def test_apply_reports_failed_deletions(after: After) -> None:
     def answer(request: HttpRequest) -> Response | None:
         return error(400, "FAILED_PRECONDITION", "It is in use.") if request.method == "DELETE" else None
 
-    world = World(tmp_path, around=answering(answer))
-    trained(world, 1, 2)
+    world = after(2, around=answering(answer))
     ran = world.run(latest(2), request=ASKED)
     assert ran.outcome.exit_status is ExitStatus.ERROR
     assert "It is in use" in str(ran.outcome.refused["numbers"].error)
 
 
-def test_apply_without_prune_deletes_nothing(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    trained(world, 1, 2)
+def test_apply_without_prune_deletes_nothing(after: After) -> None:
+    world = after(2)
     assert world.run(latest(2)).outcome.exit_status is ExitStatus.OK
     assert len(ids(world)) == 2
 
@@ -407,9 +438,8 @@ def test_a_generation_deleted_by_another_checkout_is_not_promoted(tmp_path: Path
     assert again.outcome.exit_status is ExitStatus.OK
 
 
-def test_a_model_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    trained(world, 1, 2)
+def test_a_model_that_cannot_be_read_is_kept(after: After) -> None:
+    world = after(2)
 
     def answer(request: HttpRequest) -> Response | None:
         return error(403, "PERMISSION_DENIED", "No.") if request.method == "DELETE" else None
@@ -436,9 +466,9 @@ def on_first(method: str, act: Callable[[], object]) -> Callable[[HttpRequest], 
     return answer
 
 
-def test_a_prune_that_is_cut_off_at_any_deletion_leaves_a_usable_lockfile(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    first, _second, _third, fourth = trained(world, 1, 2, 3, 4)
+def test_a_prune_that_is_cut_off_at_any_deletion_leaves_a_usable_lockfile(after: After) -> None:
+    world = after(4)
+    first, _second, _third, fourth = keys_of(world)
     rejected = record(world.checkout.lock, Rejected("numbers", first, "speaks French"))
     world.checkout.path.write_text(dumps(rejected))
     saved: list[str] = []
@@ -460,14 +490,14 @@ def test_a_prune_that_is_cut_off_at_any_deletion_leaves_a_usable_lockfile(tmp_pa
     assert len(saved) == 3
 
 
-def test_a_deletion_that_did_not_happen_is_completed_by_the_next_prune(tmp_path: Path) -> None:
+def test_a_deletion_that_did_not_happen_is_completed_by_the_next_prune(after: After) -> None:
     unavailable = [True]
 
     def answer(request: HttpRequest) -> Response | None:
         return error(503, "UNAVAILABLE", "Later.") if request.method == "DELETE" and unavailable else None
 
-    world = World(tmp_path, around=answering(answer))
-    first, _ = trained(world, 1, 2)
+    world = after(2, around=answering(answer))
+    first, _ = keys_of(world)
     ran = prune(world, latest(2))
     assert (ran.deleted, states(world)) == ([], [State.DELETING, State.ACTIVE])
     assert world.run(latest(2)).outcome.exit_status is ExitStatus.OK
@@ -476,10 +506,10 @@ def test_a_deletion_that_did_not_happen_is_completed_by_the_next_prune(tmp_path:
     assert prune(world, latest(2)).deleted == [first]
 
 
-def test_what_another_run_promotes_between_two_deletions_is_kept(tmp_path: Path) -> None:
+def test_what_another_run_promotes_between_two_deletions_is_kept(after: After) -> None:
     """Another run rolled back after the observation, before the deletion of what it promoted."""
-    world = World(tmp_path, limits=Limits(concurrency=1, max_delete_percent=100))
-    first, second, third, fourth = trained(world, 1, 2, 3, 4)
+    world = after(4, limits=Limits(concurrency=1, max_delete_percent=100))
+    first, second, third, fourth = keys_of(world)
     deleted: list[str] = []
 
     def roll_back() -> None:
@@ -498,15 +528,15 @@ def test_what_another_run_promotes_between_two_deletions_is_kept(tmp_path: Path)
     assert any(notice.startswith(f"{serving} is kept: it is serving") for notice in ran.left.notices)
 
 
-def test_what_another_run_forgets_before_the_deletion_is_kept(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    keys = trained(world, 1, 2)
-    trained(world, 3, name="others")
+def test_what_another_run_forgets_before_the_deletion_is_kept(after: After) -> None:
+    world = after(2)
+    keys = keys_of(world)
+    others = manifest("others")
+    world.run(others)
 
     def forget() -> None:
         world.checkout.path.write_text(dumps(record(world.checkout.lock, Forgotten("numbers"))))
 
-    others = manifest("others", hyperparameters=tuning(epochCount=3))
     world.relay.app = answering(on_first("GET", forget))(world.app)
     ran = prune(world, others)
     assert (ran.deleted, set(keys) <= ids(world)) == ([], True)
@@ -514,14 +544,14 @@ def test_what_another_run_forgets_before_the_deletion_is_kept(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("methods", [{"GET"}, {"GET", "DELETE"}])
-def test_a_model_that_is_listed_and_not_returned_is_not_deleted(tmp_path: Path, methods: set[str]) -> None:
+def test_a_model_that_is_listed_and_not_returned_is_not_deleted(after: After, methods: set[str]) -> None:
     def answer(request: HttpRequest) -> Response | None:
         denied = request.method in methods and "/tunedModels/" in request.url.path and hidden
         return error(403, "PERMISSION_DENIED", "You do not have permission, or it may not exist.") if denied else None
 
     hidden: list[bool] = []
-    world = World(tmp_path, around=answering(answer))
-    first, second = trained(world, 1, 2)
+    world = after(2, around=answering(answer))
+    first, second = keys_of(world)
     hidden.append(True)
     ran = prune(world, latest(2))
     hidden.clear()
@@ -531,13 +561,13 @@ def test_a_model_that_is_listed_and_not_returned_is_not_deleted(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("act", ["delete", "cancel"])
-def test_a_model_that_is_denied_does_not_count_as_gone(tmp_path: Path, act: str) -> None:
+def test_a_model_that_is_denied_does_not_count_as_gone(after: After, act: str) -> None:
     def answer(request: HttpRequest) -> Response | None:
         denied = "/tunedModels/" in request.url.path and request.method in {"GET", "DELETE"}
         return error(403, "PERMISSION_DENIED", "You do not have permission, or it may not exist.") if denied else None
 
-    world = World(tmp_path)
-    (key,) = trained(world, 1)
+    world = after(1)
+    (key,) = keys_of(world)
     world.relay.app = answering(answer)(world.app)
     handle = Handle(f"tunedModels/{key}")
 

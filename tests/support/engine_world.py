@@ -118,12 +118,14 @@ class World(Struct, dict=True):
     limits: Limits = field(default_factory=Limits)
     scope: str = "demo"
     around: Callable[[ASGIApp], ASGIApp] = field(default=lambda app: app)
-    time: Time = field(default_factory=partial(Time, 4))  # a run polls a training a few times rather than about fifty
+    time: Time = field(default_factory=partial(Time, 30))  # the first or second poll of a training finds its end
     publish: Publish = publish_nothing
+    store: Path | None = None
+    """The file of the service's models; by default they are in memory."""
 
     def __post_init__(self) -> None:
         self.app: ASGIApp = create_app(
-            store=None,
+            store=self.store,
             clock=self.time.clock,
             random=random.Random(1),  # noqa: S311 - made-up ids, no secret
             settings=TrainingPace(step_seconds=1, overhead_seconds=2),
