@@ -20,9 +20,10 @@ CHANGED = [*EXAMPLES[2:19], ("19", "twenty"), *((str(number), str(number + 1)) f
 HELD_OUT = "  checks: [{name: unseen, dataset: {path: unseen.csv, metric: exactMatch, minimum: 0.5}}]\n"
 
 
-@pytest.fixture
-def repository(reconcile: Cli) -> Repository:
-    """The project as a repository of one commit: the manifest of an adder and its data set."""
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A project as a repository of one commit: the manifest of an adder and its data set."""
+    reconcile = Cli(tmp_path_factory.mktemp("committed"))
     repository = Repository(reconcile.folder)
     (reconcile.folder / ".gitignore").write_text(".reconcile/\n")
     reconcile.manifest("adder")
@@ -30,11 +31,16 @@ def repository(reconcile: Cli) -> Repository:
     return repository
 
 
+@pytest.fixture
+def repository(reconcile: Cli, committed: Repository) -> Repository:
+    return committed.copy(reconcile.folder)
+
+
 def plan(reconcile: Cli, *arguments: str, base: str = "HEAD") -> dict[str, Any]:
-    """The plan's document, which its schema was held to."""
-    answer = reconcile("plan", "--base", base, "--format", "json", *arguments)
+    """The document of a plan without the service; in tests of the data alone, it has no live state."""
+    answer = reconcile("plan", "--offline", "--base", base, "--format", "json", *arguments)
     assert answer.status in {0, 1}, answer.err  # 1 where data cannot be had offline
-    return held_to("plan", answer.document)
+    return answer.document
 
 
 def changes(reconcile: Cli, *arguments: str, base: str = "HEAD") -> list[dict[str, Any]]:
@@ -61,7 +67,7 @@ def test_a_pull_request_shows_what_it_changes_in_a_data_set(reconcile: Cli) -> N
 
 def test_the_document_names_the_commit_and_keeps_the_samples(reconcile: Cli, repository: Repository) -> None:
     reconcile.manifest("adder", examples=[*EXAMPLES, ("7", "8"), ("8", "eight")])
-    document = plan(reconcile)
+    document = held_to("plan", plan(reconcile))
     assert document["base"] == {"ref": "HEAD", "commit": repository("rev-parse", "HEAD").strip()}
     assert document["dataChanges"] == [
         {
@@ -86,88 +92,104 @@ def test_the_document_names_the_commit_and_keeps_the_samples(reconcile: Cli, rep
 @pytest.mark.usefixtures("repository")
 def test_unchanged_data_sets_are_reported(reconcile: Cli) -> None:
     reconcile.manifest("adder", epochs=3)
-    assert changes(reconcile, "--offline") == []
+    assert changes(reconcile) == []
     assert "Data sets: same as in HEAD" in reconcile("plan", "--base", "HEAD").out
 
 
-def test_old_problems_are_not_reported_again(reconcile: Cli, repository: Repository) -> None:
-    odd = [*EXAMPLES, ("7", "8"), ("8", "eight")]
-    reconcile.manifest("adder", examples=odd)
-    repository.commit()
-    reconcile.manifest("adder", examples=[*odd, ("40", "41")])
-    (change,) = changes(reconcile)
-    assert (change["added"], "duplicates" in change, "contradictions" in change) == (1, False, False)
+def test_data_sets_are_compared_with_those_of_their_manifests(reconcile: Cli, repository: Repository) -> None:
+    """One pull request with a change of each kind."""
+    specs = reconcile.specs
+    repeated = [*EXAMPLES, ("7", "8"), ("8", "eight")]
 
+    def replace(name: str, old: str, new: str) -> None:
+        file = specs / f"{name}.yaml"
+        file.write_text(file.read_text().replace(old, new))
 
-@pytest.mark.usefixtures("repository")
-def test_a_new_data_set_of_a_new_manifest(reconcile: Cli) -> None:
-    reconcile.manifest("doubler", examples=[*EXAMPLES, EXAMPLES[0]])
-    (change,) = changes(reconcile)
-    assert (change["name"], change["added"], change["removed"], change["duplicates"]) == ("doubler", 21, 0, 1)
-    assert change["note"] == "new data set, 21 examples"
-
-
-@pytest.mark.usefixtures("repository")
-def test_another_order_or_preamble_trains_again(reconcile: Cli) -> None:
-    reconcile.manifest("adder", examples=EXAMPLES[::-1])
-    (change,) = changes(reconcile)
-    assert (change["added"], change["note"]) == (0, "the same examples in another order")
-    file = reconcile.manifest("adder")
-    file.write_text(file.read_text().replace("adder.csv}", 'adder.csv, preamble: "Add. "}'))
-    (change,) = changes(reconcile)
-    assert (change["changed"], change["note"]) == (0, "the preamble changed, and so does every input")
-
-
-@pytest.mark.usefixtures("repository")
-def test_a_renamed_data_set_is_followed_by_the_manifest(reconcile: Cli) -> None:
-    file = reconcile.manifest("adder", examples=EXAMPLES[:18])
-    (reconcile.specs / "adder.csv").rename(reconcile.specs / "sums.csv")
-    file.write_text(file.read_text().replace("adder.csv", "sums.csv"))
-    (change,) = changes(reconcile)
-    assert (change["path"], change["removed"], change["note"]) == ("sums.csv", 2, "at HEAD it was adder.csv")
-
-
-@pytest.mark.usefixtures("repository")
-@pytest.mark.parametrize("formerly", ["", ", formerly: [adder]"])
-def test_a_renamed_manifest_is_compared_with_its_file(reconcile: Cli, formerly: str) -> None:
-    file = reconcile.manifest("adder", examples=EXAMPLES[1:])
-    file.write_text(file.read_text().replace("{name: adder}", f"{{name: sums{formerly}}}"))
-    (change,) = changes(reconcile)
-    assert (change["name"], change["added"], change["removed"]) == ("sums", 0, 1)
-    expected = "" if formerly else "no manifest had this name at HEAD; compared with the file at HEAD"
-    assert change.get("note", "") == expected
-
-
-@pytest.mark.usefixtures("repository")
-def test_a_manifest_that_moved_is_found_in_its_old_file(reconcile: Cli) -> None:
-    file = reconcile.manifest("adder", examples=EXAMPLES[1:])
-    moved = reconcile.specs / "sums"
-    moved.mkdir()
-    for path in (file, file.with_suffix(".csv")):
-        path.rename(moved / path.name)
-    (change,) = changes(reconcile)
-    assert (change["path"], change["removed"], change["note"]) == ("sums/adder.csv", 1, "at HEAD it was adder.csv")
-
-
-def test_inline_examples_are_compared_too(reconcile: Cli, repository: Repository) -> None:
-    def write(*outputs: str) -> None:
+    def inline(*outputs: str) -> None:
         rows = ", ".join(f'{{input: "{number}", output: "{wanted}"}}' for number, wanted in enumerate(outputs))
-        file = reconcile.manifest("adder")
-        file.write_text(file.read_text().replace("{path: adder.csv}", f"{{examples: [{rows}]}}"))
+        reconcile.manifest("inline")
+        replace("inline", "{path: inline.csv}", f"{{examples: [{rows}]}}")
 
-    write("1", "2", "3")
-    repository.commit()
-    write("1", "two", "3", "4")
-    (change,) = changes(reconcile)
-    assert "path" not in change
-    assert (change["added"], change["changed"]) == (1, 1)
+    for name in ("reordered", "prefaced", "elsewhere", "former", "other", "moved", "outside", "pointer"):
+        reconcile.manifest(name)
+    reconcile.manifest("repeated", examples=repeated)
+    reconcile.manifest("invalid", epochs=-1)
+    inline("1", "2", "3")
+    (specs / "outside.csv").rename(reconcile.folder / "outside.csv")
+    replace("outside", "outside.csv", "../outside.csv")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
+    (specs / "pointer.csv").write_text(pointer)
+    commit = repository.commit()
+
+    reconcile.manifest("reordered", examples=EXAMPLES[::-1])
+    replace("prefaced", "prefaced.csv}", 'prefaced.csv, preamble: "Add. "}')
+    (specs / "elsewhere.csv").rename(specs / "sums.csv")
+    (specs / "sums.csv").write_text("\n".join((specs / "sums.csv").read_text().splitlines()[:-2]) + "\n")
+    replace("elsewhere", "elsewhere.csv", "sums.csv")
+    reconcile.manifest("former", examples=EXAMPLES[1:])
+    replace("former", "{name: former}", "{name: renamed, formerly: [former]}")
+    reconcile.manifest("other", examples=EXAMPLES[1:])
+    replace("other", "{name: other}", "{name: unrelated}")
+    moved = reconcile.manifest("moved", examples=EXAMPLES[1:])
+    (specs / "folder").mkdir()
+    for path in (moved, moved.with_suffix(".csv")):
+        path.rename(specs / "folder" / path.name)
+    (reconcile.folder / "outside.csv").write_text((reconcile.folder / "outside.csv").read_text() + "40,41\n")
+    reconcile.manifest("pointer")
+    reconcile.manifest("repeated", examples=[*repeated, ("40", "41")])
+    reconcile.manifest("invalid")
+    inline("1", "two", "3", "4")
+    reconcile.manifest("doubler", examples=[*EXAMPLES, EXAMPLES[0]])
+
+    found = {change.pop("name"): change for change in changes(reconcile)}
+    for change in found.values():
+        assert change.pop("use") == "training"
+        change.pop("samples", None)
+    none = {"added": 0, "removed": 0, "changed": 0}
+    assert found == {
+        "reordered": none | {"path": "reordered.csv", "note": "the same examples in another order"},
+        "prefaced": none | {"path": "prefaced.csv", "note": "the preamble changed, and so does every input"},
+        "elsewhere": none | {"path": "sums.csv", "removed": 2, "note": "at HEAD it was elsewhere.csv"},
+        "renamed": none | {"path": "former.csv", "removed": 1},
+        "unrelated": none
+        | {
+            "path": "other.csv",
+            "removed": 1,
+            "note": "no manifest had this name at HEAD; compared with the file at HEAD",
+        },
+        "moved": none | {"path": "folder/moved.csv", "removed": 1, "note": "at HEAD it was moved.csv"},
+        "outside": none | {"path": "../outside.csv", "added": 1},
+        "pointer": {
+            "path": "pointer.csv",
+            "note": "not compared: at HEAD, specs/pointer.csv is a Git LFS pointer, and this clone does not contain its"
+            f" data; run `git lfs fetch origin {commit}`",
+        },
+        "repeated": none | {"path": "repeated.csv", "added": 1},
+        "invalid": {"path": "invalid.csv", "note": found["invalid"]["note"]},
+        "inline": none | {"added": 1, "changed": 1},
+        "doubler": none | {"path": "doubler.csv", "added": 21, "duplicates": 1, "note": "new data set, 21 examples"},
+    }
+    assert found["invalid"]["note"].startswith("not compared: the manifest at HEAD is invalid: invalid.yaml:7:33: ")
+
+
+@pytest.mark.usefixtures("repository")
+def test_an_unknown_reference_is_a_usage_error(reconcile: Cli) -> None:
+    for ref in ("nowhere", "--all", "HEAD~7", "HEAD:specs"):
+        answer = reconcile("plan", "--base", ref)
+        assert answer.status == 64
+        assert answer.err == (
+            f"Error: --base {ref}: no such commit in this repository; pass a branch, a tag or a commit, and fetch it"
+            " first\n"
+        )
+    refused = reconcile("plan", "--base", "")
+    assert (refused.status, refused.err) == (64, "Error: --base is empty; pass a branch, a tag or a commit\n")
 
 
 def test_leakage_into_held_out_data_is_new_only_once(reconcile: Cli, repository: Repository) -> None:
     unseen = reconcile.specs / "unseen.csv"
     unseen.write_text("text_input,output\n40,41\n41,42\n5,6\n")
     reconcile.manifest("adder", more=HELD_OUT)
-    training, new = changes(reconcile)
+    training, new = held_to("plan", plan(reconcile))["dataChanges"]
     assert (training["added"], training["leaked"]) == (0, 1)
     assert (new["use"], new["check"], new["note"]) == ("check", "unseen", "new data set, 3 examples")
     repository.commit()
@@ -198,26 +220,6 @@ def test_where_examples_are_not_shown_the_counts_remain(reconcile: Cli) -> None:
             "duplicates": 1,
         }
     ]
-
-
-def test_a_manifest_that_was_not_valid_then_is_not_compared(reconcile: Cli, repository: Repository) -> None:
-    reconcile.manifest("adder", epochs=-1)
-    repository.commit()
-    reconcile.manifest("adder")
-    (change,) = changes(reconcile)
-    assert "added" not in change
-    assert change["note"].startswith("not compared: the manifest at HEAD is invalid: adder.yaml:7:33: ")
-
-
-@pytest.mark.usefixtures("repository")
-def test_an_unknown_reference_is_wrong_usage(reconcile: Cli) -> None:
-    for ref in ("nowhere", "--all", "HEAD~7", "HEAD:specs"):
-        answer = reconcile("plan", "--base", ref)
-        assert answer.status == 64
-        assert answer.err == (
-            f"Error: --base {ref}: no such commit in this repository; pass a branch, a tag or a commit, and fetch it"
-            " first\n"
-        )
 
 
 def note(reconcile: Cli, base: str = "HEAD") -> str:
@@ -322,29 +324,7 @@ def test_the_remedy_for_a_partial_clone_works(repository: Repository, tmp_path_f
     assert changes(partial, base="HEAD~1") != []
 
 
-@pytest.mark.usefixtures("repository")
-def test_an_empty_base_is_a_usage_error(reconcile: Cli) -> None:
-    refused = reconcile("plan", "--base", "")
-    assert (refused.status, refused.err) == (64, "Error: --base is empty; pass a branch, a tag or a commit\n")
-
-
-def test_a_pointer_of_git_lfs_is_reported(reconcile: Cli, repository: Repository) -> None:
-    data = reconcile.specs / "adder.csv"
-    whole = data.read_text()
-    data.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n")
-    repository.commit()
-    data.write_text(whole)
-    (change,) = changes(reconcile)
-    assert change["note"] == (
-        "not compared: at HEAD, specs/adder.csv is a Git LFS pointer, and this clone does not contain its data; run"
-        f" `git lfs fetch origin {repository('rev-parse', 'HEAD').strip()}`"
-    )
-
-
-@pytest.mark.parametrize("fetched", [True, False])
-def test_data_in_git_lfs_is_compared_where_the_clone_has_it(
-    reconcile: Cli, repository: Repository, *, fetched: bool
-) -> None:
+def test_data_in_git_lfs_is_compared_where_the_clone_has_it(reconcile: Cli, repository: Repository) -> None:
     data = reconcile.specs / "adder.csv"
     whole = data.read_bytes()
     oid = hashlib.sha256(whole).hexdigest()
@@ -354,11 +334,15 @@ def test_data_in_git_lfs_is_compared_where_the_clone_has_it(
     assert changes(reconcile) == [], "the file of today is the one of then"
     objects = reconcile.folder / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4]
     objects.mkdir(parents=True)
-    (objects / oid).write_bytes(whole if fetched else whole.replace(b"1", b"2"))  # what was tampered with is not it
     data.write_bytes(whole + b"40,41\n")
+    (objects / oid).write_bytes(whole.replace(b"1", b"2"))
+    (tampered,) = changes(reconcile)
+    assert "added" not in tampered
+    assert "not compared" in tampered["note"]
+    (objects / oid).write_bytes(whole)
     (change,) = changes(reconcile)
-    assert change.get("added") == (1 if fetched else None)
-    assert ("not compared" in change.get("note", "")) is not fetched
+    assert change["added"] == 1
+    assert "not compared" not in change.get("note", "")
 
 
 def test_data_in_a_submodule_is_named(
@@ -426,17 +410,6 @@ def test_a_text_in_another_normalization_is_warned_of(reconcile: Cli, repository
     assert change["note"] == "2 examples differing only in Unicode normalization"
 
 
-def test_a_data_set_outside_the_root_is_found(reconcile: Cli, repository: Repository) -> None:
-    file = reconcile.manifest("adder")
-    data = reconcile.folder / "data.csv"
-    (reconcile.specs / "adder.csv").rename(data)
-    file.write_text(file.read_text().replace("adder.csv", "../data.csv"))
-    repository.commit()
-    data.write_text(data.read_text() + "40,41\n")
-    (change,) = changes(reconcile)
-    assert (change["path"], change["added"]) == ("../data.csv", 1)
-
-
 def test_manifests_on_standard_input_are_compared_with_their_files(reconcile: Cli, repository: Repository) -> None:
     file = reconcile.manifest("adder", examples=EXAMPLES[1:])
     text = file.read_text().replace("adder.csv", "specs/adder.csv").replace("name: adder", "name: built")
@@ -468,7 +441,7 @@ def test_data_in_cloud_storage_are_not_compared_and_validation_data_are(reconcil
     repository.commit()
 
     def cloud() -> list[dict[str, Any]]:
-        return changes(reconcile, "--offline", "--target", "cloud")
+        return changes(reconcile, "--target", "cloud")
 
     assert cloud() == []
     validation.write_text("text_input,output\n40,41\n41,42\n")

@@ -49,7 +49,7 @@ class Repository:
 
     def copy(self, folder: Path) -> Repository:
         """Copy it with all files, also those that are not committed; no process is needed."""
-        shutil.copytree(self.folder, folder, symlinks=True)
+        shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
         return self._in(folder)
 
     def _in(self, folder: Path) -> Repository:
