@@ -7,8 +7,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from support.adopted_world import THEIRS, adopt, declared, foreign, job_of, manifest_of
 from support.cases import in_turn
 from support.cli_world import EXAMPLES, Cli
@@ -49,6 +47,7 @@ def recorded(reconcile: Cli, target: str) -> Json:
 
 @ON_PORTS
 def test_an_adopted_model_is_promoted_by_the_next_apply(reconcile: Cli, world: World, target: str) -> None:
+    """A run of adopt that was killed at its end can be repeated, also after that apply has written the mark."""
     remote = foreign(reconcile, world, target)
 
     taken = adopt(reconcile, remote, target)
@@ -60,26 +59,26 @@ def test_an_adopted_model_is_promoted_by_the_next_apply(reconcile: Cli, world: W
     assert one["dataset"]["unknown"] is True
     assert re.fullmatch(r"adder-[a-z2-7]{8}", one["key"])
     assert reconcile("validate", *chosen(target)).status == 0
+    adopt_again(reconcile, remote, target)
+    marked = "ownership mark: absent → present" in reconcile("plan", *chosen(target)).out
+    assert marked is (target == "gl")
     done = reconcile("apply", "--yes", *chosen(target))
     assert done.status == 0, done.err
     assert reconcile("resolve", "adder", *chosen(target)).out.strip() in {remote, job_of(world, remote)}
+    adopt_again(reconcile, remote, target)
     assert reconcile("apply", "--yes", *chosen(target)).out.startswith("No changes. 1 model matches its manifest")
     assert reconcile("validate", "--locked", *chosen(target)).status == 0
+    for command in ("history", "graph", "status"):
+        assert reconcile(command, *(["adder"] if command == "history" else []), *chosen(target)).status == 0
     assert trainings(world, reconcile, target) == 1
 
 
-def test_adopting_again_changes_nothing(reconcile: Cli, world: World) -> None:
-    """A run that was killed at its end is repeated; so is one after the next apply has written the mark."""
-    remote = foreign(reconcile, world)
-    for apply_first in (False, True):
-        adopted = reconcile("adopt", "adder", remote, *chosen("gl"))
-        assert adopted.status == 0, adopted.err
-        if apply_first:
-            assert reconcile("apply", "--yes", *chosen("gl")).status == 0
-        before = lock_file(reconcile, "gl").read_bytes()
-        again = reconcile("adopt", "adder", remote, *chosen("gl"))
-        assert (again.status, "already adopted; nothing was changed" in again.out) == (0, True), again.err
-        assert lock_file(reconcile, "gl").read_bytes() == before
+def adopt_again(reconcile: Cli, remote: str, target: str) -> None:
+    """Adopt a model that is adopted already, which changes nothing."""
+    before = lock_file(reconcile, target).read_bytes()
+    again = reconcile("adopt", "adder", remote, *chosen(target))
+    assert (again.status, "already adopted; nothing was changed" in again.out) == (0, True), again.err
+    assert lock_file(reconcile, target).read_bytes() == before
 
 
 def test_the_manifest_has_the_values_of_the_live_model(reconcile: Cli, world: World) -> None:
@@ -108,15 +107,17 @@ def test_the_manifest_has_the_values_of_the_live_model(reconcile: Cli, world: Wo
     )
 
 
-@pytest.mark.parametrize(
-    "said", ["no", "1e-3", "0o14", "12:30", "null", " a ", "- b", "#c", "tab\there", "bell \a", "é😀"]
-)
-def test_every_display_name_is_read_back(reconcile: Cli, world: World, said: str) -> None:
-    adopt(reconcile, foreign(reconcile, world, description=said, displayName=said), "gl")
+def test_every_display_name_is_read_back(reconcile: Cli, world: World) -> None:
+    names = ["no", "1e-3", "0o14", "12:30", "null", " a ", "- b", "#c", "tab\there", "bell \a", "é😀"]
+    for number, said in enumerate(names):
+        remote = foreign(reconcile, world, called=f"theirs-{number}", description=said, displayName=said)
+        adopted = reconcile("adopt", f"m{number}", remote, *chosen("gl"))
+        assert adopted.status == 0, adopted.err
     assert reconcile("apply", "--yes", *chosen("gl")).status == 0
-    live = world.ask("GET", f"/v1beta/{THEIRS}")
-    assert live["displayName"] == said
-    assert live["description"].startswith(f"{said}\nmanaged-by=reconcile scope=acme/nlp name=adder ")
+    for number, said in enumerate(names):
+        live = world.ask("GET", f"/v1beta/tunedModels/theirs-{number}")
+        assert live["displayName"] == said
+        assert live["description"].startswith(f"{said}\nmanaged-by=reconcile scope=acme/nlp name=m{number} ")
 
 
 def test_reported_hyperparameters_can_be_declared_and_changed(reconcile: Cli, world: World) -> None:
@@ -131,10 +132,8 @@ def test_reported_hyperparameters_can_be_declared_and_changed(reconcile: Cli, wo
     assert trainings(world, reconcile, "gl") == 1
 
 
-def test_the_mark_is_written_and_the_lockfile_can_be_lost_after_that(reconcile: Cli, world: World) -> None:
+def test_the_lockfile_can_be_lost_after_the_mark_was_written(reconcile: Cli, world: World) -> None:
     adopt(reconcile, foreign(reconcile, world), "gl")
-    plan = reconcile("plan", *chosen("gl"))
-    assert "ownership mark: absent → present" in plan.out
     assert reconcile("apply", "--yes", *chosen("gl")).status == 0
     before = lock_of(reconcile, "gl")["adder"]["serving"]
     lock_file(reconcile, "gl").unlink()
@@ -142,6 +141,14 @@ def test_the_mark_is_written_and_the_lockfile_can_be_lost_after_that(reconcile: 
     assert lock_of(reconcile, "gl")["adder"]["serving"] == before
     assert recorded(reconcile, "gl")["dataset"]["unknown"] is True
     assert trainings(world, reconcile, "gl") == 1
+
+    manifest_of(reconcile, "adder", EXAMPLES)
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    digest = recorded(reconcile, "gl")["dataset"]["digest"]
+    assert f" data={digest} " in world.ask("GET", f"/v1beta/{THEIRS}")["description"], "a claim outlives it too"
+    lock_file(reconcile, "gl").unlink()
+    manifest_of(reconcile, "adder", [*EXAMPLES, ("20", "21")])
+    assert "+ adder" in reconcile("plan", *chosen("gl")).out
 
 
 def test_a_lost_lockfile_is_rebuilt_without_marks(reconcile: Cli, world: World) -> None:
@@ -158,17 +165,15 @@ def test_a_lost_lockfile_is_rebuilt_without_marks(reconcile: Cli, world: World) 
     assert reconcile("apply", "--yes", *chosen("vertex")).status == 0
 
 
-def test_a_manifest_that_does_not_match_is_refused(reconcile: Cli, world: World) -> None:
+def test_a_manifest_of_another_model_is_refused(reconcile: Cli, world: World) -> None:
+    remote = foreign(reconcile, world)
     declared(reconcile, "{unknown: true}", hyperparameters="{epochCount: 5}")
-    assert refused(reconcile, "adder", foreign(reconcile, world)) == (
+    assert refused(reconcile, "adder", remote) == (
         "Error: tunedModels/theirs does not match adder at specs/adder.yaml:3:18; set spec.baseModel, "
         "spec.source and spec.hyperparameters to the values that it was trained with\n"
     )
-
-
-def test_a_manifest_that_does_not_name_the_model_is_refused(reconcile: Cli, world: World) -> None:
     declared(reconcile, "{unknown: true}")
-    assert refused(reconcile, "adder", foreign(reconcile, world)) == (
+    assert refused(reconcile, "adder", remote) == (
         "Error: adder at specs/adder.yaml:3:18 does not name tunedModels/theirs; add spec.adopted: tunedModels/theirs"
         " to it\n"
     )
@@ -220,17 +225,6 @@ def test_the_first_data_set_is_a_claim_and_later_ones_are_changes(reconcile: Cli
     assert trainings(world, reconcile, target) == 2
 
 
-def test_a_claim_outlives_the_lockfile_where_there_is_a_mark(reconcile: Cli, world: World) -> None:
-    adopt(reconcile, foreign(reconcile, world), "gl")
-    manifest_of(reconcile, "adder", EXAMPLES)
-    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
-    digest = recorded(reconcile, "gl")["dataset"]["digest"]
-    assert f" data={digest} " in world.ask("GET", f"/v1beta/{THEIRS}")["description"]
-    lock_file(reconcile, "gl").unlink()
-    manifest_of(reconcile, "adder", [*EXAMPLES, ("20", "21")])
-    assert "+ adder" in reconcile("plan", *chosen("gl")).out
-
-
 def test_the_data_set_is_claimed_although_something_else_changes_with_it(reconcile: Cli, world: World) -> None:
     adopt(reconcile, foreign(reconcile, world), "gl")
     assert reconcile("apply", "--yes", *chosen("gl")).status == 0
@@ -259,13 +253,6 @@ def test_a_removed_data_set_changes_nothing(reconcile: Cli, world: World) -> Non
     assert reconcile("plan", "--replace", "adder", *chosen("gl")).status == 1
 
 
-def test_history_shows_a_claim(reconcile: Cli, world: World) -> None:
-    adopt(reconcile, foreign(reconcile, world), "gl")
-    assert reconcile("history", "adder", *chosen("gl")).status == 0
-    assert reconcile("status", *chosen("gl")).status == 0
-    assert reconcile("graph", *chosen("gl")).status == 0
-
-
 # what is not taken over
 
 
@@ -287,57 +274,27 @@ def test_a_name_in_use_is_refused(reconcile: Cli, world: World) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("target", "remote", "message"),
-    [
-        (
-            "gl",
-            "tunedModels/nobodys",
-            "tunedModels/nobodys not found, or you do not have access; check its",
-        ),
-        (
-            "vertex",
-            "projects/my-project/locations/europe-west4/tuningJobs/7",
-            "projects/my-project/locations/europe-west4/tuningJobs/7 not found, or you do not have access",
-        ),
-    ],
-)
-def test_a_model_that_is_not_there_is_refused(
-    reconcile: Cli, world: World, target: str, remote: str, message: str
-) -> None:
+def test_a_name_that_is_invalid_or_not_there_is_refused(reconcile: Cli, world: World) -> None:
     assert world
-    assert refused(reconcile, "adder", remote, target=target).startswith(f"Error: {message}")
-
-
-@pytest.mark.parametrize(
-    ("target", "name", "remote", "message"),
-    [
-        (
-            "gl",
-            "adder",
-            "theirs",
-            "invalid model 'theirs' of Generative Language API v1beta; write it like tunedModels/nu",
-        ),
-        ("gl", "Adder", THEIRS, "invalid name 'Adder': expected 1 to 31 lower-case letters"),
+    region = "projects/my-project/locations"
+    cases = {
+        ("gl", "adder", "tunedModels/nobodys", 1): "tunedModels/nobodys not found, or you do not have access; check",
+        ("vertex", "adder", f"{region}/europe-west4/tuningJobs/7", 1): f"{region}/europe-west4/tuningJobs/7 not found,"
+        " or you do not have access",
+        ("gl", "adder", "theirs", 64): "invalid model 'theirs' of Generative Language API v1beta; write it like"
+        " tunedModels/nu",
+        ("gl", "Adder", THEIRS, 64): "invalid name 'Adder': expected 1 to 31 lower-case letters",
         (
             "vertex",
             "adder",
-            "projects/my-project/locations/europe-west4/models/1@1",
-            "invalid model 'projects/my-project/locations/europe-west4/models/1@1' of Vertex AI; write",
-        ),
-        (
-            "vertex",
-            "adder",
-            "projects/my-project/locations/us-central1/tuningJobs/1",
-            "invalid model 'projects/my-project/locations/us-central1/tuningJobs/1' of Vertex AI; write",
-        ),
-    ],
-)
-def test_an_invalid_name_is_refused(
-    reconcile: Cli, world: World, target: str, name: str, remote: str, message: str
-) -> None:
-    assert world
-    assert refused(reconcile, name, remote, target=target, status=64).startswith(f"Error: {message}")
+            f"{region}/europe-west4/models/1@1",
+            64,
+        ): f"invalid model '{region}/europe-west4/models/1@1' of Vertex AI; write",
+        ("vertex", "adder", f"{region}/us-central1/tuningJobs/1", 64): f"invalid model"
+        f" '{region}/us-central1/tuningJobs/1' of Vertex AI; write",
+    }
+    for (target, name, remote, status), message in cases.items():
+        assert refused(reconcile, name, remote, target=target, status=status).startswith(f"Error: {message}")
 
 
 def test_a_model_that_is_not_ready_is_refused(reconcile: Cli, slow: World) -> None:
@@ -378,9 +335,12 @@ def test_a_model_adopted_by_another_target_is_refused(reconcile: Cli, world: Wor
     )
 
 
-@pytest.mark.parametrize(
-    ("file", "message", "status"),
-    [
+def test_where_no_manifest_can_go_none_is_written(reconcile: Cli, world: World) -> None:
+    remote = foreign(reconcile, world)
+    (reconcile.specs / "taken.yaml").write_text("")
+    (reconcile.specs / "other").mkdir()
+    (reconcile.specs / "other" / "reconcile.gl.yaml").write_text("")
+    for file, message, status in (
         ("elsewhere.yaml", "elsewhere.yaml: outside the directory of the target file; pass a .yaml file in", 64),
         ("specs/adder.txt", "specs/adder.txt: not a file name for a manifest", 64),
         ("specs/reconcile.new.yaml", "specs/reconcile.new.yaml: not a file name for a manifest", 64),
@@ -388,16 +348,8 @@ def test_a_model_adopted_by_another_target_is_refused(reconcile: Cli, world: Wor
         ("specs/new/adder.yaml", "specs/new/adder.yaml: no such directory; create the directory", 64),
         ("specs/other/adder.yaml", "specs/other/adder.yaml: in the root of another target file", 64),
         ("specs/taken.yaml", "specs/taken.yaml already exists; pass another path with --file", 1),
-    ],
-)
-def test_where_no_manifest_can_go_none_is_written(
-    reconcile: Cli, world: World, file: str, message: str, status: int
-) -> None:
-    remote = foreign(reconcile, world)
-    (reconcile.specs / "taken.yaml").write_text("")
-    (reconcile.specs / "other").mkdir()
-    (reconcile.specs / "other" / "reconcile.gl.yaml").write_text("")
-    assert refused(reconcile, "adder", remote, "--file", file, status=status).startswith(f"Error: {message}")
+    ):
+        assert refused(reconcile, "adder", remote, "--file", file, status=status).startswith(f"Error: {message}")
 
 
 def test_a_link_out_of_the_repository_takes_no_manifest(reconcile: Cli, world: World) -> None:

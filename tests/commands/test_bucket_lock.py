@@ -82,7 +82,7 @@ def service(tmp_path: Path, reconcile: Cli) -> Iterator[Process]:
     folder.mkdir()
     with emulator_process.running(folder) as process:
         aim(reconcile, process.url)
-        reconcile.clock = SharedClock(emulator_process.START)
+        reconcile.clock = SharedClock(emulator_process.START, least=30)
         reconcile.clock.on_move = lambda now: process.advance_to((now - emulator_process.START).total_seconds())
         yield process
 
@@ -126,55 +126,53 @@ def test_the_whole_run_leaves_no_lockfile_on_disk(reconcile: Cli, bucket: Bucket
     assert lockfiles(reconcile) == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "environ", "run"),
-    [
-        (("apply", "--yes", "--train-only"), {}, "--train-only"),
-        (("wait",), {"GITHUB_HEAD_REF": "topic"}, "reconcile wait in a pull request"),
-        (("wait",), {"CI_MERGE_REQUEST_IID": "7"}, "reconcile wait in a pull request"),
-        (("wait",), {"RECONCILE_UNMERGED": "1"}, "reconcile wait in a pull request"),
-    ],
-)
-def test_an_unmerged_branch_does_not_change_the_lockfile(
-    reconcile: Cli, bucket: Bucket, arguments: tuple[str, ...], environ: dict[str, str], run: str
-) -> None:
+def test_an_unmerged_branch_does_not_change_the_lockfile(reconcile: Cli, bucket: Bucket) -> None:
     reconcile.manifest("adder")
     assert reconcile("apply", "--yes", "--no-wait").status == 0
     before = bucket.get(_LOCK)
-    reconcile.environ.update(environ)
-
-    refused = reconcile(*arguments)
-
-    assert (refused.status, refused.err) == (
-        1,
-        (
-            f"Error: {LOCK}: a lockfile in a bucket has no branches, so {run} would change the lockfile of the deployed"
-            " branch; run reconcile apply on the deployed branch, or copy the object to reconcile.lock.json beside"
-            " specs/reconcile.yaml, remove spec.lock there, and commit both\n"
-        ),
-    )
-    assert bucket.get(_LOCK) == before
     target = reconcile.specs / "reconcile.yaml"
-    reconcile.lock_file.write_text(json.dumps(before))
-    target.write_text(target.read_text().replace(f"\n  lock: {LOCK}", ""))
-    assert reconcile(*arguments).status == 0, "the remedy works"
-    assert bucket.get(_LOCK) == before
+    in_bucket = target.read_text()
+    in_pull_request = "reconcile wait in a pull request"
+    for arguments, environ, run in (
+        (("apply", "--yes", "--train-only"), {}, "--train-only"),
+        (("wait",), {"GITHUB_HEAD_REF": "topic"}, in_pull_request),
+        (("wait",), {"CI_MERGE_REQUEST_IID": "7"}, in_pull_request),
+        (("wait",), {"RECONCILE_UNMERGED": "1"}, in_pull_request),
+    ):
+        ordinary = dict(reconcile.environ)
+        reconcile.environ.update(environ)
+        refused = reconcile(*arguments)
+        assert (refused.status, refused.err) == (
+            1,
+            (
+                f"Error: {LOCK}: a lockfile in a bucket has no branches, so {run} would change the lockfile of the"
+                " deployed branch; run reconcile apply on the deployed branch, or copy the object to"
+                " reconcile.lock.json beside specs/reconcile.yaml, remove spec.lock there, and commit both\n"
+            ),
+        )
+        assert bucket.get(_LOCK) == before
+        reconcile.lock_file.write_text(json.dumps(before))
+        target.write_text(in_bucket.replace(f"\n  lock: {LOCK}", ""))
+        assert reconcile(*arguments).status == 0, "the remedy works"
+        assert bucket.get(_LOCK) == before
+        reconcile.lock_file.unlink()
+        target.write_text(in_bucket)
+        reconcile.environ.clear()
+        reconcile.environ.update(ordinary)
 
 
 @pytest.mark.usefixtures("bucket")
-@pytest.mark.parametrize("arguments", [("apply", "--yes"), ("validate", "--locked")])
-def test_a_lockfile_without_a_base_is_an_error_whose_remedy_works(reconcile: Cli, arguments: tuple[str, ...]) -> None:
+def test_a_lockfile_without_a_base_is_an_error_whose_remedy_works(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     assert reconcile("apply", "--yes").status == 0
     repository = Repository(reconcile.folder)
     reconcile.environ["PATH"] = os.environ["PATH"]
     repository.commit()
-
-    refused = reconcile(*arguments, "--base", "HEAD")
-
-    assert refused.status == 1
-    assert refused.err == "Error: the lockfile cannot be compared with HEAD: it is in a bucket; remove --base\n"
-    assert reconcile(*arguments).status == 0
+    for arguments in (("apply", "--yes"), ("validate", "--locked")):
+        refused = reconcile(*arguments, "--base", "HEAD")
+        assert refused.status == 1
+        assert refused.err == "Error: the lockfile cannot be compared with HEAD: it is in a bucket; remove --base\n"
+        assert reconcile(*arguments).status == 0
 
 
 def test_a_waiting_run_does_not_hold_the_lease(reconcile: Cli, service: Process, bucket: Bucket) -> None:
