@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse
 from reconciler.emulator.app import create_app
 from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.writer import REPORT_FORMATS
-from support.cli_world import EXAMPLES, Cli
+from support.cli_world import EXAMPLES, GEMINI_API, Cli
 from support.render_values import held_to
 from support.vertex_fronts import Json, line_of
 from support.vertex_runs import BASE, chosen, conversations
@@ -385,7 +385,7 @@ def test_unmanaged_models_can_be_listed(story: Story) -> None:
 
 def test_a_project_in_sync(trained: Cli) -> None:
     """Also with an unmanaged model, new checks, some of the manifests only, and without a lockfile."""
-    theirs = training("models/text-bison-001")
+    theirs = training(GEMINI_API)
     embedded_client(trained)("POST", "/v1beta3/tunedModels", theirs, tunedModelId="theirs")
     document, text = drift(trained, "", status=0)
     (one,) = document["findings"]
