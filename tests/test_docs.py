@@ -11,8 +11,9 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import httpx
 import pytest
@@ -30,15 +31,17 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LEFT_OUT = "…"
+KINDS = {"Target", "TunedModel"}
 
 
-def generator() -> ModuleType:
+@cache
+def generated_pages() -> dict[Path, str]:
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    return dict(module.pages())
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -60,9 +63,13 @@ def agrees(shown: str, real: str) -> bool:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
+    return copy_project(tmp_path)
+
+
+def copy_project(folder: Path) -> Path:
     ignored = shutil.ignore_patterns(".reconcile", "*.lock.json")
-    shutil.copytree(ROOT / "specs", tmp_path / "specs", ignore=ignored)
-    return tmp_path
+    shutil.copytree(ROOT / "specs", folder / "specs", ignore=ignored)
+    return folder
 
 
 def run(command: str, folder: Path, clock: Clock) -> str:
@@ -85,12 +92,12 @@ def run(command: str, folder: Path, clock: Clock) -> str:
 
 
 def test_references_are_as_generated() -> None:
-    stale = [page.name for page, text in generator().pages().items() if page.read_text(encoding="utf-8") != text]
+    stale = [page.name for page, text in generated_pages().items() if page.read_text(encoding="utf-8") != text]
     assert not stale, f"run python docs/generate.py: {stale}"
 
 
 def test_the_references_are_there() -> None:
-    pages = {page.name for page in generator().pages()}
+    pages = {page.name for page in generated_pages()}
     assert pages > {"README.md", "commands.md", "drift.md", "manifests.md", "plans.md", "doctor.schema.json"}
 
 
@@ -111,31 +118,36 @@ def test_the_readme_shows_the_manifest_of_the_specs() -> None:
     assert shown == (ROOT / "specs" / "number-generator.yaml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_yaml_examples_that_are_whole_documents_are_valid(page: Path, project: Path) -> None:
-    targets = ["default"]
-    for block in blocks(page.read_text(encoding="utf-8"), "yaml"):
-        document = yaml.safe_load(block)
-        kind = document.get("kind") if isinstance(document, dict) else None
-        if kind == "Target":
-            targets.append(document["metadata"]["name"])
-            name = "reconcile.yaml" if targets[-1] == "default" else f"reconcile.{targets[-1]}.yaml"
-            (project / "specs" / name).write_text(block)
-        elif kind == "TunedModel":
-            (project / "specs" / f"{document['metadata']['name']}.yaml").write_text(block)
-    for target in targets:
-        said = run(f"reconcile validate specs --target {target}", project, Clock())
-        assert re.search(r"^\d+ manifests are valid", said, re.MULTILINE), said
+def whole_documents(page: Path) -> list[tuple[dict[str, Any], str]]:
+    """The targets and manifests that a page shows, each with its text."""
+    shown = [(yaml.safe_load(block), block) for block in blocks(page.read_text(encoding="utf-8"), "yaml")]
+    return [(value, text) for value, text in shown if isinstance(value, dict) and value.get("kind") in KINDS]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_yaml_examples_that_are_parts_of_documents_fit_the_schema(page: Path) -> None:
-    for block in blocks(page.read_text(encoding="utf-8"), "yaml"):
-        (document,) = parse(block.encode(), page.name).documents or (None,)
-        if document and isinstance(document.value, dict) and document.value.keys() == {"spec"}:
-            kind = "Target" if "provider" in document.value["spec"] else "TunedModel"
-            told = [str(one) for one in explain(document, kind) if one.path.startswith("spec.")]
-            assert not [one for one in told if "missing required field" not in one]
+def test_yaml_examples_that_are_whole_documents_are_valid(tmp_path: Path) -> None:
+    for page in filter(whole_documents, PAGES):
+        project = copy_project(tmp_path / page.name)
+        targets = ["default"]
+        for document, text in whole_documents(page):
+            name = document["metadata"]["name"]
+            if document["kind"] == "Target":
+                targets.append(name)
+                name = "reconcile" if name == "default" else f"reconcile.{name}"
+            (project / "specs" / f"{name}.yaml").write_text(text)
+        for target in targets:
+            said = run(f"reconcile validate specs --target {target}", project, Clock())
+            assert re.search(r"^\d+ manifests are valid", said, re.MULTILINE), f"{page.name}: {said}"
+
+
+def test_yaml_examples_that_are_parts_of_documents_fit_the_schema() -> None:
+    problems = []
+    for page in PAGES:
+        for block in blocks(page.read_text(encoding="utf-8"), "yaml"):
+            (document,) = parse(block.encode(), page.name).documents or (None,)
+            if document and isinstance(document.value, dict) and document.value.keys() == {"spec"}:
+                kind = "Target" if "provider" in document.value["spec"] else "TunedModel"
+                problems += [f"{page.name}: {one}" for one in explain(document, kind) if one.path.startswith("spec.")]
+    assert [problem for problem in problems if "missing required field" not in problem] == []
 
 
 @pytest.mark.parametrize(
@@ -153,7 +165,7 @@ def test_the_page_about_drift_has_every_class() -> None:
 
 
 def test_the_help_of_drift_names_every_class_that_it_accepts() -> None:
-    text = str(generator().pages()[ROOT / "docs" / "commands.md"])
+    text = str(generated_pages()[ROOT / "docs" / "commands.md"])
     (row,) = re.findall(r"^\| `--fail-on .*$", text, re.MULTILINE)
     assert [kind for kind in DriftClass if kind not in row] == [DriftClass.IN_SYNC]
 

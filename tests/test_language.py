@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,12 @@ def test_parameters_and_loop_variables_say_what_they_hold() -> None:
     ] == []
 
 
-def bound_names(tree: ast.Module) -> list[tuple[int, str]]:
-    parameters = [(node.lineno, node.arg) for node in ast.walk(tree) if isinstance(node, ast.arg)]
-    loops = [node.target for node in ast.walk(tree) if isinstance(node, ast.For | ast.AsyncFor | ast.comprehension)]
-    variables = [(node.lineno, node.id) for target in loops for node in ast.walk(target) if isinstance(node, ast.Name)]
-    return parameters + variables
+def bound_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
+            yield from ((name.lineno, name.id) for name in ast.walk(node.target) if isinstance(name, ast.Name))
 
 
 def test_the_glossary_has_every_action_of_the_command_line_once() -> None:
