@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
@@ -86,16 +86,13 @@ class Output(Struct, frozen=True):
                 self.warning(str(error))
 
     def _print_result(self, document: Document, text: Draw | None, shown: Collection[str]) -> None:
-        with _stdout_errors():
-            if self.form == "json":
-                ascii_only = not sys.stdout.encoding.lower().startswith("utf")
-                click.echo(json_text(document, ascii_only=ascii_only))
-                return
-            unseen = without_notices(document, shown)
-            draw = text or (
-                lambda style, width: render_text(unseen, width=width, verbose=self.verbose > 0, style=style)
-            )
-            _print(draw(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
+        if self.form == "json":
+            ascii_only = not sys.stdout.encoding.lower().startswith("utf")
+            click.echo(json_text(document, ascii_only=ascii_only))
+            return
+        unseen = without_notices(document, shown)
+        draw = text or (lambda style, width: render_text(unseen, width=width, verbose=self.verbose > 0, style=style))
+        _print(draw(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
 
     def add_to_runner(self, document: Document) -> None:
         """Add a document to the annotations and the step summary of GitHub Actions."""
@@ -133,18 +130,6 @@ def _write_report(report: str, document: Document) -> None:
     content = encode_report(redact(report_renderer(report)(document)))
     with write_errors(f"--report {report}"):
         write_file(Path(report), content)
-
-
-@contextmanager
-def _stdout_errors() -> Iterator[None]:
-    """Turn the errors of a full disk into a message; the reader of a closed pipe has read enough."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError:
-        with write_errors("standard output"):
-            raise
 
 
 def confirm(question: str, *, yes: bool) -> bool:

@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
@@ -18,7 +18,8 @@ import click
 from reconciler.commands._github_actions import github_actions
 from reconciler.domain.errors import ExitStatus, InterruptedRun, ReconcileError, UsageError
 from reconciler.domain.version import __version__
-from reconciler.redaction import RedactedStream, secrets_of
+from reconciler.files import write_errors
+from reconciler.redaction import RedactedStream, WrappedStream, secrets_of
 
 if TYPE_CHECKING:
     from reconciler.environment import Environment
@@ -139,11 +140,47 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
         return _exit_status(arguments, environment)
 
 
+class _FailingStream(WrappedStream):
+    """A stream whose pipe may be closed, and whose disk may be full: ``failed`` is called, and the rest is dropped."""
+
+    def __init__(self, stream: TextIO, failed: Callable[[OSError], None]) -> None:
+        super().__init__(stream)
+        self._failed = failed
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        with self._checked():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with self._checked():
+            self.stream.flush()
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # The interpreter writes what is left in the buffer at its exit, and would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            self._failed(error)
+
+
+def _result_not_written(error: OSError) -> None:
+    if isinstance(error, BrokenPipeError):
+        raise ReconcileError("standard output was closed early", "read all of it, or write it to a file") from error
+    with write_errors("standard output"):
+        raise error
+
+
 @contextmanager
 def _redacted_streams() -> Iterator[None]:
-    """Remove secrets from everything that is printed, tracebacks included."""
+    """Remove secrets from everything that is printed, tracebacks included; nothing depends on standard error."""
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast("TextIO", RedactedStream(stream)) for stream in streams)
+    failing = _FailingStream(sys.stdout, _result_not_written), _FailingStream(sys.stderr, lambda _error: None)
+    sys.stdout, sys.stderr = (cast("TextIO", RedactedStream(cast("TextIO", stream))) for stream in failing)
     try:
         yield
     finally:
@@ -152,23 +189,10 @@ def _redacted_streams() -> Iterator[None]:
 
 def _exit_status(arguments: Sequence[str] | None, environment: Environment | None) -> int:
     try:
-        return _run_reported(arguments, environment)
-    except BrokenPipeError:
-        # The reader of the output is gone; without this, the interpreter would fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _echo("Error: standard output was closed early; read all of it, or write it to a file")
-        return ExitStatus.ERROR
-
-
-def _run_reported(arguments: Sequence[str] | None, environment: Environment | None) -> int:
-    """Run a command and report the error that ends it; only a closed standard output is an exception."""
-    try:
         with _with_sigterm():
             return _run(arguments, environment)
     except ReconcileError as error:
         return _fail(error, arguments)
-    except BrokenPipeError:
-        raise
     except OSError as error:
         return _fail(ReconcileError(error.strerror or str(error), "check the disk and the output file"), arguments)
     except Exception as error:  # noqa: BLE001 - a bug; the interpreter would print its traceback with secrets
@@ -246,13 +270,8 @@ def _fail(error: ReconcileError, arguments: Sequence[str] | None, *, shown: bool
     output, target = requested_output(command, rest[:-1], context) if command else (Output(), "")
     document = error_report(error, name if command else "reconcile", target)
     if not shown:
-        _echo(render_text(document))
+        click.echo(render_text(document), err=True)
     output.add_to_runner(document)
     if not error.after_result:
         output.failure(document)
     return error.exit_status
-
-
-def _echo(text: str) -> None:
-    with suppress(OSError):  # standard error is closed
-        click.echo(text, err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import click
 import pytest
 
 from reconciler import __version__
-from reconciler.commands.main import cli
+from reconciler.commands.main import cli, main
 from reconciler.environment import Environment
 from support.cli_world import Cli, Result
 from support.fork_server import forked
@@ -153,7 +155,39 @@ def test_two_racing_runs_end_with_one_model(reconcile: Cli) -> None:
     assert json.loads(out)["models"][0]["generations"][0]["state"] == "ACTIVE"
 
 
-def test_a_closed_pipe_prints_no_error(reconcile: Cli) -> None:
+CLOSED = "Error: standard output was closed early; read all of it, or write it to a file"
+
+
+def with_closed(stream: str, reconcile: Cli, *arguments: str) -> tuple[int, str]:
+    """Return the exit status and the end of the other output of a command, the reader of whose stream has ended."""
+    environment = Environment(
+        cwd=reconcile.folder, environ=reconcile.environ, clock=reconcile.clock, sleeper=reconcile.clock.sleep
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    other = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with os.fdopen(writer, "w", buffering=1, encoding="utf-8") as closed:
+        out, err = (closed, other) if stream == "stdout" else (other, closed)
+        with redirect_stdout(out), redirect_stderr(err):
+            status = main(arguments, environment)
+    other.seek(0)
+    return status, other.read().rstrip().rpartition("\n")[2]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_closed_pipe_ends_no_run(reconcile: Cli, form: str) -> None:
+    reconcile.manifest("adder")
+    report = reconcile.folder / "report.md"
+    for command in (["plan"], ["apply", "--yes"], ["status"], ["prune", "--dry-run"], ["resolve"]):
+        assert with_closed("stderr", reconcile, *command, "--format", form)[0] == 0, command
+        reports = [] if command == ["resolve"] else ["--report", str(report)]
+        assert with_closed("stdout", reconcile, *command, "--format", form, *reports) == (1, CLOSED), command
+        assert report.exists() is bool(reports), command
+        report.unlink(missing_ok=True)
+    assert reconcile.lock["adder"]["serving"]
+
+
+def test_a_closed_pipe_is_no_traceback(reconcile: Cli) -> None:
     for number in range(30):
         reconcile.manifest(f"model-{number}")
     reader, writer = os.pipe()
@@ -168,7 +202,7 @@ def test_a_closed_pipe_prints_no_error(reconcile: Cli) -> None:
     )
     os.close(writer)
 
-    assert (process.returncode, "Traceback" in process.stderr) == (1, False), process.stderr
+    assert (process.returncode, process.stderr) == (1, f"{CLOSED}\n")
 
 
 def test_completion(reconcile: Cli) -> None:
