@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from reconciler import __version__
 from reconciler.emulator.app import create_app
 from support.cases import slow_except
-from support.cli_world import EXAMPLES, Cli, Result
+from support.cli_world import EXAMPLES, Cli, Result, Snapshot
 from support.render_values import held_to
 
 CHECKS = '  sampling: {temperature: 0}\n  checks: [{name: small, prompt: "7", expect: {equals: "8"}}]\n'
@@ -32,12 +33,17 @@ def planned(reconcile: Cli, *arguments: str) -> dict[str, Any]:
     return document
 
 
-def stale(reconcile: Cli, *reasons: str) -> None:
-    """Hold the refusal to its words; nothing happens at the service or to the lockfile."""
-    lock = reconcile.lock_file.read_bytes() if reconcile.lock_file.exists() else b""
-    models = reconcile("plan", "--format", "json").document
+def refused(reconcile: Cli, *reasons: str) -> None:
+    """Hold the refusal to its words."""
     done = reconcile("apply", "plan.json", "--yes")
     assert (done.status, done.err) == (1, f"{STALE}{'; '.join(reasons)}; plan again and review the plan\n")
+
+
+def stale(reconcile: Cli, *reasons: str) -> None:
+    """The same, and nothing happens at the service or to the lockfile."""
+    lock = reconcile.lock_file.read_bytes() if reconcile.lock_file.exists() else b""
+    models = reconcile("plan", "--format", "json").document
+    refused(reconcile, *reasons)
     assert (reconcile.lock_file.read_bytes() if reconcile.lock_file.exists() else b"") == lock
     assert reconcile("plan", "--format", "json").document == models
 
@@ -70,9 +76,8 @@ def test_only_planned_actions_are_carried_out(reconcile: Cli) -> None:
     assert reconcile.lock.keys() == {"adder"}
 
 
+@pytest.mark.usefixtures("trained")
 def test_a_plan_without_changes_changes_nothing_and_is_in_sync(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    applied(reconcile, "--yes")
     planned(reconcile)
     before = reconcile.lock_file.read_bytes()
     assert "No changes" in applied(reconcile, "plan.json").out
@@ -87,10 +92,7 @@ def test_train_only_carries_out_the_trainings_of_a_plan(reconcile: Cli) -> None:
     reconcile.manifest("parent", more=CHECKS)
     applied(reconcile, "--yes", "--train-only")
     reconcile.manifest("adder", more=CHECKS + "  displayName: a new name\n", epochs=3)
-    child = reconcile.manifest("child")
-    child.write_text(
-        child.read_text().replace("  baseModel: models/gemini-3.5-flash\n", "  source: {tunedModel: parent}\n")
-    )
+    child_of_parent(reconcile)
     planned(reconcile)
 
     applied(reconcile, "plan.json", "--train-only")
@@ -113,9 +115,8 @@ def test_train_only_does_not_train_what_was_not_approved(reconcile: Cli) -> None
     assert not reconcile.lock_file.exists()
 
 
+@pytest.mark.usefixtures("trained")
 def test_requested_trainings_are_part_of_the_plan(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    applied(reconcile, "--yes")
     first = key(reconcile)
     planned(reconcile, "--replace", "adder")
     applied(reconcile, "plan.json")
@@ -182,6 +183,24 @@ UNRELATED: dict[str, Callable[[Cli], object]] = {
 }
 
 
+def child_of_parent(reconcile: Cli) -> None:
+    """Declare the model child, which is tuned from parent."""
+    file = reconcile.manifest("child")
+    text = file.read_text()
+    file.write_text(re.sub(r"  baseModel: .*\n", "  source: {tunedModel: parent}\n", text))
+
+
+@pytest.fixture(scope="module")
+def after_family(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """The models other, parent and child after their trainings."""
+    reconcile = Cli(tmp_path_factory.mktemp("family"))
+    reconcile.manifest("other")
+    reconcile.manifest("parent")
+    child_of_parent(reconcile)
+    applied(reconcile, "--yes")
+    return reconcile.snapshot()
+
+
 @pytest.mark.parametrize(
     ("options", "change"),
     slow_except(
@@ -193,15 +212,9 @@ UNRELATED: dict[str, Callable[[Cli], object]] = {
     ),
 )
 def test_a_change_that_no_action_depends_on_is_not_refused(
-    reconcile: Cli, change: str, options: tuple[str, ...]
+    reconcile: Cli, after_family: Snapshot, change: str, options: tuple[str, ...]
 ) -> None:
-    reconcile.manifest("other")
-    reconcile.manifest("parent")
-    child = reconcile.manifest("child")
-    child.write_text(
-        child.read_text().replace("  baseModel: models/gemini-3.5-flash\n", "  source: {tunedModel: parent}\n")
-    )
-    applied(reconcile, "--yes")
+    reconcile.resume(after_family)
     before = {name: model["generations"] for name, model in reconcile.lock.items()}
     reconcile.target("  limits: {maxCreates: 1}\n")
     reconcile.manifest("adder")
@@ -221,18 +234,14 @@ def test_a_change_that_no_action_depends_on_is_not_refused(
 def test_a_changed_parent_makes_the_plan_of_its_child_stale(reconcile: Cli) -> None:
     reconcile.manifest("parent")
     applied(reconcile, "--yes")
-    child = reconcile.manifest("child")
-    child.write_text(
-        child.read_text().replace("  baseModel: models/gemini-3.5-flash\n", "  source: {tunedModel: parent}\n")
-    )
+    child_of_parent(reconcile)
     planned(reconcile)
     reconcile.manifest("parent", epochs=3)
     stale(reconcile, "manifest parent changed")
 
 
+@pytest.mark.usefixtures("trained")
 def test_a_changed_record_of_the_model_is_named(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    applied(reconcile, "--yes")
     first = key(reconcile)
     reconcile.manifest("adder", epochs=3)
     planned(reconcile)
@@ -256,7 +265,7 @@ def test_every_part_of_a_manifest_counts(reconcile: Cli) -> None:
         ("spec:\n", "spec:\n  access: [{role: reader, everyone: true}]\n"),
     ):
         file.write_text(text.replace(old, new))
-        stale(reconcile, "manifest adder changed")
+        refused(reconcile, "manifest adder changed")
     file.write_text(text.replace('equals: "8"', 'equals: "9"'))
     stale(reconcile, "the checks of adder changed")
     file.write_text(f"# a comment\n{text}")
@@ -273,6 +282,8 @@ def test_changes_of_the_target_are_named(reconcile: Cli) -> None:
         "policy.publicAccess of the target changed from true to false",
         "publish of the target changed from none to serving.json",
     )
+    reconcile.target("  limits: {maxCreates: 0}\n")
+    refused(reconcile, "limits.maxCreates of the target changed from 20 to 0")
 
 
 def test_a_model_that_was_created_since_is_named(reconcile: Cli) -> None:
@@ -283,9 +294,8 @@ def test_a_model_that_was_created_since_is_named(reconcile: Cli) -> None:
     stale(reconcile, f"model {document['plan']['actions'][0]['key']} was already created")
 
 
+@pytest.mark.usefixtures("trained")
 def test_changed_serving_and_rejected_generations_are_named(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    applied(reconcile, "--yes")
     first = key(reconcile)
     reconcile.manifest("adder", epochs=3)
     applied(reconcile, "--yes")
@@ -357,111 +367,94 @@ def test_changes_during_the_run_are_not_applied(reconcile: Cli) -> None:
     assert reconcile.lock["doubler"]["serving"] == key(reconcile, "doubler")
 
 
+@pytest.mark.usefixtures("trained")
 def test_a_missing_model_is_named(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    applied(reconcile, "--yes")
     planned(reconcile)
     (reconcile.specs / ".reconcile" / "default.sqlite3").unlink()
     stale(reconcile, f"a model of adder is missing: {key(reconcile)} would be trained")
 
 
-def test_a_lowered_limit_is_named(reconcile: Cli) -> None:
+PATHS = "plan.json is a saved plan, which excludes other paths; name the plan or the manifests"
+SELECTS = (
+    "plan.json already selects a target and manifests; remove -l, --only and --exclude, and any target except default"
+)
+DECIDES = "plan.json already decides what to do; remove --locked, --prune, --retry, --replace and --base"
+
+
+def test_other_options_are_usage_errors(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     planned(reconcile)
-    reconcile.target("  limits: {maxCreates: 0}\n")
-    stale(reconcile, "limits.maxCreates of the target changed from 20 to 0")
+    for arguments, message in {
+        "specs": PATHS,
+        "--only adder": SELECTS,
+        "--target other": SELECTS,
+        "--locked --yes": DECIDES,
+        "--retry adder --yes": DECIDES,
+        "--replace adder --yes": DECIDES,
+        "--base HEAD --yes": DECIDES,
+    }.items():
+        done = reconcile("apply", "plan.json", *arguments.split())
+        assert (done.status, done.err) == (64, f"Error: {message}\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["specs"], "plan.json is a saved plan, which excludes other paths; name the plan or the manifests"),
+INVALID: tuple[tuple[Callable[[str], str], int, str], ...] = (
+    (
+        lambda text: text[: text.index('"scope": ') + 12],
+        1,
+        "plan.json:19:16: facts.target.scope: truncated JSON: the file ends too early; ",
+    ),
+    (
+        lambda text: text.replace('"version": 1', '"version": 2', 1),
+        1,
+        "plan.json:3:14: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile",
+    ),
+    (
+        lambda text: text.replace('"facts"', '"fakes"'),
+        1,
+        "plan.json:15:12: fakes: unknown field; write it again with reconcile plan --out",
+    ),
+    (
+        lambda text: json.dumps(json.loads(text)["plan"]),
+        64,
+        "plan.json: a report of a plan cannot be applied; write it again with reconcile plan --out",
+    ),
+    (
+        lambda text: text.replace(f'"reconciler": "{__version__}"', '"reconciler": "0.0.1"'),
+        1,
         (
-            ["--only", "adder"],
-            (
-                "plan.json already selects a target and manifests;"
-                " remove -l, --only and --exclude, and any target except default"
-            ),
+            "plan.json is stale, and nothing was changed: it was made by reconcile 0.0.1, and this is"
+            f" {__version__}; plan again and review the plan"
         ),
-        (
-            ["--target", "other"],
-            (
-                "plan.json already selects a target and manifests;"
-                " remove -l, --only and --exclude, and any target except default"
-            ),
-        ),
-        *(
-            (
-                [*asked, "--yes"],
-                ("plan.json already decides what to do; remove --locked, --prune, --retry, --replace and --base"),
-            )
-            for asked in (["--locked"], ["--retry", "adder"], ["--replace", "adder"], ["--base", "HEAD"])
-        ),
-    ],
+    ),
 )
-def test_other_options_are_usage_errors(reconcile: Cli, arguments: list[str], message: str) -> None:
-    reconcile.manifest("adder")
-    planned(reconcile)
-    done = reconcile("apply", "plan.json", *arguments)
-    assert (done.status, done.err) == (64, f"Error: {message}\n")
 
 
-@pytest.mark.parametrize(
-    ("change", "status", "message"),
-    [
-        (
-            lambda text: text[: text.index('"scope": ') + 12],
-            1,
-            "plan.json:19:16: facts.target.scope: truncated JSON: the file ends too early; ",
-        ),
-        (
-            lambda text: text.replace('"version": 1', '"version": 2', 1),
-            1,
-            "plan.json:3:14: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile",
-        ),
-        (
-            lambda text: text.replace('"facts"', '"fakes"'),
-            1,
-            "plan.json:15:12: fakes: unknown field; write it again with reconcile plan --out",
-        ),
-        (
-            lambda text: json.dumps(json.loads(text)["plan"]),
-            64,
-            "plan.json: a report of a plan cannot be applied; write it again with reconcile plan --out",
-        ),
-        (
-            lambda text: text.replace(f'"reconciler": "{__version__}"', '"reconciler": "0.0.1"'),
-            1,
-            (
-                "plan.json is stale, and nothing was changed: it was made by reconcile 0.0.1, and this is"
-                f" {__version__}; plan again and review the plan"
-            ),
-        ),
-    ],
-)
-def test_an_invalid_plan_file_is_an_error(reconcile: Cli, change: Any, status: int, message: str) -> None:
+def test_an_invalid_plan_file_is_an_error(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     planned(reconcile)
     file = reconcile.folder / "plan.json"
-    file.write_text(change(file.read_text()))
-    done = reconcile("apply", "plan.json", "--yes")
-    assert done.status == status
-    assert done.err.startswith(f"Error: {message}")
-    assert not reconcile.lock_file.exists()
+    text = file.read_text()
+    for change, status, message in INVALID:
+        file.write_text(change(text))
+        done = reconcile("apply", "plan.json", "--yes")
+        assert done.status == status, message
+        assert done.err.removeprefix("Error: ").startswith(message)
+        assert not reconcile.lock_file.exists()
 
 
-@pytest.mark.parametrize("content", ["", '{"kind": "Sa', '{"a": 1}', "[]", "hello\n", "\0\1\2", '{"kind": "Result"}'])
-@pytest.mark.parametrize("more", [(), ("--train-only",)])
-def test_a_file_that_is_no_plan_is_named(reconcile: Cli, content: str, more: tuple[str, ...]) -> None:
-    (reconcile.folder / "plan.json").write_text(content)
-    done = reconcile("apply", "plan.json", "--yes", *more)
-    assert (done.status, done.err) == (
-        64,
-        (
-            "Error: plan.json: not a saved plan, and not a manifest: it has no apiVersion tuning.reconcile/v1alpha1;"
-            " write it again with reconcile plan --out, or pass a manifest, or a directory with manifests\n"
-        ),
-    )
+def test_a_file_that_is_no_plan_is_named(reconcile: Cli) -> None:
+    for content in ("", '{"kind": "Sa', '{"a": 1}', "[]", "hello\n", "\0\1\2", '{"kind": "Result"}'):
+        (reconcile.folder / "plan.json").write_text(content)
+        for more in ((), ("--train-only",)):
+            done = reconcile("apply", "plan.json", "--yes", *more)
+            assert (done.status, done.err) == (
+                64,
+                (
+                    "Error: plan.json: not a saved plan, and not a manifest: it has no apiVersion"
+                    " tuning.reconcile/v1alpha1; write it again with reconcile plan --out, or pass a manifest, or a"
+                    " directory with manifests\n"
+                ),
+            ), content
 
 
 def test_a_manifest_in_json_is_not_a_plan(reconcile: Cli) -> None:
@@ -472,30 +465,22 @@ def test_a_manifest_in_json_is_not_a_plan(reconcile: Cli) -> None:
     assert "adder" in applied(reconcile, "specs/adder.json", "--yes").out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["nowhere/plan.json"],
-            "--out nowhere/plan.json cannot be written: No such file or directory; name a file in an existing",
-        ),
-        (["specs"], "--out specs cannot be written: Is a directory; name a file in an existing, writable"),
-        (["plan.yaml"], "--out plan.yaml: .yaml is the extension of manifests; name a file with .json"),
-        (["specs/adder.csv"], "--out specs/adder.csv: the existing file is not a plan; name another file"),
-        (["plan.json", "--offline"], "--out needs a plan from the live state, which --offline does not read; remove"),
-        (
-            ["p.json", "--report", "./p.json"],
-            "--out p.json and --report ./p.json are the same file; name two files",
-        ),
-    ],
-)
-def test_an_invalid_output_is_refused_before_any_work(reconcile: Cli, arguments: list[str], message: str) -> None:
+def test_an_invalid_output_is_refused_before_any_work(reconcile: Cli) -> None:
     data = reconcile.manifest("adder").with_suffix(".csv")
     before = data.read_text()
-    done = reconcile("plan", "--out", *arguments)
-    assert done.status == 64
-    assert done.err.startswith(f"Error: {message}")
-    assert data.read_text() == before
+    for arguments, message in {
+        "nowhere/plan.json": "--out nowhere/plan.json cannot be written: No such file or directory; name a file in an"
+        " existing",
+        "specs": "--out specs cannot be written: Is a directory; name a file in an existing, writable",
+        "plan.yaml": "--out plan.yaml: .yaml is the extension of manifests; name a file with .json",
+        "specs/adder.csv": "--out specs/adder.csv: the existing file is not a plan; name another file",
+        "plan.json --offline": "--out needs a plan from the live state, which --offline does not read; remove",
+        "p.json --report ./p.json": "--out p.json and --report ./p.json are the same file; name two files",
+    }.items():
+        done = reconcile("plan", "--out", *arguments.split())
+        assert done.status == 64, arguments
+        assert done.err.startswith(f"Error: {message}")
+        assert data.read_text() == before
 
 
 def test_a_saved_plan_has_no_secrets(reconcile: Cli) -> None:
