@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 
 import msgspec
 import pytest
 from msgspec import Struct
 
-from support.cli_world import Cli
+from support.cli_world import Cli, Snapshot
 
 _TRACED = """
 import json, os, sys
@@ -20,14 +21,15 @@ sys.addaudithook(lambda event, arguments: opened.append(arguments[0]) if event =
 
 from reconciler.commands.main import main
 
-for arguments in json.loads(sys.argv[1]):
+for folder, *arguments in json.loads(sys.argv[1]):
+    os.chdir(folder)
     opened.clear()
     status = main(arguments)
     files = {os.path.relpath(path) for path in opened if isinstance(path, str) and path.startswith(os.getcwd())}
     traces.append({"status": int(status), "modules": list(sys.modules), "files": list(files)})
 print(json.dumps(traces), file=sys.stderr)
 """
-"""Runs commands and prints the modules and the files of the project that each opened, as the last line of stderr."""
+"""Runs commands, each in a folder. The last line of stderr has the modules and the files that each opened there."""
 
 HTTP = {"httpx", "asyncio", "ssl", "starlette", "uvicorn", "google.auth"}
 DRAWING = {"rich", "jinja2"}
@@ -44,74 +46,102 @@ class Trace(Struct, frozen=True):
     files: frozenset[str]
 
 
-def traces(reconcile: Cli, *commands: str) -> dict[str, Trace]:
-    """Run commands in one process, which imports ever more."""
+def run_traced(projects: Mapping[str, Cli], commands: Iterable[str]) -> dict[str, Trace]:
+    """Run commands such as ``gl: validate`` in one process, which imports ever more, each in the project it names."""
+    calls = [
+        [str(projects[project].folder.resolve()), *arguments.split()]
+        for project, arguments in (command.split(": ") for command in commands)
+    ]
     process = subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-c", _TRACED, json.dumps([command.split() for command in commands])],
-        cwd=reconcile.folder.resolve(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
+        [sys.executable, "-c", _TRACED, json.dumps(calls)], capture_output=True, text=True, timeout=60, check=True
     )
-    traced = msgspec.json.decode(process.stderr.splitlines()[-1], type=list[Trace])
-    found = dict(zip(commands, traced, strict=True))
-    assert {command: trace.status for command, trace in found.items()} == dict.fromkeys(commands, 0), process.stderr
+    *_, last = process.stderr.splitlines()
+    found = dict(zip(commands, msgspec.json.decode(last, type=list[Trace]), strict=True))
+    failed = [command for command, trace in found.items() if trace.status]
+    assert failed == [], process.stderr.removesuffix(f"{last}\n")
     return found
 
 
-def trace(reconcile: Cli, command: str) -> Trace:
-    return traces(reconcile, command)[command]
+RECORDED = tuple(
+    f"applied: {command}"
+    for command in ("resolve", "resolve adder", "status", "status -l team=sums", "status specs/adder.yaml")
+)
+WITHOUT_MANIFESTS = (*RECORDED, "applied: resolve adder --format json", "applied: status --report status.md")
+OFFLINE = (
+    *(f"applied: {command}" for command in ("validate", "validate --locked", "history adder", "graph")),
+    *(
+        f"{project}: {command}"
+        for project in ("gl", "vertex")
+        for command in ("resolve", "status", "validate", "plan --offline")
+    ),
+    "applied: plan --offline",
+)
+UNNEEDED = {
+    **dict.fromkeys(("applied: --version", "applied: --help"), HTTP | DRAWING | PLUGINS | MANIFESTS | YAML),
+    **dict.fromkeys(WITHOUT_MANIFESTS, HTTP | DRAWING | PLUGINS | MANIFESTS),
+    **dict.fromkeys(OFFLINE, HTTP | DRAWING | PLUGINS | {"jsonschema"}),
+    "applied: plan": PLUGINS | DRAWING | {"pygments", "jsonschema", "uvicorn", "google.auth"},
+}
+"""What each command must not import, in the order in which one process runs them."""
+PLUGIN = "elsewhere: resolve"
 
 
-@pytest.fixture
-def applied(reconcile: Cli) -> Cli:
-    """A project with two ready models."""
+@pytest.fixture(scope="module")
+def after_apply(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    reconcile = Cli(tmp_path_factory.mktemp("applied"))
     reconcile.manifest("adder", metadata=", labels: {team: sums}", more="  sampling: {temperature: 0.5, topK: 3}\n")
     reconcile.manifest("words", metadata=", labels: {team: texts}")
     assert reconcile("apply", "--yes").status == 0
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def applied(reconcile: Cli, after_apply: Snapshot) -> Cli:
+    """A project with two ready models."""
+    reconcile.resume(after_apply)
     return reconcile
 
 
-@pytest.mark.parametrize(
-    ("commands", "unneeded"),
-    [
-        (["--version", "--help"], HTTP | DRAWING | PLUGINS | MANIFESTS | YAML),
-        (["schema Target"], HTTP | DRAWING | {"reconciler.manifests.manifest", "jsonschema"}),
-        (
-            ["resolve", "resolve adder", "resolve adder --format json", "status", "status --report status.md"],
-            HTTP | DRAWING | PLUGINS | MANIFESTS,
-        ),
-        (
-            ["validate", "validate --locked", "history adder", "graph", "plan --offline"],
-            HTTP | DRAWING | PLUGINS | {"jsonschema"},
-        ),
-        (["plan"], PLUGINS | DRAWING | {"pygments", "jsonschema", "uvicorn", "google.auth"}),
-    ],
-    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else ", ".join(value),
-)
-def test_a_command_imports_what_it_needs(applied: Cli, commands: list[str], unneeded: set[str]) -> None:
-    imported = {command: traced.modules & unneeded for command, traced in traces(applied, *commands).items()}
-    assert imported == {command: set() for command in commands}
-
-
-@pytest.mark.parametrize("provider", ["generativelanguage", "vertex"])
-def test_without_a_connection_no_provider_imports_its_client(reconcile: Cli, provider: str) -> None:
-    target = reconcile.specs / "reconcile.yaml"
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory, after_apply: Snapshot) -> dict[str, Trace]:
+    """The traces of all these commands, and of one whose provider is not built in."""
     vertex = "  project: my-project\n  location: europe-west4\n  bucket: gs://my-bucket\n"
-    text = target.read_text().replace("provider: embedded", f"provider: {provider}")
-    target.write_text(text + vertex if provider == "vertex" else text)
-    commands = ("resolve", "status", "validate", "plan --offline")
-    unneeded = HTTP | DRAWING | PLUGINS | {"jsonschema"}
-    imported = {command: traced.modules & unneeded for command, traced in traces(reconcile, *commands).items()}
-    assert imported == {command: set() for command in commands}
+    providers = {"applied": "embedded", "gl": "generativelanguage", "vertex": "vertex", "elsewhere": "elsewhere"}
+    projects = {name: Cli(tmp_path_factory.mktemp(name)) for name in providers}
+    projects["applied"].resume(after_apply)
+    for name, provider in providers.items():
+        target = projects[name].specs / "reconcile.yaml"
+        text = target.read_text().replace("provider: embedded", f"provider: {provider}")
+        target.write_text(text + vertex if name == "vertex" else text)
+    return run_traced(projects, [*UNNEEDED, PLUGIN])
 
 
-def test_these_commands_open_the_target_and_the_lockfile_only(applied: Cli) -> None:
-    commands = ("resolve", "resolve adder", "status", "status -l team=sums", "status specs/adder.yaml")
+def test_a_command_imports_what_it_needs(traced: dict[str, Trace]) -> None:
+    imported = {command: traced[command].modules & unneeded for command, unneeded in UNNEEDED.items()}
+    assert imported == {command: set() for command in UNNEEDED}
+
+
+def test_a_schema_imports_plugins_and_reads_no_manifest(reconcile: Cli) -> None:
+    """In a process of its own: other commands import no plugins, and read manifests."""
+    (trace,) = run_traced({"empty": reconcile}, ["empty: schema Target"]).values()
+    assert trace.modules & (HTTP | DRAWING | {"reconciler.manifests.manifest", "jsonschema"}) == set()
+
+
+def test_these_commands_open_the_target_and_the_lockfile_only(traced: dict[str, Trace]) -> None:
     recorded = {"specs/reconcile.yaml", "specs/reconcile.lock.json"}
-    opened = {command: traced.files for command, traced in traces(applied, *commands).items()}
-    assert opened == {**dict.fromkeys(commands, recorded), "status specs/adder.yaml": recorded | {"specs/adder.yaml"}}
+    opened = {command: traced[command].files for command in RECORDED}
+    selected = {"applied: status specs/adder.yaml": recorded | {"specs/adder.yaml"}}
+    assert opened == dict.fromkeys(RECORDED, recorded) | selected
+    assert {"specs/adder.yaml", "specs/adder.csv"} <= traced["applied: validate"].files, (
+        "the files of a project are traced"
+    )
+
+
+def test_a_plugin_is_looked_up_for_a_provider_that_is_not_built_in(reconcile: Cli, traced: dict[str, Trace]) -> None:
+    assert traced[PLUGIN].modules >= PLUGINS
+    target = reconcile.specs / "reconcile.yaml"
+    target.write_text(target.read_text().replace("provider: embedded", "provider: elsewhere"))
+    assert 'provider "elsewhere" is not installed' in reconcile("validate").out
 
 
 def test_files_on_the_command_line_select_what_status_shows(applied: Cli) -> None:
@@ -175,14 +205,3 @@ def test_status_reads_a_manifest_from_standard_input(applied: Cli) -> None:
     manifest = (applied.specs / "words.yaml").read_bytes()
     shown = applied("status", "-", "--target", "embedded", stdin=manifest)
     assert shown.status == 0, shown.err
-
-
-def test_a_plugin_is_looked_up_for_a_provider_that_is_not_built_in(reconcile: Cli) -> None:
-    target = reconcile.specs / "reconcile.yaml"
-    target.write_text(target.read_text().replace("provider: embedded", "provider: elsewhere"))
-    assert 'provider "elsewhere" is not installed' in reconcile("validate").out
-    assert trace(reconcile, "resolve").modules >= PLUGINS
-
-
-def test_the_files_of_a_project_are_seen(applied: Cli) -> None:
-    assert {"specs/adder.yaml", "specs/adder.csv"} <= trace(applied, "validate").files
