@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from support.cli_world import Cli
+from support.cli_world import Cli, Snapshot
 from support.render_values import held_to
 from support.vertex_fronts import Holding, refusal, refusing
 from support.vertex_runs import apply, manifest, on
-from support.vertex_world import BUCKET, LOCATION, OBJECTS, World, aim, lock_of
+from support.vertex_world import BUCKET, LOCATION, OBJECTS, World, aim, fresh, lock_of, resume
 
 WHY = ("--reason", "it answers in French")
 ADDRESS = f"gs://{BUCKET}/serving.json"
@@ -43,10 +43,27 @@ def version(reconcile: Cli, epochs: int, name: str = "adder") -> str:
     return str(reconcile.lock[name]["serving"])
 
 
-def test_the_pointer_equals_the_resolve_document(reconcile: Cli, pointer: Path) -> None:
-    first = version(reconcile, 2)
+@pytest.fixture(scope="module")
+def after_versions(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """Two versions of the model adder, of which the second one is published."""
+    reconcile = Cli(tmp_path_factory.mktemp("versions"))
+    reconcile.target("  publish: serving.json\n")
+    version(reconcile, 2)
+    version(reconcile, 3)
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def versions(reconcile: Cli, after_versions: Snapshot) -> tuple[str, str]:
+    """The keys of both versions."""
+    reconcile.resume(after_versions)
+    second, first = (generation["key"] for generation in reconcile.lock["adder"]["generations"])
+    return first, second
+
+
+def test_the_pointer_equals_the_resolve_document(reconcile: Cli, versions: tuple[str, str], pointer: Path) -> None:
+    first, second = versions
     version(reconcile, 2, "other")
-    second = version(reconcile, 3)
     assert reconcile.lock["adder"]["published"] == second
     for command, key in ((["rollback", "adder", *WHY], first), (["promote", "adder"], second)):
         moved = reconcile(*command, "--format", "json")
@@ -58,9 +75,9 @@ def test_the_pointer_equals_the_resolve_document(reconcile: Cli, pointer: Path) 
     assert "  published   specs/serving.json\n" in reconcile("rollback", "adder", *WHY).out
 
 
-def test_an_equivalent_path_is_the_same_pointer(reconcile: Cli) -> None:
+def test_an_equivalent_path_is_the_same_pointer(reconcile: Cli, versions: tuple[str, str]) -> None:
+    first, _second = versions
     reconcile.target("  publish: nowhere/../serving.json\n")
-    first, _second = version(reconcile, 2), version(reconcile, 3)
     rolled = reconcile("rollback", "adder", *WHY)
     assert rolled.status == 0, rolled.err
     assert "  published   specs/serving.json\n" in rolled.out
@@ -69,16 +86,16 @@ def test_an_equivalent_path_is_the_same_pointer(reconcile: Cli) -> None:
     assert "not a published pointer" in reconcile("promote", "adder").err
 
 
+@pytest.mark.usefixtures("versions")
 def test_a_run_without_changes_does_not_write_the_pointer(reconcile: Cli, pointer: Path) -> None:
-    version(reconcile, 2)
     before = pointer.stat()
     assert reconcile("apply", "--yes").out.startswith("No changes")
     after = pointer.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_a_changed_pointer_stops_a_rollback(reconcile: Cli, pointer: Path) -> None:
-    first, second = version(reconcile, 2), version(reconcile, 3)
+def test_a_changed_pointer_stops_a_rollback(reconcile: Cli, versions: tuple[str, str], pointer: Path) -> None:
+    first, second = versions
     theirs = pointer.read_text(encoding="utf-8").replace(second, "adder-22222222")
     pointer.write_text(theirs, encoding="utf-8")
     before = reconcile.lock_file.read_bytes()
@@ -176,26 +193,32 @@ def stored(world: World) -> Any:
     return json.loads(world.read(f"{OBJECTS}/serving.json"))
 
 
-@pytest.fixture
-def bucket(reconcile: Cli, world: World) -> World:
-    """Services where the target on Vertex AI publishes to an object."""
-    aim(reconcile, world.url, more=f"  publish: {ADDRESS}\n")
-    return world
-
-
-def trained(reconcile: Cli, *multipliers: float) -> list[str]:
-    """The keys that served after each version."""
-    served = []
-    for multiplier in multipliers:
+@pytest.fixture(scope="module")
+def after_bucket_versions(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """Two versions of the model adder on Vertex AI, whose target publishes to an object."""
+    reconcile = Cli(tmp_path_factory.mktemp("bucket"))
+    aim(reconcile, fresh(served, reconcile).url, more=f"  publish: {ADDRESS}\n")
+    for multiplier in (1, 2):
         manifest(reconcile, multiplier=multiplier)
         done = apply(reconcile)
         assert done.status == 0, done.err
-        served.append(lock_of(reconcile, "vertex")["adder"]["serving"])
-    return served
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def bucket(served: World, reconcile: Cli, after_bucket_versions: Snapshot) -> World:
+    """The services after these versions."""
+    return resume(served, reconcile, after_bucket_versions)
+
+
+def trained(reconcile: Cli) -> tuple[str, str]:
+    """The keys of both versions."""
+    second, first = (generation["key"] for generation in lock_of(reconcile, "vertex")["adder"]["generations"])
+    return first, second
 
 
 def test_an_object_has_the_serving_generations(reconcile: Cli, bucket: World) -> None:
-    first, second = trained(reconcile, 1, 2)
+    first, second = trained(reconcile)
     assert keys(stored(bucket)) == {"adder": second}
     assert on(reconcile, "rollback", "adder", *WHY).status == 0
     assert keys(stored(bucket)) == {"adder": first}
@@ -207,7 +230,7 @@ def test_an_object_has_the_serving_generations(reconcile: Cli, bucket: World) ->
 
 
 def test_a_changed_object_is_not_overwritten(reconcile: Cli, bucket: World) -> None:
-    _first, second = trained(reconcile, 1, 2)
+    _first, second = trained(reconcile)
     theirs = json.dumps(stored(bucket)).replace(second, "adder-22222222").encode()
     bucket.put("serving.json", theirs)
     before = lock_of(reconcile, "vertex")
@@ -219,7 +242,7 @@ def test_a_changed_object_is_not_overwritten(reconcile: Cli, bucket: World) -> N
 
 
 def test_an_unwritable_bucket_is_reported_after_the_promotion(reconcile: Cli, bucket: World) -> None:
-    first, second = trained(reconcile, 1, 2)
+    first, second = trained(reconcile)
     denied = refusal(403, "PERMISSION_DENIED", "no storage.objects.create access")
     bucket.front = refusing(denied, f"POST /upload/storage/v1/b/{BUCKET}/o")
 
@@ -240,7 +263,7 @@ def test_an_unwritable_bucket_is_reported_after_the_promotion(reconcile: Cli, bu
 def test_an_interruption_while_publishing_names_the_serving_generation(
     reconcile: Cli, bucket: World, number: signal.Signals
 ) -> None:
-    first, _second = trained(reconcile, 1, 2)
+    first, _second = trained(reconcile)
     holding = Holding(f"POST /upload/storage/v1/b/{BUCKET}/o")
     bucket.front = holding
     process = reconcile.process("rollback", "adder", *WHY, "--target", "vertex")

@@ -89,9 +89,9 @@ def test_a_completed_training_is_recorded_and_not_promoted(reconcile: Cli, world
 
 
 def test_a_missing_serving_generation_stays_named(reconcile: Cli, world: World) -> None:
+    manifest(reconcile, "other")
+    manifest(reconcile, "another", multiplier=2)
     first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
-    for epochs in (2, 3):
-        version(reconcile, epochs, "gl", "other")
     world.ask("DELETE", f"/v1beta/tunedModels/{second}")
 
     answer = refreshed(reconcile, target="gl")
@@ -242,36 +242,32 @@ def test_an_empty_lock_is_not_written(reconcile: Cli) -> None:
 # what is no lockfile
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            '{"version": 2, "models": {}}',
-            "1:13: unsupported version 2: this reconcile reads up to version 1; upgrade",
-        ),
-        ('{"lockfileVersion": 3}', "1:1: not a lockfile; git has no valid version: run `mv "),
-        ('{"version": 1, "mod', "1:16: truncated JSON: the file ends too early; git has no valid version: run `mv "),
-        ("<<<<<<< a\n", " the conflict markers do not pair up: the last conflict has no end marker"),
-    ],
-)
-@pytest.mark.parametrize("arguments", [[], ["--check"], ["--dry-run"]])
-def test_an_invalid_lockfile_is_not_overwritten(reconcile: Cli, text: str, message: str, arguments: list[str]) -> None:
+INVALID = {
+    '{"version": 2, "models": {}}': "1:13: unsupported version 2: this reconcile reads up to version 1; upgrade",
+    '{"lockfileVersion": 3}': "1:1: not a lockfile; git has no valid version: run `mv ",
+    '{"version": 1, "mod': "1:16: truncated JSON: the file ends too early; git has no valid version: run `mv ",
+    "<<<<<<< a\n": " the conflict markers do not pair up: the last conflict has no end marker",
+}
+
+
+def test_an_invalid_lockfile_is_not_overwritten(reconcile: Cli) -> None:
     reconcile.manifest("adder")
-    reconcile.lock_file.write_text(text)
-    assert refused(reconcile, *arguments).removeprefix("Error: ").startswith(f"specs/reconcile.lock.json:{message}")
+    for text, message in INVALID.items():
+        reconcile.lock_file.write_text(text)
+        for arguments in ([], ["--check"], ["--dry-run"]):
+            shown = refused(reconcile, *arguments).removeprefix("Error: ")
+            assert shown.startswith(f"specs/reconcile.lock.json:{message}"), arguments
 
 
+@pytest.mark.usefixtures("trained")
 def test_a_lockfile_of_another_target_is_refused(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    assert reconcile("apply", "--yes").status == 0
     file = reconcile.specs / "reconcile.yaml"
     file.write_text(file.read_text().replace("scope: demo", "scope: theirs"))
     assert "belongs to another scope" in refused(reconcile)
 
 
+@pytest.mark.usefixtures("trained")
 def test_invalid_manifests_are_reported_and_skipped(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    assert reconcile("apply", "--yes").status == 0
     (reconcile.specs / "other.yaml").write_text("kind: Nonsense\n")
     before = reconcile.lock_file.read_bytes()
     answer = refreshed(reconcile)
@@ -337,10 +333,10 @@ def test_the_remedy_for_an_old_lockfile_after_prune_keeps_the_rollback(reconcile
     assert reconcile("prune", "--yes").status == 0
 
 
+@pytest.mark.usefixtures("trained")
 def test_a_generation_whose_deletion_did_not_happen_is_usable_after_a_refresh(reconcile: Cli) -> None:
-    for epochs in (1, 2):
-        reconcile.manifest("adder", epochs=epochs)
-        assert reconcile("apply", "--yes").status == 0
+    reconcile.manifest("adder", epochs=3)
+    assert reconcile("apply", "--yes").status == 0
     lock = json.loads(reconcile.lock_file.read_text())
     lock["models"]["adder"]["generations"][1]["state"] = "DELETING"
     reconcile.lock_file.write_text(json.dumps(lock))
