@@ -69,3 +69,20 @@ def after_vertex_training(served: World, tmp_path_factory: pytest.TempPathFactor
 def trained_world(served: World, reconcile: Cli, after_vertex_training: Snapshot) -> World:
     """The services after this training, and a copy of the project."""
     return resume(served, reconcile, after_vertex_training)
+
+
+@pytest.fixture(scope="module")
+def after_gl_training(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """A project after its first apply on the Generative Language API, which trained the model adder."""
+    reconcile = Cli(tmp_path_factory.mktemp("trained"))
+    fresh(served, reconcile)
+    manifest(reconcile)
+    done = reconcile("apply", "--yes", "--target", "gl")
+    assert done.status == 0, done.err
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def trained_gl(served: World, reconcile: Cli, after_gl_training: Snapshot) -> World:
+    """The services after this training, and a copy of the project."""
+    return resume(served, reconcile, after_gl_training)

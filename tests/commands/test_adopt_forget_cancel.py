@@ -43,6 +43,11 @@ def orphaned(reconcile: Cli, target: str, more: str = "") -> str:
     """A model that serves and whose manifest is gone, by its remote name."""
     manifest(reconcile, more=more)
     applied(reconcile, target)
+    return orphan(reconcile, target)
+
+
+def orphan(reconcile: Cli, target: str = "gl") -> str:
+    """Delete the manifest of a model that serves, and return its remote name."""
     (reconcile.specs / "adder.yaml").unlink()
     return str(serving(reconcile, target)["remote"])
 
@@ -89,15 +94,15 @@ def test_the_human_part_of_the_description_stays(reconcile: Cli, world: World) -
     assert world.ask("GET", f"/v1beta/{remote}")["description"] == "adds one"
 
 
-def test_marks_can_be_kept_and_adopted_again(reconcile: Cli, world: World) -> None:
-    orphaned(reconcile, "gl")
-    before, asked = lock_of(reconcile, "gl"), len(world.lines)
+def test_marks_can_be_kept_and_adopted_again(reconcile: Cli, trained_gl: World) -> None:
+    orphan(reconcile)
+    before, asked = lock_of(reconcile, "gl"), len(trained_gl.lines)
     assert reconcile("forget", "adder", "--yes", "--keep-marks", *chosen("gl")).status == 0
-    assert len(world.lines) == asked, "nothing was asked of the service"
+    assert len(trained_gl.lines) == asked, "nothing was asked of the service"
     manifest(reconcile)
     applied(reconcile, "gl")
     assert lock_of(reconcile, "gl")["adder"]["serving"] == before["adder"]["serving"]
-    assert trainings(world, reconcile, "gl") == 1
+    assert trainings(trained_gl, reconcile, "gl") == 1
 
 
 def test_an_adopted_model_can_be_forgotten_and_adopted_again(reconcile: Cli, world: World) -> None:
@@ -118,18 +123,18 @@ def test_an_adoption_that_was_cut_off_is_completed_and_leaves_no_file(reconcile:
     assert not left.exists()
 
 
-def test_forget_shows_the_model_before_the_confirmation(reconcile: Cli, world: World) -> None:
-    assert world
-    remote = orphaned(reconcile, "gl")
+def test_forget_shows_the_model_before_the_confirmation(reconcile: Cli, trained_gl: World) -> None:
+    assert trained_gl
+    remote = orphan(reconcile)
     output = refused(reconcile, "forget", "adder", status=64)
     assert "adder: 1 generation will no longer be managed; nothing is deleted\n" in output
     assert f"ACTIVE {remote}\n" in output
     assert output.endswith("Error: stdin is not a terminal; pass --yes to approve\n")
 
 
-def test_a_manifest_that_was_not_read_is_named_before_its_model_is_forgotten(reconcile: Cli, world: World) -> None:
-    assert world
-    orphaned(reconcile, "gl")
+def test_a_manifest_that_was_not_read_is_named_before_its_model_is_forgotten(reconcile: Cli, trained_gl: World) -> None:
+    assert trained_gl
+    orphan(reconcile)
     manifest(reconcile)
     (reconcile.specs / "adder.yaml").rename(reconcile.specs / "adder.yaml.bak")
     asked = reconcile("forget", "adder", *chosen("gl"))
@@ -160,10 +165,8 @@ def test_a_pointer_that_was_changed_stops_it(reconcile: Cli, world: World) -> No
     assert MARK in world.ask("GET", f"/v1beta/{remote}")["description"]
 
 
-def test_a_declared_model_is_not_forgotten(reconcile: Cli, world: World) -> None:
-    assert world
-    manifest(reconcile)
-    applied(reconcile, "gl")
+def test_a_declared_model_is_not_forgotten(reconcile: Cli, trained_gl: World) -> None:
+    assert trained_gl
     assert refused(reconcile, "forget", "adder", "--yes") == (
         "Error: adder cannot be forgotten: the manifest adder at specs/adder.yaml:3:18 declares it; delete that "
         "manifest first\n"
@@ -175,9 +178,9 @@ def test_a_declared_model_is_not_forgotten(reconcile: Cli, world: World) -> None
     assert "apiVersion: missing required field" in refused(reconcile, "forget", "adder", "--yes")
 
 
-def test_there_must_be_something_to_forget(reconcile: Cli, world: World) -> None:
-    assert world
-    orphaned(reconcile, "gl")
+def test_there_must_be_something_to_forget(reconcile: Cli, trained_gl: World) -> None:
+    assert trained_gl
+    orphan(reconcile)
     assert "did you mean adder?" in refused(reconcile, "forget", "ader", "--yes")
     manifest(reconcile, "other")
     assert refused(reconcile, "forget", "adder", "specs/other.yaml", "--yes", status=64) == (
@@ -194,10 +197,8 @@ def test_a_protected_model_is_not_forgotten(reconcile: Cli, world: World) -> Non
     )
 
 
-def test_children_are_named(reconcile: Cli, world: World) -> None:
-    assert world
-    manifest(reconcile)
-    applied(reconcile, "gl")
+def test_children_are_named(reconcile: Cli, trained_gl: World) -> None:
+    assert trained_gl
     remote = serving(reconcile, "gl")["remote"]
     reconcile.manifest("child", base=BASE)
     child = reconcile.specs / "child.yaml"
@@ -226,16 +227,16 @@ def closed(line: str) -> Front:
     return front
 
 
-def test_a_mark_that_may_not_be_changed_stops_it(reconcile: Cli, world: World) -> None:
-    orphaned(reconcile, "gl")
-    world.front = closed("PATCH")
+def test_a_mark_that_may_not_be_changed_stops_it(reconcile: Cli, trained_gl: World) -> None:
+    orphan(reconcile)
+    trained_gl.front = closed("PATCH")
     output = refused(reconcile, "forget", "adder", "--yes", status=3)
     assert output.endswith("; or pass --keep-marks to leave the marks as they are\n")
 
 
-def test_a_generation_that_is_gone_is_forgotten_with_the_others(reconcile: Cli, world: World) -> None:
-    remote = orphaned(reconcile, "gl")
-    world.ask("DELETE", f"/v1beta/{remote}")
+def test_a_generation_that_is_gone_is_forgotten_with_the_others(reconcile: Cli, trained_gl: World) -> None:
+    remote = orphan(reconcile)
+    trained_gl.ask("DELETE", f"/v1beta/{remote}")
     assert reconcile("forget", "adder", "--yes", *chosen("gl")).status == 0
     assert lock_of(reconcile, "gl") == {}
 

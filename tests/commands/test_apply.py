@@ -74,6 +74,7 @@ def test_no_wait_then_wait(reconcile: Cli) -> None:
     assert waited.status == 4
     assert sum(reconcile.clock.slept) == pytest.approx(5)
 
+    reconcile.clock.least = 30
     done = reconcile("wait")
     assert done.status == 0
     assert "(10 steps" in done.out
@@ -97,16 +98,14 @@ def test_wait_resumes_without_a_lockfile(reconcile: Cli) -> None:
     assert generation["state"] == "ACTIVE"
 
 
-def test_a_lost_lockfile_is_rebuilt_without_training(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    reconcile("apply", "--yes")
-    before = reconcile.lock
-    reconcile.lock_file.unlink()
+def test_a_lost_lockfile_is_rebuilt_without_training(trained: Cli) -> None:
+    before = trained.lock
+    trained.lock_file.unlink()
 
-    answer = reconcile("apply", "--yes")
+    answer = trained("apply", "--yes")
 
     assert answer.status == 0
-    (old,), (new,) = before["adder"].pop("generations"), (rebuilt := reconcile.lock)["adder"].pop("generations")
+    (old,), (new,) = before["adder"].pop("generations"), (rebuilt := trained.lock)["adder"].pop("generations")
     assert rebuilt == before
     assert new.pop("origin") == "adopted"
     unknown = {"origin": "created", "operation": old["operation"]}
@@ -149,16 +148,6 @@ def test_a_failed_training_is_held_and_retried_on_request(reconcile: Cli) -> Non
 
 def test_a_failure_does_not_stop_the_others(reconcile: Cli) -> None:
     reconcile.manifest("bad", rate=1.5)
-    reconcile.manifest("good")
-
-    answer = reconcile("apply", "--yes")
-
-    assert answer.status == 1
-    assert "good" in reconcile.lock
-    assert reconcile.lock["good"]["serving"]
-
-
-def test_an_unknown_base_model_holds_its_manifest_alone(reconcile: Cli) -> None:
     reconcile.manifest("lost", base="models/nope-001")
     reconcile.manifest("good")
 
@@ -166,40 +155,37 @@ def test_an_unknown_base_model_holds_its_manifest_alone(reconcile: Cli) -> None:
 
     assert answer.status == 1
     assert "lost  held (BaseModelUnavailable): no such base model: models/nope-001; set spec.baseModel" in answer.out
+    assert "bad   failed: Tuning failed: " in answer.out
     assert reconcile.lock["good"]["serving"]
 
 
-def test_a_changed_model_is_promoted_when_it_is_ready(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    reconcile("apply", "--yes")
-    old = reconcile.lock["adder"]["serving"]
-    reconcile.manifest("adder", examples=[*EXAMPLES, ("fifty", "fifty one")])
+def test_a_changed_model_is_promoted_when_it_is_ready(trained: Cli) -> None:
+    old = trained.lock["adder"]["serving"]
+    trained.manifest("adder", examples=[*EXAMPLES, ("fifty", "fifty one")])
 
-    reconcile("apply", "--yes", "--no-wait")
-    assert reconcile.lock["adder"]["serving"] == old
-    reconcile("wait")
-    assert reconcile.lock["adder"]["serving"] == old
-    reconcile("apply", "--yes")
-    new = reconcile.lock["adder"]["serving"]
+    trained("apply", "--yes", "--no-wait")
+    assert trained.lock["adder"]["serving"] == old
+    trained("wait")
+    assert trained.lock["adder"]["serving"] == old
+    trained("apply", "--yes")
+    new = trained.lock["adder"]["serving"]
     assert new != old
 
-    reconcile.manifest("adder")
-    reverted = reconcile("apply", "--yes")
+    trained.manifest("adder")
+    reverted = trained("apply", "--yes")
     assert reverted.status == 0
-    assert reconcile.lock["adder"]["serving"] == old
-    assert len(reconcile.lock["adder"]["generations"]) == 2
+    assert trained.lock["adder"]["serving"] == old
+    assert len(trained.lock["adder"]["generations"]) == 2
 
 
-def test_replace_trains_a_ready_model_again(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    reconcile("apply", "--yes")
-    old = reconcile.lock["adder"]["serving"]
+def test_replace_trains_a_ready_model_again(trained: Cli) -> None:
+    old = trained.lock["adder"]["serving"]
 
-    assert reconcile("apply", "--yes", "--replace", "adder", "--no-wait").status == 0
-    assert reconcile.lock["adder"]["serving"] == old
-    assert reconcile("apply", "--yes").status == 0
-    assert reconcile.lock["adder"]["serving"] != old
-    assert reconcile("apply", "--yes").out.startswith("No changes")
+    assert trained("apply", "--yes", "--replace", "adder", "--no-wait").status == 0
+    assert trained.lock["adder"]["serving"] == old
+    assert trained("apply", "--yes").status == 0
+    assert trained.lock["adder"]["serving"] != old
+    assert trained("apply", "--yes").out.startswith("No changes")
 
 
 def test_only_exclude_and_labels_choose(reconcile: Cli) -> None:
@@ -217,6 +203,9 @@ def test_only_exclude_and_labels_choose(reconcile: Cli) -> None:
     misspelt = reconcile("plan", "--only", "zebra")
     assert misspelt.status == 64
     assert "--only zebra: no manifest of that name; the manifests are: a, b, c" in misspelt.err
+    for command in (["plan"], ["apply", "--yes"], ["validate", "--locked"]):
+        answer = reconcile(*command, "-l", "team=y")
+        assert (answer.status, "no manifests match" in answer.err) == (64, True)
 
 
 def test_locked_may_not_create(reconcile: Cli) -> None:
@@ -278,21 +267,13 @@ def test_guarded_creates_nothing_at_all(reconcile: Cli) -> None:
     assert not reconcile.lock_file.exists()
 
 
-def test_a_changed_limit_is_announced(reconcile: Cli) -> None:
-    reconcile.manifest("a")
-    reconcile("apply", "--yes")
-    reconcile.target("  limits: {maxCreates: 500}\n")
-
-    assert "specs/reconcile.yaml changes limits.maxCreates from 20 to 500" in reconcile("plan").out
-
-
-def test_a_lockfile_of_another_scope_is_refused(reconcile: Cli) -> None:
-    reconcile.manifest("a")
-    reconcile("apply", "--yes")
-    target = reconcile.specs / "reconcile.yaml"
+def test_a_changed_target_is_announced_or_refused(trained: Cli) -> None:
+    trained.target("  limits: {maxCreates: 500}\n")
+    assert "specs/reconcile.yaml changes limits.maxCreates from 20 to 500" in trained("plan").out
+    target = trained.specs / "reconcile.yaml"
     target.write_text(target.read_text().replace("scope: demo", "scope: other"))
 
-    answer = reconcile("plan")
+    answer = trained("plan")
 
     assert answer.status == 1
     assert (
@@ -316,7 +297,7 @@ def test_drift_is_patched(reconcile: Cli) -> None:
 
 
 def test_events_are_plain_lines_without_a_terminal(reconcile: Cli) -> None:
-    reconcile.clock.least = 0
+    reconcile.clock.least = 1
     reconcile.manifest("adder")
 
     progress = reconcile("apply", "--yes").err.splitlines()
@@ -326,15 +307,6 @@ def test_events_are_plain_lines_without_a_terminal(reconcile: Cli) -> None:
     assert any("50 %" in line for line in lines)
     assert lines[-1].startswith("adder  completed: adder-")
     assert not any("\x1b" in line for line in progress)
-
-
-def test_quiet_prints_only_the_result(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-
-    answer = reconcile("apply", "--yes", "-q")
-
-    assert answer.err == ""
-    assert "1 ready" in answer.out
 
 
 def test_a_report_is_the_document(reconcile: Cli) -> None:
@@ -357,8 +329,8 @@ def test_a_report_of_an_unknown_kind_is_refused(reconcile: Cli) -> None:
     assert "--report plan.pdf: unsupported format; name a file that ends in .json, .md, .html, .xml" in answer.err
 
 
-def test_a_report_writes_over_reports_alone(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
+def test_a_report_writes_over_reports_alone(trained: Cli) -> None:
+    reconcile = trained
     report, saved, data = (str(reconcile.folder / name) for name in ("x.json", "plan.json", "data.JSON"))
     for _ in range(2):
         assert reconcile("apply", "--yes", "--report", report).status == 0
@@ -386,42 +358,34 @@ def test_two_reports_in_one_file_are_refused_before_the_training(
     assert not reconcile.lock_file.exists()
 
 
-def test_several_reports_of_one_run_tell_the_same(reconcile: Cli) -> None:
+def test_several_reports_and_the_quiet_output_of_one_run_tell_the_same(reconcile: Cli) -> None:
     reconcile.manifest("adder")
 
     files = {end: reconcile.folder / f"result.{end}" for end in ("json", "md", "xml")}
-    answer = reconcile("apply", "--yes", *(part for file in files.values() for part in ("--report", str(file))))
+    reports = (part for file in files.values() for part in ("--report", str(file)))
+    answer = reconcile("apply", "--yes", "--quiet", *reports)
 
-    assert answer.status == 0
+    assert (answer.status, answer.err) == (0, ""), "quiet prints only the result"
+    assert "1 ready" in answer.out
     key = json.loads(files["json"].read_text())["models"][0]["key"]
     assert key in answer.out
     assert files["md"].read_text().startswith("<!-- reconcile:result:default -->\n### ✅ Result for target `default`\n")
     assert [key in file.read_text() for file in files.values()] == [True, True, True]
 
 
-def test_locked_fails_when_the_model_is_gone(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    reconcile("apply", "--yes")
-    shutil.rmtree(reconcile.specs / ".reconcile")
+def test_locked_fails_when_the_model_is_gone(trained: Cli) -> None:
+    shutil.rmtree(trained.specs / ".reconcile")
+    before = trained.lock_file.read_bytes()
+    live = trained("status", "--live", "--format", "json").document
+    assert live["models"][0]["generations"][0]["state"] == "MISSING"
+    assert trained.lock_file.read_bytes() == before
 
-    answer = reconcile("apply", "--locked", "--yes")
+    answer = trained("apply", "--locked", "--yes")
 
     assert answer.status == 1
     assert "not trained yet; run reconcile apply" in answer.out
-    assert reconcile("resolve", "adder").status == 1
-    assert "was recorded as MISSING" in reconcile("resolve", "adder").err
-
-
-def test_a_gone_model_is_shown_as_missing(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    reconcile("apply", "--yes")
-    shutil.rmtree(reconcile.specs / ".reconcile")
-    before = reconcile.lock_file.read_bytes()
-
-    live = reconcile("status", "--live", "--format", "json").document
-
-    assert live["models"][0]["generations"][0]["state"] == "MISSING"
-    assert reconcile.lock_file.read_bytes() == before
+    assert trained("resolve", "adder").status == 1
+    assert "was recorded as MISSING" in trained("resolve", "adder").err
 
 
 def test_records_of_another_run_are_kept(reconcile: Cli) -> None:
@@ -445,15 +409,6 @@ def test_records_of_another_run_are_kept(reconcile: Cli) -> None:
     assert set(reconcile.lock) == {"quick", "slow", "other"}
     assert reconcile.lock["slow"]["serving"]
     assert reconcile.lock["other"]["protect"]
-
-
-def test_an_empty_selection_is_an_error(reconcile: Cli) -> None:
-    reconcile.manifest("adder", metadata=", labels: {team: x}")
-
-    for command in (["plan"], ["apply", "--yes"], ["validate", "--locked"]):
-        answer = reconcile(*command, "-l", "team=y")
-        assert answer.status == 64
-        assert "no manifests match" in answer.err
 
 
 def test_without_a_yes_nothing_is_patched_after_the_waiting(reconcile: Cli) -> None:

@@ -6,16 +6,24 @@ import json
 
 import pytest
 
-from support.cli_world import Cli
+from support.cli_world import Cli, Snapshot
 
 CHECKS = '  sampling: {temperature: 0}\n  checks: [{name: small, prompt: "7", expect: {equals: "8"}}]\n'
 WRONG = CHECKS.replace('equals: "8"', 'equals: "9"')
 
 
-@pytest.fixture
-def served(reconcile: Cli) -> Cli:
+@pytest.fixture(scope="module")
+def after_checks(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """A project in which a model was trained and passed its check."""
+    reconcile = Cli(tmp_path_factory.mktemp("served"))
     reconcile.manifest("adder", more=CHECKS)
     assert reconcile("apply", "--yes").status == 0
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def served(reconcile: Cli, after_checks: Snapshot) -> Cli:
+    reconcile.resume(after_checks)
     return reconcile
 
 
@@ -54,26 +62,23 @@ def test_another_generation_is_checked_without_serving(served: Cli) -> None:
     assert served.lock["adder"]["serving"] == serving
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "message"),
-    [
+def test_what_cannot_be_checked(served: Cli) -> None:
+    for name in ("plain", "gone"):
+        served.manifest(name)
+    assert served("apply", "--yes").status == 0
+    (served.specs / "gone.yaml").unlink()
+    served.manifest("later", more=CHECKS)
+    for arguments, status, message in (
         (["addr"], 1, "Error: addr not found: no manifest and no model in specs/reconcile.lock.json has this name; "),
         (["plain"], 1, "Error: plain has no checks; add some under spec.checks"),
         (["later"], 1, "Error: later has no serving generation: it was never applied; run reconcile apply"),
         (["gone"], 1, "Error: no manifest declares gone, so it has no checks; name a declared model"),
         (["adder", "--generation", "adder-x"], 64, "Error: adder has no recorded generation adder-x; "),
         (["--generation", "adder-x"], 64, "Error: --generation needs NAME; add the name of its manifest"),
-    ],
-)
-def test_what_cannot_be_checked(served: Cli, arguments: list[str], status: int, message: str) -> None:
-    for name in ("plain", "gone"):
-        served.manifest(name)
-    assert served("apply", "--yes").status == 0
-    (served.specs / "gone.yaml").unlink()
-    served.manifest("later", more=CHECKS)
-    done = served("check", *arguments)
-    assert done.status == status
-    assert message in done.err
+    ):
+        done = served("check", *arguments)
+        assert done.status == status
+        assert message in done.err
 
 
 def test_a_generation_that_is_not_ready_is_an_error(served: Cli) -> None:

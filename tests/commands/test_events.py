@@ -99,14 +99,14 @@ def test_wait_and_check_tell_too(reconcile: Cli, log: Path) -> None:
 
 
 def test_many_prompts_are_a_line_a_percent_at_most(reconcile: Cli, log: Path) -> None:
-    rows = [f"{number},{number + 1}" for number in range(250)]
+    rows = [f"{number},{number + 1}" for number in range(110)]
     (reconcile.specs / "unseen.csv").write_text("\n".join(["text_input,output", *rows]) + "\n")
     check = "{name: unseen, dataset: {path: unseen.csv, metric: exactMatch, minimum: 0.01}}"
     reconcile.manifest("adder", more=f"  sampling: {{temperature: 0}}\n  checks: [{check}]\n")
     assert reconcile("apply", "--yes", "--events", str(log)).status == 0
     checks = [line["checks"] for line in lines(log)[1:] if line["event"] == "checking"]
     assert len(checks) == 101
-    assert checks[-1] == {"declared": 1, "prompts": 250, "answered": 250}
+    assert checks[-1] == {"declared": 1, "prompts": 110, "answered": 110}
 
 
 def test_the_last_line_of_a_failed_run_has_the_error(reconcile: Cli, log: Path) -> None:

@@ -121,32 +121,26 @@ def test_without_the_former_name_the_lockfile_alone_is_not_believed(reconcile: C
     assert trainings(world, reconcile, target) == 1
 
 
-def test_without_the_former_name_it_is_a_new_model(reconcile: Cli, world: World) -> None:
-    manifest(reconcile)
-    applied(reconcile, "gl")
+def test_without_the_former_name_it_is_a_new_model(reconcile: Cli, trained_gl: World) -> None:
     rename(reconcile, keep=False)
     applied(reconcile, "gl")
-    assert trainings(world, reconcile, "gl") == 2
+    assert trainings(trained_gl, reconcile, "gl") == 2
     assert sorted(lock_of(reconcile, "gl")) == ["adder", "summer"]
 
 
-def test_a_mark_that_is_gone_is_restored_under_the_name_of_the_key(reconcile: Cli, world: World) -> None:
-    manifest(reconcile)
-    applied(reconcile, "gl")
+def test_a_mark_that_is_gone_is_restored_under_the_name_of_the_key(reconcile: Cli, trained_gl: World) -> None:
     rename(reconcile)
     applied(reconcile, "gl")
     remote = summer(reconcile, "gl")["generations"][0]["remote"]
-    mark = world.ask("GET", f"/v1beta/{remote}")["description"]
+    mark = trained_gl.ask("GET", f"/v1beta/{remote}")["description"]
     assert " name=adder " in mark
-    world.ask("PATCH", f"/v1beta/{remote}", b'{"description": ""}', updateMask="description")
+    trained_gl.ask("PATCH", f"/v1beta/{remote}", b'{"description": ""}', updateMask="description")
     applied(reconcile, "gl")
-    assert world.ask("GET", f"/v1beta/{remote}")["description"] == mark
+    assert trained_gl.ask("GET", f"/v1beta/{remote}")["description"] == mark
 
 
-def test_a_retry_and_a_change_are_made_under_the_new_name(reconcile: Cli, world: World) -> None:
-    assert world
-    manifest(reconcile)
-    applied(reconcile, "gl")
+def test_a_retry_and_a_change_are_made_under_the_new_name(reconcile: Cli, trained_gl: World) -> None:
+    assert trained_gl
     file = rename(reconcile)
     applied(reconcile, "gl", "--replace", "summer")
     newest, first = (one["key"] for one in summer(reconcile, "gl")["generations"])
@@ -190,10 +184,8 @@ def test_the_new_name_is_published(reconcile: Cli, world: World) -> None:
     assert summer(reconcile, "gl")["published"] == summer(reconcile, "gl")["serving"]
 
 
-def test_two_models_become_one_with_what_both_had(reconcile: Cli, world: World) -> None:
-    assert world
-    manifest(reconcile)
-    applied(reconcile, "gl")
+def test_two_models_become_one_with_what_both_had(reconcile: Cli, trained_gl: World) -> None:
+    assert trained_gl
     rename(reconcile, keep=False)
     applied(reconcile, "gl")
     serves = lock_of(reconcile, "gl")["summer"]["serving"]
@@ -204,10 +196,8 @@ def test_two_models_become_one_with_what_both_had(reconcile: Cli, world: World) 
     assert [one["key"][:6] for one in merged["generations"]] == ["summer", "adder-"]
 
 
-def test_a_renamed_model_is_not_an_orphan_before_apply(reconcile: Cli, world: World) -> None:
-    assert world
-    manifest(reconcile)
-    applied(reconcile, "gl")
+def test_a_renamed_model_is_not_an_orphan_before_apply(reconcile: Cli, trained_gl: World) -> None:
+    assert trained_gl
     file = rename(reconcile)
     file.write_text(f"{file.read_text()}  lifecycle: {{suspend: true}}\n")
     document = reconcile("plan", "--format", "json", *chosen("gl")).document
