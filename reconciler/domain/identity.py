@@ -10,9 +10,11 @@ import re
 import struct
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Final
 
 import rfc8785
 from msgspec import Struct
+from msgspec.json import Encoder as JsonEncoder
 
 from reconciler.domain.model import (
     UNKNOWN_DATA,
@@ -31,6 +33,8 @@ _VERSION = 1
 _HASH_CHARACTERS = 8
 _FLOAT32_DIGITS = 9  # IEEE 754: nine significant decimal digits always round-trip a binary32
 encode_string = json.JSONEncoder(ensure_ascii=False).encode
+_ENCODER: Final = JsonEncoder()
+"""Writes strings exactly as ``encode_string`` does."""
 """Encode a text as a JSON string, with only the escapes that UTF-8 needs; one encoder for a million examples."""
 _SAFE_INTEGER = 2**53 - 1  # RFC 8785 has no larger integers; beyond, a whole number stays a float
 _MARK = re.compile(
@@ -130,14 +134,22 @@ class DatasetDigest:
     def add(self, example: TrainingExample) -> None:
         """Add the next example."""
         if isinstance(example, Conversation):
-            line = example.line
+            self._digest.update(example.line.encode() + b"\n")
         else:
-            texts = (encode_string(normalize_newlines(text)) for text in (example.input, example.output))
-            line = f"[{','.join(texts)}]"
-        self._digest.update(line.encode() + b"\n")
+            self.add_lines(encode_texts((example.input,), (example.output,)))
+
+    def add_lines(self, lines: bytes) -> None:
+        """Add the lines of the next examples, as :func:`encode_texts` returns them."""
+        self._digest.update(lines)
 
     def __str__(self) -> str:
         return f"sha256:{self._digest.hexdigest()}"
+
+
+def encode_texts(inputs: Iterable[str], outputs: Iterable[str]) -> bytes:
+    """Return the lines of examples in the digest of a data set; raises UnicodeEncodeError for an unpaired surrogate."""
+    pairs = zip(map(normalize_newlines, inputs), map(normalize_newlines, outputs), strict=True)
+    return _ENCODER.encode_lines(list(pairs))
 
 
 def dataset_digest(examples: Iterable[TrainingExample]) -> str:

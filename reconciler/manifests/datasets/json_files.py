@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, TextIO
 
@@ -42,7 +42,7 @@ def json_lines(text: TextIO, options: ReadOptions) -> Records:
         if line.isspace():
             continue
         try:
-            value = _DECODER.decode(line.rstrip("\r\n"))
+            value = _decode(line)
         except _INVALID as error:
             yield Fault(lines.number, f"invalid JSON: {_reason(error)}", _lines_remedy(line, lines.number, options))
             continue
@@ -96,11 +96,23 @@ def _line_values(text: TextIO) -> Iterator[Any]:
     for line in lines:
         lines.start_record()
         if not line.isspace():
-            yield _DECODER.decode(line.rstrip("\r\n"))
+            yield _decode(line)
 
 
 def _array_values(text: TextIO, options: ReadOptions) -> Iterator[Any]:
     return (value for _, value in _elements(text.read(), options))
+
+
+def _decode(line: str) -> Any:
+    """Return the value of a line; raises one of the errors in ``_INVALID``.
+
+    The usual line is parsed without the detours of ``decode``, which also accepts space around the value.
+    """
+    with suppress(StopIteration):
+        value, end = _SCAN(line, 0)
+        if line[end:] in _LINE_ENDS:
+            return value
+    return _DECODER.decode(line.rstrip("\r\n"))
 
 
 def _lines_remedy(line: str, number: int, options: ReadOptions) -> str:
@@ -187,3 +199,5 @@ def _reason(error: Exception) -> str:
 
 _NOT_SPACE: Final = re.compile(r"[^ \t\n\r]")
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer)
+_SCAN: Final[Callable[[str, int], tuple[Any, int]]] = vars(_DECODER)["scan_once"]
+_LINE_ENDS: Final = frozenset({"", "\n", "\r\n"})

@@ -31,7 +31,7 @@ class _DelimiterError(Exception):
 
 def separated_values(text: TextIO, options: ReadOptions, delimiter: str) -> Records:
     """Yield the rows of a text with a header; quotes are as in RFC 4180."""
-    lines = Lines(text, _CLOSE)
+    lines = Lines(text, _CLOSE, short=True)
     try:
         reader = _reader(lines, options, delimiter)
         dialect = reader.dialect.delimiter
@@ -53,7 +53,7 @@ def separated_values(text: TextIO, options: ReadOptions, delimiter: str) -> Reco
 
 def first_rows(text: TextIO, options: ReadOptions, delimiter: str) -> tuple[list[str], Iterator[dict[str, str]]]:
     """Return the names of the columns, and the rows by these names, up to one that cannot be read."""
-    lines = Lines(text, _CLOSE)
+    lines = Lines(text, _CLOSE, short=True)
     with suppress(csv.Error, _DelimiterError, UnreadableError, UnicodeError):
         reader = _reader(lines, options, delimiter)
         header, reader = _header(reader, options)
