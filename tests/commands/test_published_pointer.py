@@ -14,7 +14,7 @@ from support.cli_world import Cli, Snapshot
 from support.render_values import held_to
 from support.vertex_fronts import Holding, refusal, refusing
 from support.vertex_runs import apply, manifest, on
-from support.vertex_world import BUCKET, LOCATION, OBJECTS, World, aim, fresh, lock_of, resume
+from support.vertex_world import BUCKET, OBJECTS, World, aim, fresh, lock_of, resume
 
 WHY = ("--reason", "it answers in French")
 ADDRESS = f"gs://{BUCKET}/serving.json"
@@ -183,7 +183,7 @@ def test_a_selection_keeps_the_other_models_in_the_pointer(reconcile: Cli, world
     assert models[0]["sampling"] == {"temperature": 0.5}
     assert models[1]["key"] == lock_of(reconcile, "vertex")["other"]["serving"]
     assert models[1]["url"].startswith(f"{world.url}/v1/projects/")
-    assert f"/locations/{LOCATION}/endpoints/" in models[1]["remote"]
+    assert "/locations/eu/endpoints/" in models[1]["remote"]
 
 
 # in a bucket

@@ -13,7 +13,7 @@ from support.cases import slow_except
 from support.cli_world import Cli
 from support.vertex_fronts import Json, altering, emptied, line_of, losing_reply, refusal, refusing
 from support.vertex_runs import apply, goes_on, manifest, on, states
-from support.vertex_world import BUCKET, CREATE, JOBS, OBJECTS, UPLOAD, World, aim, lock_of
+from support.vertex_world import BUCKET, CREATE, ENDPOINTS, JOBS, OBJECTS, PROJECT, UPLOAD, World, aim, lock_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -34,7 +34,7 @@ FOREIGN = (
 )
 MISSING = (
     "failed with 404 NOT_FOUND: The specified bucket does not exist; fix the name of the bucket, or create it:"
-    f" `gcloud storage buckets create gs://{BUCKET} --location=LOCATION --project=PROJECT`\n"
+    f" `gcloud storage buckets create gs://{BUCKET} --location=LOCATION --project={PROJECT}`\n"
 )
 
 
@@ -283,7 +283,7 @@ def test_a_list_without_end_is_one_message_and_is_not_repeated(reconcile: Cli, w
 
 
 PLACE = JOBS.removesuffix("/tuningJobs")
-LISTS = [LIST, f"GET {PLACE}/models", f"GET {PLACE}/endpoints"]
+LISTS = [LIST, f"GET {PLACE}/models", f"GET {ENDPOINTS}"]
 
 
 def undeploy(world: World, *, endpoint: bool = True, model: bool = False) -> None:
@@ -384,20 +384,20 @@ def test_a_model_that_is_undeployed_from_its_endpoint_is_deployed_there_again(
 def test_an_interrupted_deployment_goes_on_with_its_endpoint(reconcile: Cli, trained_world: World) -> None:
     world = trained_world
     undeploy(world)
-    world.front = refusing(refusal(400, "FAILED_PRECONDITION", "Not now."), f"POST {PLACE}/endpoints/")
+    world.front = refusing(refusal(400, "FAILED_PRECONDITION", "Not now."), f"POST {ENDPOINTS}/")
     refused = apply(reconcile)
     assert (refused.status, "run `reconcile apply` again" in refused.out) == (1, True)
     goes_on(reconcile, world)
-    assert [endpoint["name"] for endpoint in world.ask("GET", f"{PLACE}/endpoints")["endpoints"]] == [
+    assert [endpoint["name"] for endpoint in world.ask("GET", ENDPOINTS)["endpoints"]] == [
         served(reconcile)["resources"]["endpoint"]
     ]
 
 
 def test_lists_that_lag_or_are_denied_prove_nothing(reconcile: Cli, trained_world: World) -> None:
-    for kind in ("models", "endpoints"):
+    for kind, line in zip(("models", "endpoints"), LISTS[1:], strict=True):
         trained_world.front = emptied(kind)
         assert reasons(reconcile) == ["InSync"], kind
-        trained_world.front = refusing(refusal(403, "PERMISSION_DENIED", "No."), f"GET {PLACE}/{kind}")
+        trained_world.front = refusing(refusal(403, "PERMISSION_DENIED", "No."), line)
         denied = on(reconcile, "plan", "--detailed-exitcode")
         assert (denied.status, "whether models and endpoints still exist was not checked" in denied.err) == (0, True)
 

@@ -17,9 +17,20 @@ from support.cases import slow_except
 from support.cli_world import Cli, Result, Snapshot
 from support.vertex_fronts import Holding, dated, emptied, refusal, refusing
 from support.vertex_runs import apply, manifest, on, states
-from support.vertex_world import BUCKET, JOBS, TARGETS, World, fresh, lock_file, lock_of, resume, write_target
+from support.vertex_world import (
+    BUCKET,
+    ENDPOINTS,
+    JOBS,
+    TARGETS,
+    World,
+    fresh,
+    lock_file,
+    lock_of,
+    resume,
+    write_target,
+)
 
-PLACE = JOBS.removesuffix("/tuningJobs")
+MODELS = JOBS.replace("/tuningJobs", "/models")
 
 
 def trained(reconcile: Cli, *multipliers: float, name: str = "adder") -> None:
@@ -30,7 +41,7 @@ def trained(reconcile: Cli, *multipliers: float, name: str = "adder") -> None:
 
 def there(world: World) -> tuple[int, int]:
     """How many models and endpoints the service has."""
-    found = [world.ask("GET", f"{PLACE}/{kind}").get(kind, []) for kind in ("models", "endpoints")]
+    found = [world.ask("GET", path).get(path.rpartition("/")[2], []) for path in (MODELS, ENDPOINTS)]
     return len(found[0]), len(found[1])
 
 
@@ -67,8 +78,8 @@ def test_the_endpoints_of_all_checkpoints_go_with_the_model_and_the_job_stays(re
     assert prune(reconcile, "--yes").status == 0
     assert (there(three), len(three.jobs("SUCCEEDED"))) == ((2, 4), 3)
     assert states(reconcile) == ["ACTIVE", "ACTIVE", "DELETED"]
-    writes = [line for line in three.lines if f"{PLACE}/endpoints/" in line or f"{PLACE}/models/" in line]
-    writes = [re.sub(r"\d+", "N", line.replace(PLACE, "")) for line in writes if not line.startswith("GET")]
+    writes = [line for line in three.lines if f"{ENDPOINTS}/" in line or f"{MODELS}/" in line]
+    writes = [re.sub(r" /.*(/\w+/)\d+", r" \1N", line) for line in writes if not line.startswith("GET")]
     assert writes == ["POST /endpoints/N:undeployModel", "DELETE /endpoints/N"] * 2 + ["DELETE /models/N"]
     assert on(reconcile, "plan", "--detailed-exitcode").status == 0
     assert prune(reconcile, "--yes").out == "Nothing was deleted.\n"
@@ -134,7 +145,7 @@ def test_a_list_that_lags_makes_no_second_attempt_of_an_existing_model(reconcile
 
 def test_denied_deletions_name_the_role_and_can_be_repeated(reconcile: Cli, three: World) -> None:
     denied = refusal(403, "PERMISSION_DENIED", "Permission 'aiplatform.endpoints.delete' denied")
-    three.front = refusing(denied, f"DELETE {PLACE}/endpoints")
+    three.front = refusing(denied, f"DELETE {ENDPOINTS}")
     refused = prune(reconcile, "--yes")
     assert refused.status == 3
     assert "ask for roles/aiplatform.user" in refused.out
@@ -178,7 +189,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
         process.communicate()
 
 
-DELETION = (f"POST {PLACE}/endpoints", f"DELETE {PLACE}/endpoints", f"DELETE {PLACE}/models")
+DELETION = (f"POST {ENDPOINTS}", f"DELETE {ENDPOINTS}", f"DELETE {MODELS}")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

@@ -70,6 +70,15 @@ def streamed(tuned: Tuned) -> Any:
     return [(part.text, part.candidates[0].finish_reason) for part in stream]
 
 
+def rewarded(tuned: Tuned) -> Any:
+    return tuned.client.tunings.validate_reward(
+        parent="projects/demo/locations/us-central1",
+        sample_response={"role": "model"},
+        example={},
+        single_reward_config={},
+    )
+
+
 def listed(tuned: Tuned, **config: Any) -> list[str]:
     return [model.name for model in tuned.client.models.list(config=config)]
 
@@ -117,12 +126,7 @@ VERTEX = (
     Row("tunings.cancel", cancelled, lambda job: bool(job.state == "JOB_STATE_CANCELLED")),
     Row(
         "tunings.validate_reward",
-        lambda tuned: tuned.client.tunings.validate_reward(
-            parent="projects/demo/locations/us-central1",
-            sample_response={"role": "model"},
-            example={},
-            single_reward_config={},
-        ),
+        rewarded,
         reason="reinforcement tuning is not simulated",
         raises="Method not found",
     ),
@@ -172,12 +176,7 @@ DEVELOPER = (
     ),
     Row(
         "tunings.validate_reward",
-        lambda tuned: tuned.client.tunings.validate_reward(
-            parent="projects/demo/locations/us-central1",
-            sample_response={"role": "model"},
-            example={},
-            single_reward_config={},
-        ),
+        rewarded,
         reason="google-genai has no reinforcement tuning in this mode",
         raises="only supported in",
     ),

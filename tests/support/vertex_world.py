@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PROJECT, LOCATION, BUCKET = "my-project", "europe-west4", "acme-tuning"
 JOBS = f"/v1/projects/{PROJECT}/locations/{LOCATION}/tuningJobs"
+ENDPOINTS = f"/v1/projects/{PROJECT}/locations/eu/endpoints"
+"""Where models that were tuned in the location are served."""
 CREATE = f"POST {JOBS}"
 OBJECTS = f"/storage/v1/b/{BUCKET}/o"
 UPLOAD = f"/upload{OBJECTS}"

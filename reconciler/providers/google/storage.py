@@ -323,5 +323,5 @@ def _remedies(bucket: str, role: str = "roles/storage.objectUser") -> Mapping[st
         "PERMISSION_DENIED": f"ask for {role} on gs://{bucket} for your account, or use another bucket if it belongs to"
         " another project: bucket names are global",
         "NOT_FOUND": f"fix the name of the bucket, or create it: `gcloud storage buckets create gs://{bucket}"
-        " --location=LOCATION --project=PROJECT`",
+        " --location=LOCATION{in_project}`",
     }

@@ -40,7 +40,7 @@ from reconciler.providers.google.inference import send_prompt
 from reconciler.providers.google.storage import Storage
 from reconciler.providers.google.upload import spool_lines
 from reconciler.providers.vertex import wire
-from reconciler.providers.vertex.locations import Locations
+from reconciler.providers.vertex.locations import JOB_NAME, Locations
 from reconciler.providers.vertex.resources import ResourceClient
 from reconciler.providers.vertex.wire import KEY, SCOPE, scope_label, write_labels
 
@@ -287,10 +287,12 @@ class Vertex(AsyncClosing):
 
 
 def _access_not_supported(remote: str) -> ServiceError:
+    match = JOB_NAME.fullmatch(remote)
+    project = match["project"] if match else "PROJECT"
     return ServiceError(
         f"{sanitize(remote)} has no permissions: on Vertex AI, IAM decides who can use the models of a project",
         "remove spec.access from the manifest, and grant roles/aiplatform.user: `gcloud projects add-iam-policy-binding"
-        " PROJECT --role=roles/aiplatform.user --member=user:ADDRESS`",
+        f" {project} --role=roles/aiplatform.user --member=user:ADDRESS`",
         code="UNIMPLEMENTED",
     )
 

@@ -32,7 +32,10 @@ from reconciler.domain.model import (
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import (
     CLOUD_PLATFORM,
+    ErrorResponse,
     ServiceDescription,
+    find_reason,
+    project_facts,
     read_count,
     read_failure,
     read_integer,
@@ -137,8 +140,8 @@ SERVICE = ServiceDescription(
             "PERMISSION_DENIED": "ask for roles/aiplatform.user on the target's spec.project",
             "NOT_FOUND": "check spec.location, spec.project and spec.endpoint of the target",
             "UNIMPLEMENTED": "check spec.location and spec.endpoint of the target",
-            "UNSUPPORTED_REGION": "set spec.location of the target to a location that supports tuning, such as"
-            " us-central1 or europe-west4",
+            "UNSUPPORTED_REGION": "set spec.location of the target to a location in which the base model can be tuned:"
+            " `reconcile models` lists them",
             "AGENT_STORAGE": f"grant {_AGENT} roles/storage.objectViewer on the bucket of the data set:"
             " `gcloud storage buckets add-iam-policy-binding gs://BUCKET --role=roles/storage.objectViewer"
             " --member=serviceAccount:ACCOUNT`",
@@ -161,7 +164,7 @@ SERVICE = ServiceDescription(
     ),
 )
 
-_DOCS = "https://cloud.google.com/vertex-ai/generative-ai/docs/models"
+_DOCS = "https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/tuning"
 _BUSY = MappingProxyType(
     {
         "RESOURCE_EXHAUSTED": "wait until another tuning job of the project has ended, or request more quota of"
@@ -171,12 +174,11 @@ _BUSY = MappingProxyType(
 _UNTUNABLE = ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
 CREATE_REMEDIES = _BUSY | dict.fromkeys(
     _UNTUNABLE,
-    f"fix what the service reports; for the base models and locations that support tuning, see {_DOCS}/tune-models",
+    "fix what the service reports; `reconcile models` lists what can be tuned where",
 )
 CREATE_CHILD_REMEDIES = _BUSY | dict.fromkeys(
     _UNTUNABLE,
-    "fix what the service reports; for the tuned models that can be tuned further, see"
-    f" {_DOCS}/gemini-use-continuous-tuning",
+    f"fix what the service reports; for the tuned models that can be tuned further, see {_DOCS}",
 )
 INFER_REMEDIES = MappingProxyType(
     {
@@ -280,7 +282,7 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
         start_time=read_time(body.get("startTime")),
         complete_time=read_time(body.get("endTime")),
         total_steps=read_count(stats.get("tuningStepCount")),
-        failure=_read_failure(body.get("error") or {}) if state is State.FAILED else None,
+        failure=_read_failure(name, body.get("error") or {}) if state is State.FAILED else None,
         phase="" if phase in _ORDINARY_PHASES else phase,
         resources=_read_resources(name, tuned),
     )
@@ -303,12 +305,14 @@ def _read_hyperparameters(holder: Mapping[str, Any]) -> Hyperparameters:
     return {name: value for name, value in hyperparameters.items() if value is not None}
 
 
-def _read_failure(error: Mapping[str, Any]) -> Failure | None:
-    """Return the failure of a job, with the remedy for a known cause."""
+def _read_failure(job: str, error: Mapping[str, Any]) -> Failure | None:
+    """Return the failure of a job, with the remedy for a known cause in its project."""
     if not error:
         return None
     failure = read_failure(error)
-    remedy = SERVICE.find_remedy("", SERVICE.find_reason(failure.message))
+    match = JOB_NAME.fullmatch(job)
+    response = ErrorResponse(0, "", failure.message, quota_project=match["project"] if match else "")
+    remedy = SERVICE.find_remedy("", find_reason(response, SERVICE), facts=project_facts(response))
     return Failure(failure.code, f"{failure.message}; {remedy}") if remedy else failure
 
 

@@ -280,7 +280,7 @@ def test_a_readable_object_counts_as_writable(cloud: Cloud) -> None:
 _OBJECT = "/storage/v1/b/acme-data/o/locks%2Fprod.json"
 _NO_BUCKET = (
     "failed with 404 NOT_FOUND: The specified bucket does not exist; fix the name of the bucket, or create it:"
-    " `gcloud storage buckets create gs://acme-data --location=LOCATION --project=PROJECT`"
+    " `gcloud storage buckets create gs://acme-data --location=LOCATION`"
 )
 _CALLS: dict[str, Callable[[BucketLockfile], object]] = {
     f"cannot read the lockfile {PATH}: GET {_OBJECT}": BucketLockfile.read,

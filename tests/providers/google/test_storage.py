@@ -37,8 +37,7 @@ NO_LINE, NO_TEXT = "gs://acme-data/a\nb", "gs://acme-data/\ud800"
 INFO = ObjectInfo(7, len(DATA), md5_of(DATA), "AAAAAA==")
 
 CREATE_BUCKET = (
-    "fix the name of the bucket, or create it: `gcloud storage buckets create gs://acme-data"
-    " --location=LOCATION --project=PROJECT`"
+    "fix the name of the bucket, or create it: `gcloud storage buckets create gs://acme-data --location=LOCATION`"
 )
 ASK = (
     "ask for roles/storage.objectUser on gs://acme-data for your account, or use another bucket if it belongs to"

@@ -540,7 +540,7 @@ def test_who_may_use_a_model_is_for_iam_to_say(action: Callable[[Vertex], Awaita
     assert str(caught) == (
         f"{name_of(1)} has no permissions: on Vertex AI, IAM decides who can use the models of a project; remove"
         " spec.access from the manifest, and grant roles/aiplatform.user: `gcloud projects add-iam-policy-binding"
-        " PROJECT --role=roles/aiplatform.user --member=user:ADDRESS`"
+        " 123 --role=roles/aiplatform.user --member=user:ADDRESS`"
     )
     assert app.seen == []
 

@@ -109,7 +109,7 @@ def test_a_parent_that_cannot_be_tuned_further_is_explained() -> None:
     assert str(failure(app, lambda provider: provider.create(child, ()))) == (
         f"{POST} failed with 400 INVALID_ARGUMENT: It is not supported; fix what the service reports; for the"
         " tuned models that can be tuned further, see"
-        " https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-use-continuous-tuning"
+        " https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/tuning"
     )
 
 
@@ -248,9 +248,12 @@ NAMED = "the account that the service names (Vertex AI's service agent, or spec.
         ),
         (
             error(400, "INVALID_ARGUMENT", "Base model x is not supported."),
-            "fix what the service reports; for the base",
+            "fix what the service reports; `reconcile models`",
         ),
-        (error(404, "NOT_FOUND", "Publisher Model x is not found."), "fix what the service reports; for the base"),
+        (
+            error(404, "NOT_FOUND", "Publisher Model x is not found."),
+            "fix what the service reports; `reconcile models`",
+        ),
         (
             error(400, "FAILED_PRECONDITION", f"{AGENT} does not have permission storage.objects.get"),
             f"grant {NAMED} roles/storage.objectViewer on the bucket of the data set: `gcloud storage buckets add-iam",

@@ -164,6 +164,10 @@ AGENT = "service-123@gcp-sa-aiplatform.iam.gserviceaccount.com"
         (f"{AGENT} does not have the permission storage.objects.get on gs://b/o.", "roles/storage.objectViewer"),
         (f"{AGENT}: Permission 'cloudkms.cryptoKeyVersions.useToEncrypt' denied", "roles/cloudkms.cryptoKeyEncrypter"),
         ("Permission iam.serviceAccounts.getAccessToken denied on x@y", "roles/iam.serviceAccountTokenCreator"),
+        ("Billing is disabled: enable billing.", "`gcloud billing projects link 123 --billing-account=ACCOUNT`"),
+        ("Vertex AI API has not been used in project my-team-1 before.", " --project=my-team-1`"),
+        ("us-central1 violates constraints/gcp.resourceLocations", "gcp.resourceLocations --effective --project=123`"),
+        ("Unsupported region for tuning: us-central1.", "`reconcile models` lists them"),
         ("Service agents are being provisioned.", "wait a few minutes and run the command again"),
     ],
 )
