@@ -226,7 +226,6 @@ def _target(target: Target, service: Service) -> bytes:
         provider=f"{service.provider}{comment}",
         scope=_scalar(target.scope),
         fields=_fields(2, service.fields) or "",
-        pace=_PACE if service.provider == EMBEDDED else "",
     ).encode()
 
 
@@ -301,7 +300,6 @@ def _ignore_world(directory: Path) -> bool:
 _PROVIDERS: Final[Mapping[str, str]] = {
     EMBEDDED: " # simulates the tuning service on this machine: no account, no cost",
 }
-_PACE = "\n  embedded: {stepSeconds: 0.2} # the pace of the simulated training"
 _TARGET = """\
 # yaml-language-server: $schema={schema}
 # Where the models are trained. All fields: `reconcile schema Target`.
@@ -311,7 +309,7 @@ metadata:
   name: default
 spec:
   provider: {provider}
-  scope: {scope} # the owner of the models; part of every key, so set it before the first apply{fields}{pace}
+  scope: {scope} # the owner of the models; part of every key, so set it before the first apply{fields}
 """
 _MANIFEST = """\
 # yaml-language-server: $schema={schema}

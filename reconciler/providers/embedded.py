@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import REMOTE_SCHEME, Capabilities, Target
-from reconciler.emulator.training import TrainingPace
+from reconciler.emulator.training import DEFAULT_STEP_SECONDS, OVERHEAD_STEPS, TrainingPace
 from reconciler.files import require_safe, write_errors
 from reconciler.paths import find_file, repository_of, require_inside
 from reconciler.providers.generativelanguage.spec import VERSIONS, check_base_models
@@ -55,10 +55,7 @@ def capabilities_of(target: Target) -> Capabilities:
 
 def _pace(step_seconds: float | None) -> TrainingPace:
     """Return the pace of the simulated training; a quicker step shortens start and end in proportion."""
-    default = TrainingPace()
-    if step_seconds is None:
-        return default
-    return TrainingPace(step_seconds, default.overhead_seconds * step_seconds / default.step_seconds)
+    return TrainingPace() if step_seconds is None else TrainingPace(step_seconds, step_seconds * OVERHEAD_STEPS)
 
 
 def connect(context: ProviderContext) -> GenerativeLanguage:
@@ -213,7 +210,10 @@ _SETTINGS: Mapping[str, Any] = MappingProxyType(
         "properties": {
             "stepSeconds": {
                 "title": "Seconds a step",
-                "description": "The duration of one simulated training step in seconds. Optional.",
+                "description": (
+                    "The duration of one simulated training step in seconds. "
+                    f"Optional; by default {DEFAULT_STEP_SECONDS}."
+                ),
                 "type": "number",
                 "exclusiveMinimum": 0,
                 "maximum": 86400,

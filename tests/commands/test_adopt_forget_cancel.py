@@ -451,7 +451,7 @@ def test_several_models_are_adopted_at_once_or_none(reconcile: Cli) -> None:
         ]
     }
     (reconcile.specs / "world.json").write_text(json.dumps(world))
-    reconcile.target("  embedded: {world: world.json}\n")
+    reconcile.target("  embedded: {world: world.json, stepSeconds: 1.65}\n")
     first, second = ("one", "tunedModels/by-hand-0"), ("two", "tunedModels/by-hand-1")
     for models, status in (
         ((*first, "two", "tunedModels/no-such-model"), 1),

@@ -71,7 +71,7 @@ def aim(reconcile: Cli, url: str) -> None:
     """Point the default target at a service, and its lockfile into a bucket there."""
     target = reconcile.specs / "reconcile.yaml"
     fields = f"generativelanguage\n  project: my-project\n  endpoint: {url}\n  storageEndpoint: {url}\n  lock: {LOCK}"
-    target.write_text(target.read_text().replace("embedded", fields))
+    target.write_text(target.read_text().replace("embedded", fields, 1))
     reconcile.environ["RECONCILE_ACCESS_TOKEN"] = "ya29.hush-hush"
 
 

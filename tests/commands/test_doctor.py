@@ -366,7 +366,9 @@ def test_an_unwritable_store_is_reported(reconcile: Cli) -> None:
 
 def test_the_owner_of_a_google_token_is_queried(reconcile: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     target = reconcile.specs / "reconcile.yaml"
-    target.write_text(target.read_text().replace("embedded", "generativelanguage\n  project: my-project"))
+    target.write_text(
+        target.read_text().replace("provider: embedded", "provider: generativelanguage\n  project: my-project")
+    )
     reconcile.environ["RECONCILE_ACCESS_TOKEN"] = TOKEN
     with proxy_on_loopback() as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)

@@ -14,7 +14,7 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "legacy" / "list_tuned_models
 
 def test_unmanaged_models_are_counted_and_not_changed(reconcile: Cli) -> None:
     shutil.copy(FIXTURE, reconcile.specs / "world.json")
-    reconcile.target("  embedded: {world: world.json}\n")
+    reconcile.target("  embedded: {world: world.json, stepSeconds: 1.65}\n")
     reconcile.manifest("adder")
 
     planned = reconcile("plan")

@@ -16,7 +16,7 @@ from reconciler.commands._lock_review import review_project
 from reconciler.commands._project import CommandInput, load_project, read_workspace
 from reconciler.domain.lock import Lock
 from reconciler.environment import Environment
-from support.cli_world import Cli, Result
+from support.cli_world import TARGET, Cli, Result
 from support.git_repository import Repository
 from support.render_values import held_to
 
@@ -623,7 +623,7 @@ def test_a_committed_rollback_keeps_what_is_published_of_an_orphan(published: Pu
 
 def test_a_changed_address_of_the_pointer_is_a_row(pull_request: PullRequest) -> None:
     reconcile = pull_request.reconcile
-    line = (reconcile.specs / "reconcile.yaml").read_text().count("\n") + 1
+    line = TARGET.count("\n") + 1
     reconcile.target("  publish: theirs.json\n")
     pull_request.git.commit()
     planned = reconcile("plan", "--offline", "--base", "origin/main")

@@ -83,7 +83,7 @@ def test_every_exit_status(reconcile: Cli, *, in_process: bool) -> None:
     assert status("plan") == 1
     reconcile.manifest("adder")
     target = reconcile.specs / "reconcile.yaml"
-    target.write_text(target.read_text().replace("embedded", "generativelanguage"))
+    target.write_text(target.read_text().replace("provider: embedded", "provider: generativelanguage"))
     reconcile.lock_file.unlink()
     reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(reconcile.folder / "nowhere.json")
     assert status("plan") == 3
@@ -349,7 +349,7 @@ def test_a_failure_before_the_plan_has_a_place_or_a_remedy(reconcile: Cli, failu
         (reconcile.specs / "broken.yaml").write_text("apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModels\n")
     if lines:
         target = reconcile.specs / "reconcile.yaml"
-        target.write_text(target.read_text().replace("embedded", f"generativelanguage\n  {lines}"))
+        target.write_text(target.read_text().replace("provider: embedded", f"provider: generativelanguage\n  {lines}"))
         reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(reconcile.folder / "nowhere.json")
     if "127.0.0.1" in lines:
         reconcile.environ["RECONCILE_ACCESS_TOKEN"] = "any"

@@ -124,7 +124,7 @@ def test_a_deleted_manifest_is_an_orphan_and_kept(reconcile: Cli) -> None:
 def test_unmanaged_models_are_counted(reconcile: Cli) -> None:
     world = {"tunedModels": [{"name": f"tunedModels/foreign-{n}", "state": "ACTIVE"} for n in range(3)]}
     (reconcile.specs / "world.json").write_text(json.dumps(world))
-    reconcile.target("  embedded: {world: world.json}\n")
+    reconcile.target("  embedded: {world: world.json, stepSeconds: 1.65}\n")
     reconcile.manifest("adder")
 
     assert "3 unmanaged models" in reconcile("plan").out

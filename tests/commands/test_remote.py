@@ -25,7 +25,9 @@ def service(tmp_path: Path) -> Iterator[Process]:
 def _aim(reconcile: Cli, endpoint: str) -> None:
     target = reconcile.specs / "reconcile.yaml"
     target.write_text(
-        target.read_text().replace("embedded", f"generativelanguage\n  project: my-project\n  endpoint: {endpoint}")
+        target.read_text().replace(
+            "provider: embedded", f"provider: generativelanguage\n  project: my-project\n  endpoint: {endpoint}"
+        )
     )
 
 

@@ -31,6 +31,8 @@ spec:
   provider: embedded
   scope: demo
 """
+PACE = "  embedded: {stepSeconds: 1.65}\n"
+"""Slow enough that a training is in progress when the clock has moved once."""
 
 
 class Clock(Struct, dict=True):
@@ -106,7 +108,8 @@ class Project:
     def target(self, text: str, name: str = "") -> None:
         """Write a target file; ``text`` is added to the common one."""
         file = f"reconcile.{name}.yaml" if name else "reconcile.yaml"
-        (self.specs / file).write_text(TARGET.replace("default", name or "default") + text)
+        whole = TARGET.replace("default", name or "default") + text.removesuffix("\n")
+        (self.specs / file).write_text("\n".join((whole.rstrip("\n"), "" if "  embedded: " in text else PACE)))
 
     def manifest(
         self,
@@ -152,7 +155,7 @@ class Cli(Project):
         self.clock = Clock(least=30)  # the first or second poll of a training finds its end
         target = self.specs / "reconcile.yaml"
         if not target.exists():  # it exists in a copied project
-            target.write_text(TARGET)
+            self.target("")
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Result:
         environment = Environment(

@@ -38,7 +38,7 @@ spec:
   provider: embedded
   scope: acme/nlp
   publish: serving.json
-  embedded: {world: world.json}
+  embedded: {world: world.json, stepSeconds: 1.65}
 """
 CHECKS = """\
   sampling: {temperature: 0}
@@ -102,7 +102,7 @@ class Play:
             store=self.specs / ".reconcile" / "default.sqlite3",
             clock=self.clock,
             random=random.Random(8),  # noqa: S311 - made-up ids, no secret
-            settings=TrainingPace(),
+            settings=TrainingPace(step_seconds=1.65, overhead_seconds=2),
         )
 
         async def send() -> httpx.Response:
