@@ -257,6 +257,19 @@ def test_comments_of_other_users_are_not_changed(team: Team) -> None:
 
 
 @slow
+def test_the_comment_has_the_reason_of_a_failed_plan(team: Team) -> None:
+    pull = team.change("one", _second)
+    assert team.plan(pull).passed
+    assert "Plan for target" in team.comment(pull)
+
+    team.push("one", "one", lambda desk: desk.lock_file.write_text('{"version": 1'))
+    assert not team.plan(pull).passed
+
+    assert "### ❌ Plan for target `default`" in team.comment(pull)
+    assert "truncated JSON" in team.comment(pull)
+
+
+@slow
 def test_drift_keeps_one_issue_open_until_it_is_fixed(team: Team) -> None:
     team.tamper("adder", "mine now")
 

@@ -295,6 +295,15 @@ def test_what_gh_is_asked_to_pick(project: Path, name: str, number: int, found: 
     assert done.stdout.splitlines() == found
 
 
+@pytest.mark.parametrize("name", [GITHUB[4], *GITLAB])
+def test_the_job_that_settles_says_that_nothing_is_merged(project: Path, name: str) -> None:
+    """Or else it would write a lockfile in a bucket, from which applications are served."""
+    settling = [script for script in scripts(project / name) if "reconcile wait" in script]
+    assert settling
+    for script in settling:
+        assert script.index("export RECONCILE_UNMERGED=1") < script.index("reconcile wait")
+
+
 def test_they_name_what_is_there(project: Path) -> None:
     workflow = read(project / GITHUB[2])
     assert workflow["on"]["push"] == {"branches": ["main"]}
