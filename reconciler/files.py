@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -69,7 +69,7 @@ def write_errors(shown: object, kind: type[ReconcileError] = ReconcileError) -> 
         raise kind(f"{shown} cannot be written: {error.strerror}", remedy) from error
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Replace the content of a file, or create it; raises OSError.
 
     An existing file keeps its mode. A new one has the mode of the umask. A stream, such as ``/dev/stdout`` or a pipe,
@@ -77,7 +77,7 @@ def write_file(path: Path, content: bytes) -> None:
     """
     if is_stream(path):
         with path.open("wb") as stream:
-            stream.write(content)
+            stream.writelines([content] if isinstance(content, bytes) else content)
         return
     mode = _check(path)
     with _temporary(path, content, mode) as temporary:
@@ -85,8 +85,8 @@ def write_file(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
-def create_file(path: Path, content: bytes | Path) -> None:
-    """Create a file, as a copy if the content is a path.
+def create_file(path: Path, content: bytes | Path | Iterable[bytes]) -> None:
+    """Create a file: of bytes, of blocks that are written as they are made, or as a copy if the content is a path.
 
     Raises FileExistsError if there is one, and OSError.
     """
@@ -226,7 +226,7 @@ def require_safe(path: Path) -> None:
 
 
 @contextmanager
-def _temporary(path: Path, content: bytes | Path, mode: int | None) -> Iterator[Path]:
+def _temporary(path: Path, content: bytes | Path | Iterable[bytes], mode: int | None) -> Iterator[Path]:
     """Return a locked file beside the path with the content; it is removed unless the body renames it."""
     remove_leftovers(path)
     temporary, descriptor = _open_temporary(path)
@@ -236,6 +236,8 @@ def _temporary(path: Path, content: bytes | Path, mode: int | None) -> Iterator[
                 temporary.chmod(mode)
             if isinstance(content, bytes):
                 file.write(content)
+            elif not isinstance(content, Path):
+                file.writelines(content)
             else:
                 from shutil import copyfileobj  # only needed for data sets
 

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import output_of
 from reconciler.commands._project import CommandInput, CommandResult, open_project
-from reconciler.domain.errors import InvalidInput, ReconcileError, UsageError
+from reconciler.domain.errors import ExitStatus, InvalidInput, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import Manifest
+from reconciler.domain.text import counted, join_names, quote, terminal_safe
 from reconciler.environment import Environment
-from reconciler.reports.documents.inspection import InspectionReport, inspection_report
+from reconciler.files import create_file, write_errors, write_file
+from reconciler.manifests.datasets.conversion import TARGETS, check_conversion, converted, output_options
+from reconciler.reports.documents.inspection import (
+    DataDiffReport,
+    InspectionReport,
+    data_diff_report,
+    inspection_report,
+)
 
 if TYPE_CHECKING:
     from reconciler.commands._project import Project
     from reconciler.manifests.datasets.data_files import DataFile
     from reconciler.manifests.datasets.detect import Fields
+    from reconciler.manifests.datasets.splitting import HeldOutShare
+
+_UNUSED_SHOWN: Final = 10
+_LABELS_SHOWN: Final = 5
 
 
 def inspect_file(
@@ -160,3 +175,165 @@ def inspect(
         message = f"no file {data}: --checks, --input and --output are for files, not for the manifest of this name"
         raise UsageError(message, "remove them, or fix the name of the file")
     return output.finish(inspect_manifest(environment, data, CommandInput(paths, target)))
+
+
+@command.command(
+    "convert",
+    epilog=_options.examples(
+        "data convert orders.csv --to messages --out orders.jsonl", "data convert chat.json --to csv"
+    ),
+)
+@click.argument("file")
+@click.option("--to", "form", type=click.Choice(list(TARGETS)), required=True, help="Format to convert to.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="File to write; its ending selects .jsonl or .json, and .gz or .zst. Default: print to standard output.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file of --out.")
+@_fields
+@_options.quiet
+@_options.environment
+def convert(
+    environment: Environment,
+    /,
+    *,
+    file: str,
+    form: str,
+    out: str | None,
+    overwrite: bool,
+    input_field: str | None,
+    output_field: str | None,
+    quiet: bool,
+) -> None:
+    """Write the examples of a data file in another format.
+
+    Refuses the conversion if an example would lose something, such as a second turn or a system instruction. Fields
+    that are neither inputs nor outputs are not converted, and are named.
+    """
+    if overwrite and not out:
+        raise UsageError("--overwrite needs a file to replace", "add --out FILE")
+    data = _open(environment, file, (input_field, output_field))
+    examples = convert_file(environment, data, form, out=out, overwrite=overwrite)
+    if quiet:
+        return
+    if data.detected.unused:
+        text = f"warning: {file}: not converted: {join_names(data.detected.unused, _UNUSED_SHOWN)}"
+        click.echo(terminal_safe(text), err=True)
+    if out:
+        click.echo(terminal_safe(f"{out}: {counted(examples, 'example')} as {form}"))
+
+
+def convert_file(
+    environment: Environment, data: DataFile, form: str, *, out: str | None = None, overwrite: bool = False
+) -> int:
+    """Write a data file in another format to ``out``, or to standard output, and return the number of examples.
+
+    Raises:
+        InvalidInput: when an example is invalid.
+        ReconcileError: when an example would lose something, or the output cannot be written.
+        UsageError: when the ending of ``out`` does not fit the format.
+    """
+    from reconciler.manifests.datasets.file_formats import encoded
+
+    options = output_options(out or "", form)
+    path = environment.cwd / out if out else None
+    if path and path.exists() and not overwrite:
+        raise UsageError(f"{out} already exists, so nothing was written", "name another file, or add --overwrite")
+    examples = check_conversion(data, form)
+    texts = converted(data, form, options.format)
+    if path is None:
+        for text in texts:
+            sys.stdout.write(f"{terminal_safe(text.rstrip())}\n" if sys.stdout.isatty() else text)
+        return examples
+    with write_errors(out):
+        (write_file if overwrite else create_file)(path, encoded(texts, options))
+    return examples
+
+
+def _held_out_share(text: str) -> HeldOutShare:
+    from reconciler.manifests.datasets.splitting import HeldOutShare
+
+    found = re.fullmatch(r"(\d{1,2}(?:\.\d{1,6})?)%|([1-9]\d{0,8})", text.replace(" ", ""))
+    if not found or (found[1] and not float(found[1])):
+        raise click.BadParameter(f"invalid amount {text!r}: expected a share like 10% or a number of examples like 50.")
+    return HeldOutShare(Fraction(found[1]) / 100) if found[1] else HeldOutShare(count=int(found[2]))
+
+
+@command.command("split", epilog=_options.examples("data split orders.csv --held-out 10%"))
+@click.argument("file")
+@click.option(
+    "--held-out",
+    type=_held_out_share,
+    required=True,
+    metavar="AMOUNT",
+    help="How much to hold out: a share like 10%, or a number of examples.",
+)
+@_fields
+@_options.environment
+def split(
+    environment: Environment, /, *, file: str, held_out: HeldOutShare, input_field: str | None, output_field: str | None
+) -> None:
+    """Split a data file into one to train on and one for checks.
+
+    For orders.csv, writes orders.train.csv and orders.held-out.csv in the same format; overwrites nothing. The same
+    examples are always held out, in any order of the file. Examples with the same input are in one file, and if the
+    outputs are labels, each label has the same share in both.
+    """
+    from reconciler.manifests.datasets.splitting import split_file
+
+    data = _open(environment, file, (input_field, output_field))
+    for part in split_file(data, held_out):
+        labels = [f"{quote(label)} {count:,}" for label, count in part.labels.items()]
+        shown = f": {join_names(labels, _LABELS_SHOWN)}" if labels else ""
+        path = os.path.join(os.path.dirname(file), part.path.name)  # noqa: PTH118, PTH120 - as the user names it
+        click.echo(terminal_safe(f"{path}: {counted(part.examples, 'example')}{shown}"))
+
+
+def diff_files(
+    environment: Environment, old: str, new: str, *, fields: Fields = (None, None), detailed: bool = False
+) -> CommandResult[DataDiffReport]:
+    """Return added, removed and changed examples; ``detailed`` reports them in the exit status.
+
+    Raises:
+        InvalidInput: when an example is invalid.
+        ReconcileError: when a file cannot be read, or its fields are ambiguous.
+        UsageError: when a field of ``fields`` does not exist.
+    """
+    from reconciler.manifests.datasets.comparison import compare_files
+
+    found = compare_files(_open(environment, old, fields), _open(environment, new, fields))
+    report = data_diff_report(old, new, (found.added, found.removed, found.changed, found.unchanged), found.examples)
+    differs = bool(found.added or found.removed or found.changed)
+    return CommandResult(report, ExitStatus.CHANGES if detailed and differs else ExitStatus.OK)
+
+
+@command.command(
+    "diff", epilog=_options.examples("data diff old.csv new.csv", "data diff old.csv new.jsonl --format json")
+)
+@click.argument("old")
+@click.argument("new")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with status 2 if there are differences.")
+@_fields
+@_options.format_option
+@_options.output_options
+@_options.environment
+def diff(
+    environment: Environment,
+    /,
+    *,
+    old: str,
+    new: str,
+    detailed_exitcode: bool,
+    input_field: str | None,
+    output_field: str | None,
+    **values: Any,
+) -> int:
+    """Show which examples were added, removed and changed.
+
+    A changed example has the same input and another output. The order of the examples, and the formats of the two
+    files, make no difference. With -v, shows up to 100 examples of each kind.
+    """
+    output = output_of(values)
+    fields = input_field, output_field
+    return output.finish(diff_files(environment, old, new, fields=fields, detailed=detailed_exitcode))

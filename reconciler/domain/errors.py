@@ -28,7 +28,10 @@ class ExitStatus(IntEnum):
 
     OK = 0, "done, or nothing to do"
     ERROR = 1, "an error, or an action is held that you did not request with `rollback` or `suspend`"
-    CHANGES = 2, "`plan --detailed-exitcode` or `refresh --check` found changes, or `drift` found drift"
+    CHANGES = (
+        2,
+        "`--detailed-exitcode` of `plan` or `data diff`, or `refresh --check` found changes, or `drift` found drift",
+    )
     ACCESS = 3, "not authenticated, or not allowed"
     STILL_TRAINING = 4, "the timeout was reached; trainings that were started continue; run again to resume"
     USAGE = 64, "usage error"

@@ -104,3 +104,101 @@ def test_inspect_refuses(reconcile: Cli, arguments: list[str], status: int, mess
     done = reconcile("data", "inspect", *arguments)
     assert done.status == status
     assert done.err.startswith(message)
+
+
+def test_convert_prints_or_writes_and_never_overwrites_unasked(reconcile: Cli) -> None:
+    (reconcile.folder / "orders.csv").write_text("id,question,answer\n1,a,b\n2,c,\u202ed\n")
+    shown = reconcile("data", "convert", "orders.csv", "--to", "prompt-completion")
+    assert shown.status == 0
+    assert shown.out == '{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "\\u202ed"}\n'
+    assert shown.err == "warning: orders.csv: not converted: id\n"
+    convert = "data", "convert", "orders.csv", "--to", "messages", "--out", "orders.jsonl"
+    assert reconcile(*convert).out == "orders.jsonl: 2 examples as messages\n"
+    again = reconcile(*convert)
+    assert (again.status, again.err) == (
+        64,
+        "Error: orders.jsonl already exists, so nothing was written; name another file, or add --overwrite\n",
+    )
+    assert reconcile(*convert, "--overwrite").status == 0
+    assert reconcile("data", "diff", "orders.csv", "orders.jsonl").out == "No differences: 2 examples.\n"
+
+
+def test_a_refused_conversion_writes_nothing(reconcile: Cli) -> None:
+    messages = [{"role": role, "content": "x"} for role in ("user", "assistant") * 2]
+    (reconcile.folder / "chat.jsonl").write_text(json.dumps({"messages": messages}))
+    for arguments in ([], ["--out", "chat.csv"]):
+        refused = reconcile("data", "convert", "chat.jsonl", "--to", "csv", *arguments)
+        assert (refused.status, refused.out) == (1, "")
+        assert refused.err.startswith(
+            "Error: chat.jsonl: 1 of 1 example would lose something as csv: line 1 has 2 turns"
+        )
+    assert not (reconcile.folder / "chat.csv").exists()
+
+
+def test_convert_writes_through_no_link(reconcile: Cli) -> None:
+    (reconcile.folder / "orders.csv").write_text("question,answer\na,b\nc,d\n")
+    (reconcile.folder / "link.jsonl").symlink_to(reconcile.folder / "elsewhere.jsonl")
+    done = reconcile("data", "convert", "orders.csv", "--to", "jsonl", "--out", "link.jsonl", "--overwrite")
+    assert done.status == 1
+    assert "link.jsonl cannot be written" in done.err
+    assert not (reconcile.folder / "elsewhere.jsonl").exists()
+
+
+@pytest.mark.parametrize(("amount", "held_out"), [("10%", 2), ("2.5 %", 1), ("7", 7)])
+def test_split_names_both_files(reconcile: Cli, amount: str, held_out: int) -> None:
+    (reconcile.folder / "data").mkdir()
+    rows = "".join(f"question {number},{'yes' if number % 2 else 'no'}\n" for number in range(20))
+    (reconcile.folder / "data/orders.csv").write_text(f"question,answer\n{rows}")
+    done = reconcile("data", "split", "data/orders.csv", "--held-out", amount)
+    assert done.status == 0
+    train, held = done.out.splitlines()
+    assert train.startswith(f"data/orders.train.csv: {20 - held_out} examples: ")
+    assert held.startswith(f"data/orders.held-out.csv: {held_out} example")
+    lines = (reconcile.folder / "data/orders.held-out.csv").read_text().splitlines()
+    assert (lines[0], len(lines)) == ("question,answer", held_out + 1)
+
+
+@pytest.mark.parametrize("amount", ["0%", "100%", "0", "-1", "half", "1.5"])
+def test_split_needs_an_amount(reconcile: Cli, amount: str) -> None:
+    (reconcile.folder / "orders.csv").write_text(_DATA)
+    done = reconcile("data", "split", "orders.csv", "--held-out", amount)
+    assert done.status == 64
+    assert f"invalid amount '{amount}': expected a share like 10% or a number of examples like 50" in done.err
+
+
+def test_diff_shows_what_changed(reconcile: Cli) -> None:
+    (reconcile.folder / "old.csv").write_text("question,answer\na,1\nb,2\nc,3\n")
+    (reconcile.folder / "new.jsonl").write_text(
+        "".join(json.dumps({"prompt": given, "completion": wanted}) + "\n" for given, wanted in ("c9", "a1", "d4"))
+    )
+    shown = reconcile("data", "diff", "old.csv", "new.jsonl")
+    assert (shown.status, shown.out.splitlines()) == (
+        0,
+        [
+            "+ new.jsonl:3  d → 4",
+            "- old.csv:3  b → 2",
+            "~ new.jsonl:1  c: 3 → 9",
+            "Examples: 1 added, 1 removed, 1 changed, 1 unchanged.",
+        ],
+    )
+    detailed = reconcile("data", "diff", "old.csv", "new.jsonl", "--detailed-exitcode", "--format", "json")
+    document = held_to("data-diff", detailed.document)
+    assert detailed.status == 2
+    assert [document[kind] for kind in ("added", "removed", "changed", "unchanged")] == [1, 1, 1, 1]
+    assert document["examples"][2] == {
+        "kind": "changed",
+        "line": 1,
+        "oldLine": 4,
+        "input": "c",
+        "output": "9",
+        "oldOutput": "3",
+    }
+    same = reconcile("data", "diff", "old.csv", "old.csv", "--detailed-exitcode")
+    assert (same.status, same.out) == (0, "No differences: 3 examples.\n")
+
+
+def test_an_error_of_a_subcommand_is_a_document_too(reconcile: Cli) -> None:
+    done = reconcile("data", "inspect", "missing.csv", "--format", "json")
+    assert done.status == 1
+    assert done.document["command"] == "data inspect"
+    assert done.document["problems"][0]["message"] == "missing.csv: no such file"

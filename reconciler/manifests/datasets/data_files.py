@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -13,10 +13,11 @@ from msgspec import Struct
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.inspection import DatasetFormat
 from reconciler.domain.text import suggest
+from reconciler.manifests.datasets.conversations import ExampleText, example_text
 from reconciler.manifests.datasets.detect import Detected, Fields, detect_options
 from reconciler.manifests.datasets.file_formats import complete_options
-from reconciler.manifests.datasets.records import ReadOptions
-from reconciler.manifests.datasets.validation import DatasetSource, file_source
+from reconciler.manifests.datasets.records import ConversationRow, ReadOptions, Row
+from reconciler.manifests.datasets.validation import DatasetSource, file_source, valid_records
 from reconciler.paths import require_no_escape
 
 if TYPE_CHECKING:
@@ -67,6 +68,24 @@ def open_data_file(file: Path, shown: str, fields: Fields = (None, None)) -> Dat
     return DataFile(file, shown, detected, source, options)
 
 
+class ValidRecord(NamedTuple):
+    """A valid record: which one of the file it is, counted from 1, its number for messages, and its texts."""
+
+    ordinal: int
+    number: int
+    row: Row | ConversationRow
+    text: ExampleText
+
+
+def read_valid(data: DataFile) -> Iterator[ValidRecord]:
+    """Yield the records of a file, which are read as they are consumed.
+
+    Raises InvalidInput, at the latest after the last record, if one is invalid.
+    """
+    for row, ordinal in valid_records(data.source):
+        yield ValidRecord(ordinal, row.number, row, example_text(row))
+
+
 def dataset_format(options: ReadOptions) -> DatasetFormat:
     """Return how a file is read; ``options`` are complete."""
     return DatasetFormat(
@@ -112,6 +131,11 @@ class ExampleIndex:
         ):
             self._database.execute(statement)
 
+    def add_record(self, part: str, record: ValidRecord, label: str = "") -> None:
+        """Add a record to a set."""
+        given, wanted = record.text.input.encode(), record.text.output.encode()
+        self.add(part, record.ordinal, record.number, given, wanted, label)
+
     def add(self, part: str, ordinal: int, number: int, given: bytes, wanted: bytes, label: str = "") -> IndexedExample:
         """Add an example to a set; ``given`` and ``wanted`` are its input and output in UTF-8."""
         added = IndexedExample(ordinal, number, _digest(given), _digest(wanted))
@@ -119,6 +143,10 @@ class ExampleIndex:
         if len(self._pending) >= _BATCH:
             self._write()
         return added
+
+    def mark(self, part: str, inputs: Iterable[bytes]) -> None:
+        """Add inputs to a set."""
+        self._pending += [(part, 0, 0, given, b"", "") for given in inputs]
 
     def query(self, statement: str, *parameters: str) -> Iterator[Any]:
         """Yield the rows of a query of the table ``example``."""

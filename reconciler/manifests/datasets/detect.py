@@ -231,8 +231,8 @@ def _is_data(sample: _Sample) -> bool:
 def _choose(file: Path, sample: _Sample, chosen: Fields) -> tuple[str, str]:
     """Return the names of the input and the output field.
 
-    Both have their usual names, or are the only ones with texts, in this order; none numbers or identifies examples, or
-    has the same value in all of them.
+    Both have their usual names, or are the only ones with texts, in this order; none numbers or identifies examples. A
+    field that has the same value in all of them is chosen only for its usual name, and only if there is no other.
     """
     names = sample.names
     for name in filter(None, chosen):
@@ -257,6 +257,13 @@ def _choose(file: Path, sample: _Sample, chosen: Fields) -> tuple[str, str]:
         if len(candidates) == missing:
             remaining = iter(candidates)
             return given or next(remaining), wanted or next(remaining)
+    constant = {name.lower(): name for name in reversed(names) if name in sample.constant}
+    usual = (
+        given or next((constant[name] for name in _INPUTS if name in constant), None),
+        wanted or next((constant[name] for name in _OUTPUTS if name in constant), None),
+    )
+    if usual[0] and usual[1]:
+        return usual[0], usual[1]
     others = [name for name in (*texts, *rest, *names) if name not in {given, wanted, ""}]
     proposed = given or others[0], wanted or next((name for name in others if name != others[0] or given), names[-1])
     raise AmbiguousFieldsError(file, names, (given, wanted), proposed)

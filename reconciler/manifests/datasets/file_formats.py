@@ -9,11 +9,11 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, Final, TextIO, TypeVar, cast
+from typing import IO, Any, BinaryIO, Final, Protocol, TextIO, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -36,6 +36,8 @@ _MAX_BYTES: Final = 2**30
 _MAX_ARRAY_BYTES: Final = 2**26
 """The largest JSON array, because it is read into memory."""
 _BLOCK: Final = 2**18
+_GZIP_WINDOW: Final = 31
+"""The largest window of zlib, 15, and 16 for the header of gzip; the header has no time."""
 _UTF_8: Final = "utf-8-sig"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _COMPRESSED: Final = {b"\x1f\x8b": "gzip", _ZSTD: "zstd"}
@@ -178,6 +180,49 @@ def open_text(file: Path, options: ReadOptions) -> Iterator[TextIO]:
         yield io.TextIOWrapper(binary, encoding=_encoding(options), newline=FORMATS[options.format].newline)
 
 
+def encoded(texts: Iterable[str], options: ReadOptions, *, byte_order_mark: bool = False) -> Iterator[bytes]:
+    """Yield the bytes of a data file with these texts, in the encoding and with the compression of ``options``."""
+    encoding = _encoding(options)
+    encoder = codecs.getincrementalencoder("utf-8" if encoding == _UTF_8 and not byte_order_mark else encoding)()
+    compressor = _compressor(options.compression)
+    block: list[bytes] = []
+    size = 0
+    for text in texts:
+        data = encoder.encode(text)
+        block.append(data)
+        size += len(data)
+        if size >= _BLOCK:
+            yield compressor.compress(b"".join(block))
+            block, size = [], 0
+    yield compressor.compress(b"".join(block))
+    yield compressor.flush()
+
+
+def has_byte_order_mark(file: Path, options: ReadOptions) -> bool:
+    """Return whether the text of a file in UTF-8 begins with a byte order mark."""
+    with _open_bytes(file, options) as binary:
+        return binary.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8)
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+class _Uncompressed:
+    def compress(self, data: bytes, /) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+
+def _compressor(compression: str) -> _Compressor:
+    if compression == "gzip":
+        return zlib.compressobj(wbits=_GZIP_WINDOW)
+    return _zstd().ZstdCompressor() if compression == "zstd" else _Uncompressed()
+
+
 class Start(Struct, frozen=True):
     """The first bytes of a file, decompressed, and its compression."""
 
@@ -216,11 +261,15 @@ def _foreign(content: bytes) -> Iterator[Fault]:
 def _decompress(binary: BinaryIO, compression: str) -> IO[bytes]:
     if compression == "gzip":
         return cast("IO[bytes]", gzip.GzipFile(fileobj=binary))
+    return cast("IO[bytes]", _zstd().ZstdFile(binary))
+
+
+def _zstd() -> Any:
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:
         from backports import zstd
-    return cast("IO[bytes]", zstd.ZstdFile(binary))
+    return zstd
 
 
 class _Limited(io.RawIOBase):

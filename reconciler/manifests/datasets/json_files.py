@@ -82,6 +82,14 @@ def array_places(text: TextIO, options: ReadOptions) -> Iterator[tuple[int, int]
         return
 
 
+def array_slices(text: TextIO, options: ReadOptions) -> tuple[str, list[str], str]:
+    """Return the texts of the elements of a valid array that has some, and the text before and after them."""
+    whole = text.read()
+    starts = [offset for offset, _ in _elements(whole, options)]
+    slices = [whole[start : _DECODER.raw_decode(whole, start)[1]] for start in starts]
+    return whole[: starts[0]], slices, whole[starts[-1] + len(slices[-1]) :]
+
+
 def first_objects(text: TextIO, options: ReadOptions) -> Iterator[dict[str, Any]]:
     """Yield the objects of a text up to the first that cannot be read."""
     with suppress(*_INVALID, _NoArrayError, UnreadableError):

@@ -11,7 +11,7 @@ from unicodedata import is_normalized
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
+from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, Severity
 from reconciler.domain.identity import DatasetDigest, encode_texts
 from reconciler.domain.model import Capabilities, Conversation, Dataset, Example, TrainingExample
 from reconciler.domain.text import exceeds_limit, one_of
@@ -149,6 +149,22 @@ def observe_examples(source: DatasetSource, observer: Observer) -> tuple[Problem
     The observer receives each valid record.
     """
     return _validate(_Observation(source, observer), source).problems
+
+
+def valid_records(source: DatasetSource) -> Iterator[tuple[Row | ConversationRow, int]]:
+    """Yield each record of a data set, and which one it is, counted from 1.
+
+    Raises InvalidInput, at the latest after the last record, if one is invalid.
+    """
+    found: list[tuple[Row | ConversationRow, int]] = []
+    observation = _Observation(source, lambda row, ordinal: found.append((row, ordinal)))
+    for record in source.records():
+        observation.add_all(iter((record,)))
+        yield from found
+        found.clear()
+    errors = tuple(problem for problem in observation.result().problems if problem.severity == "error")
+    if errors:
+        raise InvalidInput(errors)
 
 
 def _validate(validation: _Validation, source: DatasetSource) -> ValidatedDataset:
