@@ -154,10 +154,11 @@ class Manifest(Struct, frozen=True):
     ``formerly`` are previous names, whose generations belong to this manifest, and ``adopted`` is the remote name of
     the model that it adopts. The provider's own block has already
     replaced the common fields. ``validation`` and ``last_checkpoint_only`` (keep only the last checkpoint) apply to the
-    next training and are not part of a generation's content. ``dataset_error`` and ``validation_error`` are the reasons
-    why data sets in Cloud Storage have no current version. ``training_bytes`` and ``validation_bytes`` are the sizes of
-    the examples of local data sets. ``field_places`` has the places of the effective ``baseModel``, ``adapterSize``,
-    ``epochCount``, ``dataset`` and ``validationDataset``, if they are declared.
+    next training and are not part of a generation's content. ``dataset_error`` and ``validation_error`` are the
+    reasons why data sets in Cloud Storage have no current version. ``training_bytes`` and ``validation_bytes`` are
+    the sizes of the examples of local data sets, and ``longest_example`` is that of the longest one in bytes.
+    ``field_places`` has the places of the effective ``baseModel``, ``adapterSize``, ``epochCount``, ``dataset`` and
+    ``validationDataset``, if they are declared.
     """
 
     name: str
@@ -182,6 +183,7 @@ class Manifest(Struct, frozen=True):
     dataset_error: str = ""
     validation_error: str = ""
     training_bytes: int = 0
+    longest_example: int = 0
     validation_bytes: int = 0
     field_places: Mapping[str, FieldPlace] = {}
 

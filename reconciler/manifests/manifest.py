@@ -210,6 +210,7 @@ class ManifestReader(Struct):
                 _manifest(document, origin, tuned_from, training.dataset, context.capabilities),
                 validation=validation.dataset,
                 training_bytes=training.size,
+                longest_example=training.longest,
                 validation_bytes=validation.size,
                 field_places=_field_places(document, self.context.capabilities),
                 checks=checks.checks,

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from reconciler.domain.base_models import SHARE_FROM, BaseModel, ModelCatalog
 from reconciler.domain.errors import Problem
+from reconciler.domain.inspection import BYTES_PER_TOKEN
 from reconciler.domain.model import FieldPlace, Manifest
 from reconciler.domain.plan import World
 from reconciler.domain.text import counted, join_names, suggest
@@ -163,6 +164,17 @@ def _training_size(manifest: Manifest, model: BaseModel, context: CatalogContext
     yield from _limit(manifest, "dataset", "bytes", data.size or manifest.training_bytes, model.max_bytes, context)
 
 
+def _example_size(manifest: Manifest, model: BaseModel, context: CatalogContext) -> Iterator[Problem]:
+    """Yield the warning that an example has too many tokens, by the estimate of ``reconcile data inspect``."""
+    tokens = -(-manifest.longest_example // BYTES_PER_TOKEN)
+    if model.max_tokens and tokens > model.max_tokens:
+        message = (
+            f"the longest example has about {tokens:,} tokens, more than the {model.max_tokens:,} of"
+            f" {manifest.source.base_model} in {context.catalog.named}"
+        )
+        yield _warning(_located(manifest, "dataset"), message, "shorten it, or use another base model")
+
+
 def _validation_size(manifest: Manifest, model: BaseModel, context: CatalogContext) -> Iterator[Problem]:
     data, training = manifest.validation, manifest.dataset
     if data is None:
@@ -189,4 +201,14 @@ def _limit(
         yield _warning(_located(manifest, field), message, "use fewer, or another base model")
 
 
-_RULES: Final = (_supported, _methods, _location, _encryption, _adapter_size, _epochs, _training_size, _validation_size)
+_RULES: Final = (
+    _supported,
+    _methods,
+    _location,
+    _encryption,
+    _adapter_size,
+    _epochs,
+    _training_size,
+    _example_size,
+    _validation_size,
+)

@@ -18,7 +18,7 @@ from reconciler.domain.errors import InvalidInput, Place, ReconcileError, UsageE
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Dataset, Example, FieldPlace, Lifecycle, Limits, Manifest, Sampling, Source, Target
 from reconciler.manifests.workspace import Workspace, load
-from support.files_samples import CAPABILITIES, DATA, MANIFEST, TARGET, close, load_in, messages, sample, write
+from support.files_samples import CAPABILITIES, DATA, MANIFEST, TARGET, VERTEX, close, load_in, messages, sample, write
 
 _SECOND = MANIFEST.replace("number-generator", "second")
 _FOREIGN = "apiVersion: v1\nkind: ConfigMap\n"
@@ -67,9 +67,20 @@ def test_a_manifest_with_everything_in_it(tmp_path: Path) -> None:
         ),
         ignore_drift=frozenset({"description", "sampling.topK"}),
         training_bytes=12,
+        longest_example=6,
     )
     assert [type(value) for value in found.hyperparameters.values()] == [int, int, float]
     assert type(found.sampling.top_k) is int
+
+
+@pytest.mark.parametrize("place", [0, 150, 199])
+def test_the_longest_example_is_that_with_the_most_bytes_of_text_and_preamble(tmp_path: Path, place: int) -> None:
+    rows = [f"{number},1" for number in range(200)]
+    rows[place] = f"longest-{place:03},ü"
+    manifest = MANIFEST.replace("path: data.csv", "path: data.csv\n    preamble: Say ü")
+    sample(tmp_path, manifest=manifest.replace("models/", ""), data="\n".join(("text_input,output", *rows, "")))
+    (loaded,) = load_in(tmp_path, capabilities=VERTEX).manifests
+    assert loaded.longest_example == len("Say ülongest-000ü".encode())
 
 
 def test_what_is_left_out_is_undeclared(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ MODEL = BaseModel(
     locations=("europe-west4", "us-central1"),
     max_examples=100,
     max_bytes=1000,
+    max_tokens=20,
     max_validation_examples=50,
     max_validation_bytes_share=0.25,
     adapter_sizes=(1, 4),
@@ -34,6 +35,7 @@ MANIFEST = Manifest(
     dataset=Dataset("sha256:" + "0" * 64, "data.csv", 100),
     hyperparameters={"adapterSize": 4, "epochCount": 9},
     training_bytes=1000,
+    longest_example=80,
     field_places={"baseModel": FieldPlace(Place("numbers.yaml", 5, 3), "spec.vertex.baseModel")},
 )
 CONTEXT = CatalogContext(ModelCatalog(date(2026, 11, 1), {"gemini": MODEL}), TODAY, "europe-west4")
@@ -85,6 +87,12 @@ def test_what_has_a_warning() -> None:
     assert found(large) == [
         "dataset: 101 examples, more than the 100 of gemini in; use fewer, or another base model",
         "dataset: 1,001 bytes, more than the 1,000 of gemini in; use fewer, or another base model",
+    ]
+    assert found(replace(MANIFEST, longest_example=81)) == [
+        (
+            "dataset: the longest example has about 21 tokens, more than the 20 of gemini in; shorten it,"
+            " or use another base model"
+        )
     ]
     assert found(validated(51, 251)) == [
         "validationDataset: 51 validation examples, more than the 50 of gemini in; use fewer, or another base model",

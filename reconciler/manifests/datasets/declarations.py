@@ -62,13 +62,14 @@ class LoadContext(Struct, frozen=True):
 class Reading(Struct, frozen=True):
     """A declared data set, the source of its examples unless it is in Cloud Storage, its problems, and its bytes.
 
-    ``conversations`` says whether the examples are in Vertex AI's format.
+    ``longest`` is the longest example in bytes. ``conversations`` says whether the examples are in Vertex AI's format.
     """
 
     dataset: Dataset | None = None
     source: DatasetSource | None = None
     problems: tuple[Problem, ...] = ()
     size: int = 0
+    longest: int = 0
     conversations: bool = False
 
 
@@ -112,7 +113,7 @@ def _read(document: YamlDocument, declared_at: FieldPath, origin: Origin, contex
         field = [*TRAINING, "preamble"]
         message = f"does not apply to {source.declared_at[1]}, whose examples are in Vertex AI's format"
         problems += (Problem(document.place(field), dotted(field), message, _MOVE_PREAMBLE),)
-    return Reading(validated.dataset, source, problems, validated.size, validated.conversations)
+    return Reading(validated.dataset, source, problems, validated.size, validated.longest, validated.conversations)
 
 
 def _unread(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import repeat
+from operator import add
 from pathlib import Path
 from unicodedata import is_normalized
 
@@ -99,13 +100,15 @@ class DatasetSource(Struct, frozen=True):
 class ValidatedDataset(Struct, frozen=True):
     """A data set and its problems; the data set is ``None`` if there are errors.
 
-    ``conversations`` says whether the examples are in Vertex AI's format, and ``size`` is that of their texts in bytes.
+    ``conversations`` says whether the examples are in Vertex AI's format, and ``size`` is that of their texts in bytes;
+    ``longest`` is that of the longest example.
     """
 
     dataset: Dataset | None
     problems: tuple[Problem, ...]
     conversations: bool = False
     size: int = 0
+    longest: int = 0
 
 
 def file_source(
@@ -262,7 +265,7 @@ class _Validation:
         self._capabilities = capabilities
         self._form: type[Row | ConversationRow] | None = None
         self._digest = DatasetDigest()
-        self._examples = self._bytes = self._records = 0
+        self._examples = self._bytes = self._longest = self._records = 0
         self._seen: dict[int, tuple[int, int]] = {}
         self._decomposed: list[int] = []
         self._repeated: dict[_Repetition, list[tuple[int, int]]] = {_DUPLICATE: [], _CONTRADICTION: []}
@@ -315,7 +318,9 @@ class _Validation:
         self._digest.add_lines(encoded)
         self._records += len(rows)
         self._examples += len(rows)
-        self._bytes += sum(map(len, map(str.encode, texts)))
+        sizes = [len(text.encode()) for text in texts]
+        self._bytes += sum(sizes)
+        self._longest = max(self._longest, *map(add, sizes[: len(rows)], sizes[len(rows) :]))
         return True
 
     def _compare_plain(self, numbers: Sequence[int], inputs: Sequence[str], outputs: Sequence[str]) -> bool:
@@ -360,7 +365,7 @@ class _Validation:
         dataset = None if self._errors.shown else Dataset(str(self._digest), self._source.path, self._examples)
         problems = (*self._errors.all(path, self._counted), *self._warnings.all(path, self._counted))
         conversations = self._form is ConversationRow and not self._source.single_turns
-        return ValidatedDataset(dataset, problems, conversations, self._bytes)
+        return ValidatedDataset(dataset, problems, conversations, self._bytes, self._longest)
 
     def _counted(self, number: int) -> str:
         """Return which of how many examples one is, where its line does not say that."""
@@ -426,6 +431,7 @@ class _Validation:
         self._digest.add(example)
         self._examples += 1
         self._bytes += size
+        self._longest = max(self._longest, size)
         self._note_normalization(row.number, given, wanted)
         if self._examples <= _MAX_COMPARED:
             current = row.number, hash(wanted)

@@ -44,6 +44,7 @@ def test_each_line_is_an_example_in_canonical_form(tmp_path: Path) -> None:
     expected = [Conversation(rfc8785.dumps(value).decode()) for value in (_SHORT, _LONG)]
     assert list(workspace.training(manifest)) == expected
     assert (manifest.dataset.digest, manifest.dataset.examples) == (dataset_digest(expected), 2)
+    assert manifest.longest_example == len(rfc8785.dumps(_LONG))
 
 
 def test_how_a_line_is_written_does_not_matter(tmp_path: Path) -> None:
