@@ -157,7 +157,7 @@ def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) ->
         ("a.jsonl", "[1]\n", "invalid example 1: expected an object"),
         ("a.json", "{", "invalid JSON array of objects"),
         ("a.txt", "x", 'a.txt has one field, "x": expected one for inputs'),
-        ("a.csv", b"PK\x03\x04", "a.csv: the file is an Excel workbook or a ZIP archive; save it as CSV in UTF-8"),
+        ("a.csv", b"PK\x03\x04", "a.csv: the file is a ZIP archive; extract the data file from it"),
         ("a.csv", "a,b,c\n1,2,3\n", "the fields a, b, c; which of them are inputs and outputs is ambiguous"),
         ("a.csv", b"", "a.csv:1:1: spec.dataset.path: the data set has no examples"),
     ],

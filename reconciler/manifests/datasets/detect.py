@@ -6,7 +6,9 @@ import codecs
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +18,15 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.text import counted, join_names, quote
-from reconciler.manifests.datasets.file_formats import complete_options, open_text, read_start
+from reconciler.manifests.datasets.columnar_files import columnar_objects
+from reconciler.manifests.datasets.file_formats import (
+    FORMATS,
+    columnar_format,
+    complete_options,
+    open_text,
+    read_start,
+    unmarked_utf_16,
+)
 from reconciler.manifests.datasets.json_files import first_objects
 from reconciler.manifests.datasets.records import ReadOptions
 from reconciler.manifests.datasets.separated_values import first_rows
@@ -44,8 +54,6 @@ _UNNAMED: Final = re.compile(r"unnamed: \d+|", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"\S*")
 _LONG_NAME: Final = 60
 """A name with more characters is a text."""
-_LEAST_NUL_SHARE: Final = 0.2
-"""The share of NUL bytes at every other position from which on a file without a byte order mark is UTF-16."""
 
 
 Fields = tuple[str | None, str | None]
@@ -88,9 +96,12 @@ def detect_options(file: Path, chosen: Fields = (None, None), *, header: bool | 
         UsageError: a chosen field does not exist.
     """
     start = read_start(file, _SAMPLE_BYTES)
-    options = replace(ReadOptions(), compression=start.compression, encoding=_encoding(start.content))
-    text = _decode(start.content, options.encoding)
-    found = _format(file, text)
+    options = replace(ReadOptions(), compression=start.compression)
+    found, text = columnar_format(start.content), ""
+    if not found:
+        options = replace(options, encoding=_encoding(start.content))
+        text = _decode(start.content, options.encoding)
+        found = _format(file, text)
     options = replace(options, format=found)
     if found in _TABLES:
         options = replace(options, delimiter=_delimiter(text, found), header=header is not False)
@@ -123,9 +134,8 @@ def _encoding(content: bytes) -> str:
     for mark, name in _BOMS.items():
         if content.startswith(mark):
             return name
-    for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if content[first::2].count(0) > len(content) * _LEAST_NUL_SHARE:
-            return name
+    if name := unmarked_utf_16(content):
+        return name
     try:
         codecs.getincrementaldecoder("utf-8")().decode(content)
     except UnicodeDecodeError:
@@ -198,12 +208,17 @@ class _Sample(Struct):
 
 def _sample(file: Path, options: ReadOptions) -> _Sample:
     """Read the first examples, and further ones while a field has the same value in all of them."""
-    with open_text(file, complete_options(file.name, options)) as text:
-        if options.format in _TABLES:
+    complete = complete_options(file.name, options)
+    opened = nullcontext(StringIO()) if FORMATS[options.format].binary else open_text(file, complete)
+    with opened as text:
+        names: list[str] = []
+        found: Iterator[Mapping[str, Any]]
+        if FORMATS[options.format].binary:
+            found = columnar_objects(file, complete)
+        elif options.format in _TABLES:
             names, found = first_rows(text, options, "\t" if options.format == "tsv" else ",")
         else:
             found = first_objects(text, options)
-            names = []
         examples: list[Mapping[str, Any]] = list(islice(found, _SAMPLE_ROWS))
         if not names and examples:
             names = list(examples[0])

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.text import list_choices, quote
+from reconciler.manifests.datasets.columnar_files import columnar_records
 from reconciler.manifests.datasets.json_files import array_places, json_array, json_lines
 from reconciler.manifests.datasets.records import Fault, ReadOptions, Records, UnreadableError
 from reconciler.manifests.datasets.separated_values import separated_values
@@ -42,6 +43,26 @@ _UTF_8: Final = "utf-8-sig"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _COMPRESSED: Final = {b"\x1f\x8b": "gzip", _ZSTD: "zstd"}
 """The compressions by the first bytes of a file."""
+_COLUMNAR_STARTS: Final = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
+_ZIP: Final = b"PK\x03\x04"
+_WORKBOOK: Final = "an Excel workbook"
+_SAVE_AS_CSV: Final = "save the sheet as CSV in UTF-8"
+_FOREIGN: Final = (
+    (_ZIP, _WORKBOOK, _SAVE_AS_CSV),
+    (_ZIP, "a ZIP archive", "extract the data file from it, and name that file"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook of an old version", _SAVE_AS_CSV),
+    (b"%PDF-", "a PDF document", "export the data as CSV in UTF-8"),
+    (b"SQLite format 3\0", "a SQLite database", "export a table as CSV in UTF-8"),
+    (b"BZh", "compressed with bzip2", "decompress it, or compress it with gzip or zstd"),
+    (b"\xfd7zXZ", "compressed with xz", "decompress it, or compress it with gzip or zstd"),
+    (b"7z\xbc\xaf", "a 7-Zip archive", "extract the data file from it, and name that file"),
+)
+"""The starts of files that are not read, with a name for users, and the remedy."""
+_HTML: Final = re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html[\s>])", re.IGNORECASE)
+_SNIFFED: Final = 2**12
+"""The number of bytes at the start of a file by which its kind is recognized."""
+_LEAST_NUL_SHARE: Final = 0.2
+"""The share of NUL bytes at every other position from which on a file without a byte order mark is UTF-16."""
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -60,21 +81,25 @@ def read_pointer(file: Path) -> LfsPointer | None:
 
 
 class FileFormat(Struct, frozen=True):
-    """How to read a text of one format; ``newline`` ends the lines (empty: any of the three line breaks).
+    """How to read a file of one format: ``records`` for its text, or ``binary``.
 
-    ``places`` are those of the records, in a format whose records are not counted by lines.
+    ``newline`` ends the lines (empty: any of the three line breaks). ``places`` are those of the records, in a text whose records are not counted by lines.
     """
 
     newline: str
-    records: Callable[[TextIO, ReadOptions], Records]
+    records: Callable[[TextIO, ReadOptions], Records] | None = None
+    binary: Callable[[Path, ReadOptions], Records] | None = None
     places: Callable[[TextIO, ReadOptions], Iterator[tuple[int, int]]] | None = None
     max_bytes: int = _MAX_BYTES
     too_large: str = "use fewer examples; no service accepts more"
+    counts_lines: bool = True
 
 
 def _table(delimiter: str) -> FileFormat:
     return FileFormat("", partial(separated_values, delimiter=delimiter))
 
+
+_COLUMNAR: Final = FileFormat("", binary=columnar_records, counts_lines=False)
 
 FORMATS: Final[Mapping[str, FileFormat]] = {
     "csv": _table(","),
@@ -83,13 +108,20 @@ FORMATS: Final[Mapping[str, FileFormat]] = {
     "json": FileFormat(
         "\n",
         json_array,
+        None,
         array_places,
         _MAX_ARRAY_BYTES,
         "write one object on each line of a .jsonl file, which can have 1 GiB",
+        counts_lines=False,
     ),
+    "parquet": _COLUMNAR,
+    "arrow": _COLUMNAR,
 }
 """The formats by their names in manifests."""
-_FORMATS_BY_SUFFIX: Final = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
+_FORMATS_BY_SUFFIX: Final = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"} | {
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
 _COMPRESSIONS_BY_SUFFIX: Final = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -111,7 +143,26 @@ def complete_options(path: str, options: ReadOptions) -> ReadOptions:
 def file_records(file: Path, options: ReadOptions) -> Records:
     """Yield the records of a data file, which is read as they are consumed."""
     options = complete_options(file.name, options)
-    return _read(file, options, FORMATS[options.format].records)
+    file_format = FORMATS[options.format]
+    if file_format.records:
+        return _read(file, options, file_format.records)
+    return _read_binary(file, options, file_format)
+
+
+def _read_binary(file: Path, options: ReadOptions, file_format: FileFormat) -> Records:
+    if file_format.binary is None:
+        raise AssertionError(options.format)
+    try:
+        with file.open("rb") as binary:
+            too_large = os.fstat(binary.fileno()).st_size > file_format.max_bytes
+        if too_large:
+            yield _too_large(file_format)
+        else:
+            yield from file_format.binary(file, options)
+    except OSError as error:
+        yield Fault(0, f"cannot read the file: {error.strerror or error}", "check the path and its permissions")
+    except UnreadableError as error:
+        yield error.fault
 
 
 def record_places(file: Path, options: ReadOptions) -> tuple[tuple[int, int], ...] | None:
@@ -151,11 +202,17 @@ def _unreadable(file: Path, options: ReadOptions, file_format: FileFormat) -> Fa
     with file.open("rb") as binary:
         if os.fstat(binary.fileno()).st_size > file_format.max_bytes:
             return _too_large(file_format)
-        start = binary.read(len(_LFS_POINTER))
+        start = binary.read(_SNIFFED)
     name = next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
     if name and options.compression == "none":
         remedy = f"set {options.declared}.compression to {name}"
         return Fault(0, f"the file is compressed with {name}", remedy, option="compression")
+    if options.compression == "none" and (found := columnar_format(start)):
+        message = f"the file is in the format {found}"
+        return Fault(0, message, f"set {options.declared}.format to {found}", option="format")
+    if not options.encoding and options.compression == "none" and (encoding := unmarked_utf_16(start)):
+        remedy = f"set {options.declared}.encoding to {encoding}"
+        return Fault(0, "the file is UTF-16 text", remedy, option="encoding")
     return next(_foreign(start), None)
 
 
@@ -249,13 +306,30 @@ def read_start(file: Path, size: int) -> Start:
     return Start(content, compression)
 
 
+def columnar_format(content: bytes) -> str:
+    """Return the name of the binary format that a file starts like; empty for others."""
+    return next((name for start, name in _COLUMNAR_STARTS.items() if content.startswith(start)), "")
+
+
+def unmarked_utf_16(content: bytes) -> str:
+    """Return the name of the encoding of UTF-16 text without a byte order mark; empty for other content."""
+    for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if content[first::2].count(0) > len(content) * _LEAST_NUL_SHARE:
+            return name
+    return ""
+
+
 def _foreign(content: bytes) -> Iterator[Fault]:
     """Yield what is wrong with a file of a format that is not read."""
     if content.startswith(_LFS_POINTER):
         yield Fault(0, "the file is a Git LFS pointer, not the data", "run `git lfs pull`")
-    for magic, kind in ((b"PAR1", "a Parquet file"), (b"PK\x03\x04", "an Excel workbook or a ZIP archive")):
-        if content.startswith(magic):
-            yield Fault(0, f"the file is {kind}", "save it as CSV in UTF-8")
+    workbook = any(name in content for name in (b"[Content_Types].xml", b"docProps/", b"xl/"))
+    for magic, kind, remedy in _FOREIGN:
+        if content.startswith(magic) and (workbook or kind != _WORKBOOK):
+            yield Fault(0, f"the file is {kind}", remedy)
+            return
+    if _HTML.match(content):
+        yield Fault(0, "the file is an HTML page, not data", "download the data itself, or export it as CSV in UTF-8")
 
 
 def _decompress(binary: BinaryIO, compression: str) -> IO[bytes]:

@@ -22,7 +22,7 @@ from reconciler.manifests.datasets.conversations import (
     conversation_problems,
     single_turn,
 )
-from reconciler.manifests.datasets.file_formats import complete_options, file_records, record_places
+from reconciler.manifests.datasets.file_formats import FORMATS, complete_options, file_records, record_places
 from reconciler.manifests.datasets.records import (
     ConversationRow,
     Fault,
@@ -94,7 +94,7 @@ class DatasetSource(Struct, frozen=True):
     @property
     def counts_items(self) -> bool:
         """Whether the numbers of records are positions in a list, not lines."""
-        return self.options is not None and self.options.format == "json"
+        return self.options is not None and not FORMATS[self.options.format].counts_lines
 
 
 class ValidatedDataset(Struct, frozen=True):
@@ -129,7 +129,7 @@ def file_source(
     places = cache(partial(record_places, file, options))  # read again, where there are problems
 
     def locate(number: int) -> Location:
-        line, column = number, 1
+        line, column = (number if FORMATS[options.format].counts_lines else 1), 1
         if number and (found := places()) is not None:
             line, column = found[number - 1] if number <= len(found) else (1, 1)
         return Place(shown, max(line, 1), column), f"{declared_at[1]}.path" if declared_at[1] else ""

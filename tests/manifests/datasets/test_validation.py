@@ -390,12 +390,18 @@ _PATHS = [
     ('"a\\0.csv"', "invalid path: contains a NUL character; remove it"),
     ("x" * 300 + ".csv", "cannot read " + "x" * 39 + "…: File name too long; check its permissions"),
     ("pipe.csv", "pipe.csv: not a regular file; set the path of a regular file"),
-    ("data.txt", 'unsupported format ".txt"; set spec.dataset.format to one of: csv, tsv, jsonl, json'),
+    ("data.txt", 'unsupported format ".txt"; set spec.dataset.format to one of: csv, tsv, jsonl, json, parquet, arrow'),
     (
         "data.jsnl",
-        'unsupported format ".jsnl"; set spec.dataset.format to one of: csv, tsv, jsonl, json (did you mean jsonl?)',
+        (
+            'unsupported format ".jsnl"; set spec.dataset.format to one of: csv, tsv, jsonl, json, parquet, arrow '
+            "(did you mean jsonl?)"
+        ),
     ),
-    ("data", "unsupported format: no file suffix; set spec.dataset.format to one of: csv, tsv, jsonl, json"),
+    (
+        "data",
+        "unsupported format: no file suffix; set spec.dataset.format to one of: csv, tsv, jsonl, json, parquet, arrow",
+    ),
 ]
 
 
