@@ -83,7 +83,8 @@ def read_pointer(file: Path) -> LfsPointer | None:
 class FileFormat(Struct, frozen=True):
     """How to read a file of one format: ``records`` for its text, or ``binary``.
 
-    ``newline`` ends the lines (empty: any of the three line breaks). ``places`` are those of the records, in a text whose records are not counted by lines.
+    ``newline`` ends the lines (empty: any of the three line breaks). ``places`` are those of the records, in a text
+    whose records are not counted by lines.
     """
 
     newline: str
