@@ -132,7 +132,7 @@ class Publisher:
         if self._store is None:
             return ()
         for _ in range(_MAX_CONFLICTS):
-            with suppress(LockConflict):
+            with suppress(LockConflict), self._store.saving():
                 text = self._text(lock, self._store, only)
                 if text is not None:
                     self._store.write(text)

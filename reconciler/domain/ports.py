@@ -107,6 +107,10 @@ class LockStore(Protocol):
         """
         ...
 
+    def saving(self) -> AbstractContextManager[object]:
+        """Keep other runs from saving between a ``read`` and the ``write`` that is computed from it, if possible."""
+        ...
+
     def check_writable(self) -> None:
         """Raise the ReconcileError of :meth:`write` if it can be foreseen without writing."""
         ...

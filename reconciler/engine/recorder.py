@@ -105,7 +105,7 @@ class Recorder:
 
     def _save(self) -> None:
         for _ in range(_MAX_ATTEMPTS):
-            with suppress(LockConflict):
+            with suppress(LockConflict), self._store.saving():
                 self._rebase()
                 text = self._writer.dumps(self.lock)
                 self._store.write(text)

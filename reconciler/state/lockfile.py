@@ -242,6 +242,10 @@ class LockFile:
         """
         return self._locked(saves=False)
 
+    def saving(self) -> AbstractContextManager[None]:
+        """Exclude other runs of this checkout until the end; raises as :meth:`write`."""
+        return self._locked(saves=True)
+
     @contextmanager
     def _locked(self, *, saves: bool) -> Iterator[None]:
         with ExitStack() as stack:
@@ -264,6 +268,7 @@ class RedactedLockStore:
     def __init__(self, store: LockStore) -> None:
         self._store = store
         self.write = store.write
+        self.saving = store.saving
         self.check_writable = store.check_writable
         self.lease = store.lease
 

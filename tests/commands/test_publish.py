@@ -265,6 +265,8 @@ class Contested:
     def lease(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    saving = lease
+
 
 def text_of(locked: Lock) -> str:
     store = Contested()

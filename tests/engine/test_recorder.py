@@ -5,15 +5,17 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import reduce
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.errors import LockConflict
+from reconciler.domain.errors import LockConflict, TimeoutReached
 from reconciler.domain.lock import Lock, LockedModel, LockedTarget
 from reconciler.engine.recorder import Recorder
+from reconciler.environment import Deadline
 from reconciler.planning.events import Declared, Disappeared, Event, Promoted, Rejected, Started, Targeted, record
-from reconciler.state.lockfile import dumps, loads
+from reconciler.state.lockfile import LockFile, dumps, loads
 from support.core_strategies import generation
 from support.provider_service import Time
 
@@ -38,6 +40,8 @@ class Saved(list[str]):
 
     def lease(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+    saving = lease
 
 
 class Contested(Saved):
@@ -212,3 +216,23 @@ def test_saved_events_are_not_replayed() -> None:
     saved = loads(store[-1], "lock")
     assert saved.models["numbers"] == rolled_back.models["numbers"]
     assert saved.models["words"].generations == (STARTED.generation,)
+
+
+def test_nobody_saves_between_reading_and_writing(tmp_path: Path) -> None:
+    """Or else a run among many others is always too late."""
+    file, rivals = tmp_path / "reconcile.lock.json", list[str]()
+
+    class Watched(LockFile):
+        def read(self) -> str | None:
+            rival = LockFile(file, Deadline(timedelta(), grace=timedelta(microseconds=1)))
+            try:
+                with rival.lease():
+                    rivals.append("had the lock")
+            except TimeoutReached:
+                rivals.append("had to wait")
+            return super().read()
+
+    recorder = Recorder(Lock(), Watched(file), Time().clock)
+    recorder.emit(TARGETED, STARTED)
+    assert loads(file.read_text(), "saved") == recorder.lock
+    assert rivals == ["had to wait"]

@@ -9,7 +9,7 @@ import os
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread, current_thread
@@ -280,6 +280,10 @@ class BucketLockfile:
             ) from error
         self._text = text
         return True
+
+    def saving(self) -> AbstractContextManager[None]:
+        """Exclude nobody: :meth:`write` fails if another run has saved, which takes a moment and not a whole lease."""
+        return nullcontext()
 
     def check_writable(self) -> None:
         """Raise the error of an unreadable object; whether it is writable shows when the lease is acquired."""
