@@ -16,7 +16,7 @@ from reconciler.commands._session import EventLoop, display_root
 from reconciler.domain.errors import AccessError, ExitStatus, InvalidInput, Problem, ReconcileError, ServiceError
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, target_file_name
-from reconciler.providers.registry import capabilities_of, provider_spec
+from reconciler.providers.registry import capabilities_of, catalog_of, provider_spec
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, ProviderContext
 from reconciler.reports.documents.doctor import DoctorFinding, DoctorReport, DoctorTarget, doctor_report
 from reconciler.reports.text.format import counted
@@ -94,7 +94,7 @@ def _check_provider(report: Report, loop: EventLoop, context: ProviderContext, w
     """Run the checks of the target's provider."""
     spec = provider_spec(workspace.target.provider)
     base_models = frozenset(manifest.source.base_model for manifest in workspace.manifests)
-    shared = DoctorContext(context, spec.connect, base_models)
+    shared = DoctorContext(context, spec.connect, base_models, partial(catalog_of, workspace.target, workspace.root))
     try:
         for check in spec.doctor_checks():
             report.check(check.name, partial(_run, loop, check, shared), check.after)

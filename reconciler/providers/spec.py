@@ -61,6 +61,7 @@ class DoctorContext:
         context: What to connect with.
         connect: Opens the connection; it is called at most once, when a check first needs it.
         base_models: The base models that the manifests name.
+        catalog: Returns the base models of the service, with those of the target's file.
     """
 
     def __init__(
@@ -68,14 +69,21 @@ class DoctorContext:
         context: ProviderContext,
         connect: Callable[[ProviderContext], ConnectedProvider],
         base_models: frozenset[str] = frozenset(),
+        catalog: Callable[[], ModelCatalog] = ModelCatalog,
     ) -> None:
         self.context = context
         self.env = context.env
         self.target = context.target
         self.base_models = base_models
+        self._catalog = catalog
         self.models: tuple[RemoteModel, ...] = ()
         self._connect = connect
         self._provider: ConnectedProvider | None = None
+
+    @property
+    def catalog(self) -> ModelCatalog:
+        """The base models of the service, with those of the target's file."""
+        return self._catalog()
 
     @property
     def provider(self) -> ConnectedProvider:

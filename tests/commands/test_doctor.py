@@ -402,8 +402,13 @@ def vertex(reconcile: Cli, endpoint: str, more: str = BUCKET) -> dict[str, dict[
     return found(reconcile("doctor", "--format", "json"))
 
 
+def location_policy(**values: list[str]) -> tuple[str, Response]:
+    path = "/v2/projects/my-project/policies/gcp.resourceLocations:getEffectivePolicy"
+    return path, JSONResponse({"name": path[4:], "spec": {"rules": [{"values": values}]}})
+
+
 def test_vertex_ai_is_ready(reconcile: Cli, service: Fronted) -> None:
-    findings = vertex(reconcile, service(answers(MAY_UPLOAD)))
+    findings = vertex(reconcile, service(answers(MAY_UPLOAD, location_policy(allowedValues=["in:us-locations"]))))
 
     assert list(findings) == [
         "target",
@@ -412,13 +417,53 @@ def test_vertex_ai_is_ready(reconcile: Cli, service: Fronted) -> None:
         "service",
         "list",
         "region",
+        "locationPolicy",
         "bucket",
         "lockfile",
     ]
     assert {finding["status"] for finding in findings.values()} == {"ok"}
     assert findings["list"]["message"] == "0 tuning jobs of the scope demo listed"
     assert findings["region"]["message"].endswith("of the model catalog of 2026-11-29 can be tuned in us-central1")
+    assert findings["locationPolicy"]["message"] == "the organization policy allows resources in us-central1"
     assert findings["bucket"]["message"] == "gs://acme-data is in US; objects may be created there"
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "message", "remedy"),
+    [
+        (
+            location_policy(allowedValues=["in:eu-locations"]),
+            "warning",
+            "the organization policy does not allow resources in us-central1: allowed in:eu-locations",
+            "set spec.location of the target to europe-west4, which the policy allows",
+        ),
+        (
+            location_policy(deniedValues=["in:low-carbon-locations"]),
+            "warning",
+            "the organization policy may not allow resources in us-central1: denied in:low-carbon-locations",
+            "`gcloud org-policies describe constraints/gcp.resourceLocations --effective --project=my-project` lists",
+        ),
+        (
+            (location_policy()[0], error(403, "PERMISSION_DENIED", "No.")),
+            "skipped",
+            "the organization policy about locations could not be read: GET /v2/projects/my-project/policies/",
+            "ask for roles/orgpolicy.policyViewer",
+        ),
+        (
+            (location_policy()[0], error(404, "NOT_FOUND", "No.")),
+            "skipped",
+            "this endpoint has no organization policies",
+            "",
+        ),
+    ],
+)
+def test_the_organization_policy_about_locations(
+    reconcile: Cli, service: Fronted, policy: tuple[str, Response], status: str, message: str, remedy: str
+) -> None:
+    finding = vertex(reconcile, service(answers(MAY_UPLOAD, policy)))["locationPolicy"]
+    assert finding["status"] == status
+    assert finding["message"].startswith(message)
+    assert remedy in finding.get("remedy", "")
 
 
 @pytest.mark.parametrize("provider", ["generativelanguage", "vertex"])
@@ -430,7 +475,7 @@ def test_nothing_but_questions_is_sent(reconcile: Cli, service: Fronted, provide
     aim(reconcile, service(asked.append), provider, f"{storage}{lock}")
     before = everything(reconcile.folder)
 
-    assert set(statuses(reconcile("doctor", "--format", "json")).values()) <= {"ok", "warning"}
+    assert set(statuses(reconcile("doctor", "--format", "json")).values()) <= {"ok", "warning", "skipped"}
 
     assert asked
     assert {request.method for request in asked} == {"GET"}

@@ -152,7 +152,7 @@ class ServiceDescription(Struct, frozen=True):
         own, request = {**_STATUS_REMEDIES, **_CALLER_REMEDIES, **self.remedies}, request_remedies or {}
         remedy = own.get(reason) or request.get(code) or own.get(code, "")
         values: dict[str, str] = {
-            **_describe_project(""),
+            **describe_project(""),
             "api": self.host,
             "constraint": "constraints/CONSTRAINT",
             "fields": self.fields,
@@ -163,7 +163,7 @@ class ServiceDescription(Struct, frozen=True):
         return re.sub(r"\{(\w+)\}", lambda found: values.get(str(found[1]), str(found[0])), remedy)
 
 
-def _describe_project(project: str) -> dict[str, str]:
+def describe_project(project: str) -> dict[str, str]:
     """Return how remedies name a project; empty for an unknown one."""
     page = f" at https://console.cloud.google.com/iam-admin/quotas?project={project}" if project else ""
     return {"project": project or "PROJECT", "in_project": f" --project={project}" if project else "", "quotas": page}
@@ -294,7 +294,7 @@ def project_facts(response: ErrorResponse) -> Mapping[str, str]:
     texts = (metadata.get("consumer", ""), f"project {metadata.get('containerInfo', '')}", *response.texts())
     found = map(_PROJECT.search, texts)
     project = next((str(match["project"]) for match in found if match), response.quota_project)
-    facts = _describe_project(sanitize(project))
+    facts = describe_project(sanitize(project))
     if _API.fullmatch(api := metadata.get("service", "")):
         facts["api"] = api
     if constraint := next(filter(None, map(_CONSTRAINT.search, response.texts())), None):

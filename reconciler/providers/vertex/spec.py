@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from reconciler.domain.base_models import ModelCatalog
-from reconciler.domain.errors import ForbiddenError
+from reconciler.domain.errors import AccessError, ForbiddenError, ServiceError
 from reconciler.domain.model import Capabilities, Target
-from reconciler.domain.text import counted, join_names
+from reconciler.domain.text import counted, join_names, sanitize
 from reconciler.providers.spec import Diagnosis, Discovery, DoctorCheck, DoctorContext, ProviderContext, ProviderSpec
 from reconciler.providers.vertex.locations import GLOBAL, MULTI_REGIONS, address_of, serving_pattern, url_of
 
@@ -71,6 +71,7 @@ def is_near(bucket: str, location: str) -> bool:
 
 
 _OTHER_MODELS = "use base models that can be tuned in one location, or a target for each location"
+_MOST_VALUES = 5
 _PROJECT_NUMBER = re.compile(r"projects/(\d+)/")
 
 
@@ -105,7 +106,7 @@ def _listed(doctor: DoctorContext) -> str:
 
 async def _check_region(doctor: DoctorContext) -> Diagnosis:
     """Check that the base models of the manifests can be tuned in the target's location, according to the catalog."""
-    catalog, location, today = SPEC.catalog(), doctor.target.location or "", doctor.env.clock().date()
+    catalog, location, today = doctor.catalog, doctor.target.location or "", doctor.env.clock().date()
     named = {name: catalog.models[name] for name in sorted(doctor.base_models) if name in catalog.models}
     elsewhere = [name for name, model in named.items() if model.locations and location not in model.locations]
     if elsewhere:
@@ -120,6 +121,42 @@ async def _check_region(doctor: DoctorContext) -> Diagnosis:
     places = {place for name in catalog.tunable(today) for place in catalog.models[name].locations}
     remedy = f"set spec.location of the target to one of {join_names(sorted(places))}"
     return Diagnosis(f"no base model of {catalog.named} can be tuned in {location}", remedy, "warning")
+
+
+async def _check_location_policy(doctor: DoctorContext) -> Diagnosis:
+    """Check that the organization policy of the project allows the target's location, if the account may read it."""
+    from reconciler.providers.google.errors import describe_project
+    from reconciler.providers.vertex.location_policy import is_allowed, read_policy, values_of
+    from reconciler.providers.vertex.wire import SERVICE
+
+    location, project = doctor.target.location or "", doctor.target.project
+    try:
+        policy = await read_policy(doctor.context)
+    except (AccessError, ServiceError) as error:
+        if doctor.target.endpoint and isinstance(error, ServiceError) and error.code == "NOT_FOUND":
+            return Diagnosis("this endpoint has no organization policies", status="skipped")
+        message = f"the organization policy about locations could not be read: {error.message}"
+        return Diagnosis(message, error.remedy, "skipped")
+    allowed = is_allowed(policy, location)
+    if allowed:
+        return Diagnosis(f"the organization policy allows resources in {location}")
+    listed = join_names([sanitize(value) for value in values_of(policy)], _MOST_VALUES) or "no location"
+    places = sorted(_tuning_locations(doctor))
+    others = [place for place in places if is_allowed(policy, place)]
+    remedy = SERVICE.find_remedy("", "LOCATION_POLICY_VIOLATED", facts=describe_project(project or ""))
+    if others:
+        remedy = f"set spec.location of the target to {join_names(others)}, which the policy allows"
+    if allowed is None:
+        return Diagnosis(f"the organization policy may not allow resources in {location}: {listed}", remedy, "warning")
+    return Diagnosis(f"the organization policy does not allow resources in {location}: {listed}", remedy, "warning")
+
+
+def _tuning_locations(doctor: DoctorContext) -> set[str]:
+    """Return the locations in which all base models of the manifests can be tuned, according to the catalog."""
+    catalog, today = doctor.catalog, doctor.env.clock().date()
+    names = [name for name in doctor.base_models if name in catalog.models] or catalog.tunable(today)
+    found = [set(catalog.models[name].locations) for name in names if catalog.models[name].locations]
+    return set.intersection(*found) if found else set()
 
 
 async def _check_bucket(doctor: DoctorContext) -> Diagnosis:
@@ -163,6 +200,7 @@ def _doctor_checks() -> tuple[DoctorCheck, ...]:
     return (
         *connection_checks(SERVICE, endpoint_of, _listed),
         DoctorCheck("region", _check_region),
+        DoctorCheck("locationPolicy", _check_location_policy, ("credentials",)),
         DoctorCheck("bucket", _check_bucket, ("credentials",)),
     )
 

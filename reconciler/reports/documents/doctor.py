@@ -14,7 +14,18 @@ from reconciler.domain.model import Capabilities, Target
 from reconciler.reports.documents.envelope import TargetSummary, target_summary
 
 Status = Literal["ok", "warning", "failed", "skipped"]
-_CHECKS = ["target", "manifests", "credentials", "service", "list", "baseModels", "region", "bucket", "lockfile"]
+_CHECKS = [
+    "target",
+    "manifests",
+    "credentials",
+    "service",
+    "list",
+    "baseModels",
+    "region",
+    "locationPolicy",
+    "bucket",
+    "lockfile",
+]
 
 
 class DoctorFinding(Record, frozen=True):

@@ -8,6 +8,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.errors import ReconcileError
+from reconciler.providers.vertex.location_policy import is_allowed
 from reconciler.providers.vertex.spec import is_near
 from support.provider_service import error, script
 from support.provider_storage import NO_BUCKET, with_storage
@@ -66,3 +67,41 @@ def test_a_service_may_not_tell(answer: Response) -> None:
 def test_a_bucket_that_is_not_there_is_reported() -> None:
     with pytest.raises(ReconcileError, match=r"The specified bucket does not exist; fix the name of the bucket, or"):
         with_storage(script(NO_BUCKET), lambda storage: storage.permissions("acme-data", WANTED))
+
+
+@pytest.mark.parametrize(
+    ("rules", "location", "allowed"),
+    [
+        ([], "us-central1", True),
+        ([{"allowAll": True}], "us-central1", True),
+        ([{"denyAll": True}], "us-central1", False),
+        ([{"values": {"allowedValues": ["us-central1"]}}], "us-central1", True),
+        ([{"values": {"allowedValues": ["is:US-CENTRAL1"]}}], "us-central1", True),
+        ([{"values": {"allowedValues": ["us"]}}], "us-central1", False),
+        ([{"values": {"allowedValues": ["in:us-locations"]}}], "us-central1", True),
+        ([{"values": {"allowedValues": ["in:us-central1-locations"]}}], "us-central1", True),
+        ([{"values": {"allowedValues": ["in:us-central1-locations"]}}], "us-central2", False),
+        ([{"values": {"allowedValues": ["in:eu-locations"]}}], "europe-west4", True),
+        ([{"values": {"allowedValues": ["in:eu-locations"]}}], "europe-west2", False),
+        ([{"values": {"allowedValues": ["in:europe-locations"]}}], "europe-west2", True),
+        (
+            [{"values": {"allowedValues": ["in:eu-locations"]}}, {"values": {"allowedValues": ["asia"]}}],
+            "asia-east1",
+            False,
+        ),
+        ([{"values": {"allowedValues": ["in:low-carbon-locations"]}}], "us-central1", None),
+        ([{"values": {"allowedValues": ["under:folders/1"]}}], "us-central1", None),
+        ([{"values": {"allowedValues": ["in:low-carbon-locations", "us-central1"]}}], "us-central1", True),
+        ([{"values": {"deniedValues": ["in:us-locations"]}}], "us-central1", False),
+        ([{"values": {"deniedValues": ["in:us-locations"]}}], "europe-west4", True),
+        ([{"values": {"deniedValues": ["in:low-carbon-locations"]}}], "us-central1", None),
+        ([{"values": {"allowedValues": ["us-central1"], "deniedValues": ["us-central1"]}}], "us-central1", False),
+        ([{"allowAll": True, "condition": {"expression": "resource.matchTag('1/env', 'prod')"}}], "us-central1", None),
+        ("none", "us-central1", True),
+        ([None, {"values": 1}, {"values": {"allowedValues": [1]}}], "us-central1", True),
+    ],
+)
+def test_whether_an_organization_policy_allows_a_location(
+    rules: object, location: str, *, allowed: bool | None
+) -> None:
+    assert is_allowed({"spec": {"rules": rules}}, location) is allowed

@@ -18,7 +18,18 @@ from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
 from support.render_values import REAL, SIMULATED, TARGET, held_to, schema, some, texts, uncoloured
 
-CHECKS = ["target", "manifests", "credentials", "service", "list", "baseModels", "region", "bucket", "lockfile"]
+CHECKS = [
+    "target",
+    "manifests",
+    "credentials",
+    "service",
+    "list",
+    "baseModels",
+    "region",
+    "locationPolicy",
+    "bucket",
+    "lockfile",
+]
 HERE = DoctorTarget(TARGET, SIMULATED, "specs")
 FINDINGS = (
     DoctorFinding("target", "ok", "specs/reconcile.yaml is valid"),
