@@ -21,6 +21,8 @@ os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from xdist.scheduler import LoadFileScheduling
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=10)
@@ -35,6 +37,9 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own there
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**31 and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
+QUICK = ("domain", "manifests", "planning", "state")
+"""Folders whose tests take milliseconds."""
+
 # A shell starts background commands with SIGINT ignored, which processes inherit: tests that interrupt would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -43,27 +48,36 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
-    """Let every second worker collect in reverse order: in a fresh checkout each compiles half of the modules."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Let every second worker collect in reverse order: in a fresh checkout each compiles half of the modules.
+
+    Tests and modules stay until the end, so that the garbage collector need not look at them, now or later.
+    """
     config = session.config
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     if worker % 2 and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
         files = [str(path) for args in config.args for path in config.rootpath.joinpath(args).rglob("test_*.py")]
         config.args[:] = sorted(files, reverse=True)
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Restore the order, which all workers share."""
-    items.sort(key=lambda item: item.path)
-    gc.collect()
-    gc.freeze()  # six thousand tests and all modules stay until the end; no later collection looks at them
+    """Give all workers the same order, in which the files of quick tests come last and end at about the same time."""
+    quick = {Path(__file__).parent / name for name in QUICK}
+    items.sort(key=lambda item: (not quick.isdisjoint(item.path.parents), item.path))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
-    """Send each file to one worker, because what its fixtures make is shared by its tests."""
+    """Send each file to one worker, because what its fixtures make is shared by its tests; keep the order of files."""
     from xdist.scheduler import LoadFileScheduling
 
+    config.option.loadscopereorder = False
     return LoadFileScheduling(config, log)
