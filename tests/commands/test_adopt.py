@@ -109,10 +109,12 @@ def test_the_manifest_has_the_values_of_the_live_model(reconcile: Cli, world: Wo
 
 def test_every_display_name_is_read_back(reconcile: Cli, world: World) -> None:
     names = ["no", "1e-3", "0o14", "12:30", "null", " a ", "- b", "#c", "tab\there", "bell \a", "é😀"]
+    pairs = []
     for number, said in enumerate(names):
         remote = foreign(reconcile, world, called=f"theirs-{number}", description=said, displayName=said)
-        adopted = reconcile("adopt", f"m{number}", remote, *chosen("gl"))
-        assert adopted.status == 0, adopted.err
+        pairs += [f"m{number}", remote]
+    adopted = reconcile("adopt", *pairs, *chosen("gl"))
+    assert adopted.status == 0, adopted.err
     assert reconcile("apply", "--yes", *chosen("gl")).status == 0
     for number, said in enumerate(names):
         live = world.ask("GET", f"/v1beta/tunedModels/theirs-{number}")
