@@ -17,7 +17,7 @@ from reconciler.engine.observe import fetch_dataset_versions
 from reconciler.planning.datasets import with_dataset_versions
 from reconciler.planning.events import Cancelled, Progressed
 from support.core_cases import OBJECT, digest_of
-from support.engine_fake import Queue, World, manifest
+from support.engine_fake import Meanwhile, Queue, World, manifest
 from support.provider_fake import FakeJobs, FakeProvider
 
 RETRY = Request(retry=frozenset({"numbers"}))
@@ -30,7 +30,7 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture
 def busy(tmp_path: Path) -> World:
-    return World(tmp_path, service=Queue)
+    return World(tmp_path, service=Queue, time=Meanwhile(60))
 
 
 def test_a_training_canceled_at_the_service_is_held_until_a_retry(world: World) -> None:

@@ -13,7 +13,7 @@ from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Limits, Manifest, State
 from reconciler.domain.plan import Kind, Reason, Request
 from reconciler.planning.events import Adopted, Dropped
-from support.engine_fake import Blind, Eventful, World, manifest, raising
+from support.engine_fake import Blind, Eventful, Meanwhile, World, manifest, raising
 from support.provider_fake import FakeProvider
 
 LAGS = [0, 1, 2, 3, 5, 8, 13]
@@ -197,7 +197,7 @@ def test_no_training_starts_after_the_lockfile_becomes_read_only(tmp_path: Path)
 
 @pytest.mark.parametrize("lag", LAGS)
 def test_racing_runs_record_the_same_training(tmp_path: Path, lag: int) -> None:
-    world = World(tmp_path, lag)
+    world = World(tmp_path, lag, time=Meanwhile(0))  # many polls
     checkouts = [world.another("first.json"), world.another("second.json")]
     runs = world.race(*checkouts)
     assert [ran.outcome.exit_status for ran in runs] == [ExitStatus.OK] * 2

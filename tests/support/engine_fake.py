@@ -48,8 +48,8 @@ def manifest(name: str = "numbers", **fields: Any) -> Manifest:
 class Meanwhile(Time):
     """A clock that calls one of ``acts``, in turn, at each sleep."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, least: float = 20) -> None:
+        super().__init__(least)
         self.acts: list[Callable[[], object]] = []
 
     async def sleep(self, seconds: float) -> None:
