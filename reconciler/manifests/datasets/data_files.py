@@ -14,7 +14,7 @@ from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.inspection import DatasetFormat
 from reconciler.domain.text import suggest
 from reconciler.manifests.datasets.conversations import ExampleText, example_text
-from reconciler.manifests.datasets.detect import Detected, Fields, detect_options
+from reconciler.manifests.datasets.detect import AmbiguousFieldsError, Detected, Fields, detect_options
 from reconciler.manifests.datasets.file_formats import complete_options
 from reconciler.manifests.datasets.records import ConversationRow, ReadOptions, Row
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, valid_records
@@ -62,7 +62,12 @@ def open_data_file(file: Path, shown: str, fields: Fields = (None, None)) -> Dat
             raise ReconcileError(f"{shown}: is a directory", "name a file in it")
         siblings = [sibling.name for sibling in file.parent.iterdir()] if file.parent.is_dir() else []
         raise ReconcileError(f"{shown}: no such file", suggest(file.name, siblings, otherwise="fix the path"))
-    detected = detect_options(file, fields)
+    try:
+        detected = detect_options(file, fields)
+    except AmbiguousFieldsError as error:
+        if not error.usual:
+            raise
+        detected = detect_options(file, error.proposed)  # a part of a data set may have one label only
     options = complete_options(file.name, detected.options)
     source = file_source(file, shown, file.name, options, (Place(shown), ""), "")
     return DataFile(file, shown, detected, source, options)

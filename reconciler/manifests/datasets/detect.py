@@ -71,9 +71,14 @@ class Detected(Struct, frozen=True):
 
 
 class AmbiguousFieldsError(ReconcileError):
-    """Which fields have the inputs and outputs is ambiguous: the fields, and those of the two that are known."""
+    """Which fields have the inputs and outputs is ambiguous: the fields, and those of the two that are known.
 
-    def __init__(self, file: Path, names: Sequence[str], known: Fields, proposed: tuple[str, str]) -> None:
+    ``usual`` says whether the proposed ones have usual names, but the same value in all examples.
+    """
+
+    def __init__(
+        self, file: Path, names: Sequence[str], known: Fields, proposed: tuple[str, str], *, usual: bool = False
+    ) -> None:
         fields = join_names(list(names))
         message = f"{file.name} has the fields {fields}; which of them are inputs and outputs is ambiguous"
         pairs = zip(("--input", "--output"), known, proposed, strict=True)
@@ -82,6 +87,7 @@ class AmbiguousFieldsError(ReconcileError):
         self.names = tuple(names)
         self.known = known
         self.proposed = proposed
+        self.usual = usual
 
 
 def detect_options(file: Path, chosen: Fields = (None, None), *, header: bool | None = None) -> Detected:
@@ -246,8 +252,8 @@ def _is_data(sample: _Sample) -> bool:
 def _choose(file: Path, sample: _Sample, chosen: Fields) -> tuple[str, str]:
     """Return the names of the input and the output field.
 
-    Both have their usual names, or are the only ones with texts, in this order; none numbers or identifies examples. A
-    field that has the same value in all of them is chosen only for its usual name, and only if there is no other.
+    Both have their usual names, or are the only ones with texts, in this order; none numbers or identifies examples, or
+    has the same value in all of them.
     """
     names = sample.names
     for name in filter(None, chosen):
@@ -273,12 +279,10 @@ def _choose(file: Path, sample: _Sample, chosen: Fields) -> tuple[str, str]:
             remaining = iter(candidates)
             return given or next(remaining), wanted or next(remaining)
     constant = {name.lower(): name for name in reversed(names) if name in sample.constant}
-    usual = (
-        given or next((constant[name] for name in _INPUTS if name in constant), None),
-        wanted or next((constant[name] for name in _OUTPUTS if name in constant), None),
-    )
-    if usual[0] and usual[1]:
-        return usual[0], usual[1]
+    usual_given = given or next((constant[name] for name in _INPUTS if name in constant), None)
+    usual_wanted = wanted or next((constant[name] for name in _OUTPUTS if name in constant), None)
+    if usual_given and usual_wanted:
+        raise AmbiguousFieldsError(file, names, (given, wanted), (usual_given, usual_wanted), usual=True)
     others = [name for name in (*texts, *rest, *names) if name not in {given, wanted, ""}]
     proposed = given or others[0], wanted or next((name for name in others if name != others[0] or given), names[-1])
     raise AmbiguousFieldsError(file, names, (given, wanted), proposed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path, PurePath
@@ -63,8 +64,13 @@ def split_file(data: DataFile, held_out: HeldOutShare) -> tuple[SplitFile, Split
 
     Raises:
         InvalidInput: an example is invalid.
-        ReconcileError: one of the files exists, or too few examples can be held out or trained on.
+        ReconcileError: one of the files exists, too few examples can be held out or trained on, or the format is not
+            text.
     """
+    if FORMATS[data.options.format].binary:
+        target = "messages" if data.options.shape else "jsonl"
+        remedy = f"convert it first: reconcile data convert {shlex.quote(data.shown)} --to {target} --out FILE.jsonl"
+        raise ReconcileError(f"{data.shown}: files of the format {data.options.format} cannot be split", remedy)
     paths = split_paths(data.file)
     for path in paths:
         if path.exists() or path.is_symlink():

@@ -231,6 +231,22 @@ def test_a_split_needs_examples_for_both_files(tmp_path: Path, rows: str, amount
     assert [file.name for file in tmp_path.iterdir()] == ["d.csv"]
 
 
+def test_a_binary_file_is_converted_before_it_is_split(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    rows = [{"question": f"question {number}", "answer": f"answer {number}"} for number in range(4)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "d.parquet")
+    data = opened(tmp_path / "d.parquet")
+    with pytest.raises(
+        ReconcileError, match=r"convert it first: reconcile data convert d\.parquet --to jsonl --out FILE"
+    ):
+        split_file(data, HALF)
+    parts = split_file(convert(data, "jsonl", tmp_path / "d.jsonl"), HALF)
+    assert [part.examples for part in parts] == [2, 2]
+    found = compare_files(data, opened(tmp_path / "d.jsonl"))
+    assert (found.unchanged, found.added, found.removed, found.changed) == (4, 0, 0, 0)
+
+
 def test_a_split_overwrites_nothing(tmp_path: Path) -> None:
     data = written(tmp_path, "d.csv", "question,answer\na,1\nb,2\n")
     (tmp_path / "d.held-out.csv").symlink_to(tmp_path / "nowhere")
