@@ -66,17 +66,23 @@ DENIED = refusal(
 )
 
 
-def storage_of(app: ASGIApp, time: Time) -> Storage:
-    return storage_over(httpx.ASGITransport(app), time)
+CHUNK = 4 * 2**20
+"""The bytes of one request of an upload in tests; usually it is larger."""
 
 
-def storage_over(transport: httpx.AsyncBaseTransport, time: Time) -> Storage:
-    return connect(ENDPOINT, settings_of(time, transport))
+def storage_of(app: ASGIApp, time: Time, chunk: int = CHUNK) -> Storage:
+    return storage_over(httpx.ASGITransport(app), time, chunk)
 
 
-def with_storage(app: ASGIApp, act: Callable[[Storage], Awaitable[T]], time: Time | None = None) -> T:
+def storage_over(transport: httpx.AsyncBaseTransport, time: Time, chunk: int = CHUNK) -> Storage:
+    return connect(ENDPOINT, settings_of(time, transport), chunk)
+
+
+def with_storage(
+    app: ASGIApp, act: Callable[[Storage], Awaitable[T]], time: Time | None = None, chunk: int = CHUNK
+) -> T:
     async def run() -> T:
-        async with storage_of(app, time or Time()) as storage:
+        async with storage_of(app, time or Time(), chunk) as storage:
             return await act(storage)
 
     return asyncio.run(run())

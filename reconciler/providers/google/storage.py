@@ -26,7 +26,7 @@ from reconciler.providers.google.auth import authorize
 from reconciler.providers.google.errors import CLOUD_PLATFORM, ServiceDescription
 from reconciler.providers.google.http import UPLOAD_DEADLINE, AsyncClosing, Client, ClientSettings, HttpRequest, Json
 from reconciler.providers.google.network import STORAGE
-from reconciler.providers.google.upload import ResumableUpload, SpooledFile
+from reconciler.providers.google.upload import CHUNK, ResumableUpload, SpooledFile
 
 # https://cloud.google.com/storage/docs/buckets#naming and https://cloud.google.com/storage/docs/objects#naming
 _ADDRESS = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>[^\r\n\ud800-\udfff]+)")
@@ -130,9 +130,12 @@ _NOT_AVAILABLE = frozenset({"NOT_FOUND", "UNIMPLEMENTED"})
 _NO_BUCKET = "bucket does not exist"  # a missing bucket and a missing object both return 404
 
 
-def connect(endpoint: str, settings: ClientSettings) -> Storage:
-    """Return Cloud Storage at an endpoint, empty for Google's own; use it as an async context manager."""
-    return Storage(Client(endpoint or STORAGE, SERVICE, settings))
+def connect(endpoint: str, settings: ClientSettings, chunk: int = CHUNK) -> Storage:
+    """Return Cloud Storage at an endpoint, empty for Google's own; use it as an async context manager.
+
+    An upload sends ``chunk`` bytes in a request.
+    """
+    return Storage(Client(endpoint or STORAGE, SERVICE, settings), chunk)
 
 
 def open_storage(env: Environment, target: Target, allow_endpoints: frozenset[str]) -> Storage:
@@ -149,8 +152,9 @@ class Storage(AsyncClosing):
     bucket does not exist, and UsageError for an invalid address.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, chunk: int = CHUNK) -> None:
         self._client = client
+        self._chunk = chunk
 
     async def aclose(self) -> None:
         """Close the client's connections."""
@@ -275,7 +279,7 @@ class Storage(AsyncClosing):
             if spool.size <= MAX_SIMPLE_UPLOAD:
                 return await self._client.fetch(_media_upload(name, spool.content(), _ABSENT), read_object)
             request = _session_request(name, spool)
-            return await ResumableUpload(self._client, request, spool).send(read_object)
+            return await ResumableUpload(self._client, request, spool, self._chunk).send(read_object)
         except PreconditionError:
             stored = await self.stat(str(name))
             if stored is None:

@@ -122,7 +122,7 @@ def _spool_error(error: OSError) -> ReconcileError:
 
 
 CHUNK = 16 * 2**20
-"""The bytes of one request; the protocol requires a multiple of 256 KiB."""
+"""The usual bytes of one request; the protocol requires a multiple of 256 KiB."""
 
 _INCOMPLETE = 308
 _SESSION_ENDED = frozenset({404, 410})
@@ -142,10 +142,12 @@ class ResumableUpload:
         client: The client of Cloud Storage.
         session_request: The request that starts a session.
         spool: The file.
+        chunk: The bytes of one request.
     """
 
-    def __init__(self, client: Client, session_request: HttpRequest, spool: SpooledFile) -> None:
+    def __init__(self, client: Client, session_request: HttpRequest, spool: SpooledFile, chunk: int = CHUNK) -> None:
         self._client = client
+        self._chunk = chunk
         self._session_request = session_request
         self._spool = spool
         self._session = ""
@@ -179,7 +181,7 @@ class ResumableUpload:
         self._offset = None  # unknown until the service reports it
         if start == self._spool.size:
             raise self._failure("has the whole file and does not complete the upload")
-        length = min(CHUNK, self._spool.size - start)
+        length = min(self._chunk, self._spool.size - start)
         span = f"bytes {start}-{start + length - 1}/{self._spool.size}"
         response = await self._put(span, length, self._spool.part(start, length))
         if response.status != _INCOMPLETE:

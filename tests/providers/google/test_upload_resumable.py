@@ -6,6 +6,7 @@ import random
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,9 +17,10 @@ from reconciler.emulator.app import create_app
 from reconciler.providers.google.http import HttpRequest
 from reconciler.providers.google.retry import ATTEMPTS
 from reconciler.providers.google.storage import ObjectInfo, Storage
-from reconciler.providers.google.upload import CHUNK
+from reconciler.providers.google.upload import CHUNK as USUAL_CHUNK
 from support.provider_service import Time, script
 from support.provider_storage import (
+    CHUNK,
     NO_BUCKET,
     NO_OBJECT,
     SESSION,
@@ -47,9 +49,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 LINE = bytes(range(11, 256)) * 4096
-LINES = (LINE,) * 34
-SIZE = 34 * (len(LINE) + 1)
-MD5 = md5_of((LINE + b"\n") * 34)
+LINES = (LINE,) * 9
+DATA = (LINE + b"\n") * 9
+SIZE = len(DATA)
+MD5 = md5_of(DATA)
 LAST = f"{2 * CHUNK}-{SIZE - 1}/{SIZE}"
 FIRST, SECOND = (f"{number * CHUNK}-{(number + 1) * CHUNK - 1}/{SIZE}" for number in range(2))
 WHERE = f"*/{SIZE}"
@@ -161,7 +164,7 @@ def test_a_run_that_was_interrupted_is_made_good_by_the_next() -> None:
 
 def test_memory_does_not_grow_with_the_data() -> None:
     def lines() -> Iterator[bytes]:
-        yield from LINES
+        yield from repeat(LINE, 34)
 
     async def answer(_scope: Any, receive: Any, send: Any) -> None:
         more = True
@@ -170,9 +173,9 @@ def test_memory_does_not_grow_with_the_data() -> None:
         response = answers.pop(0)
         await response(_scope, receive, send)
 
-    answers = [NO_OBJECT, opened(), incomplete(CHUNK), incomplete(2 * CHUNK), resource((LINE + b"\n") * 34)]
+    answers = [NO_OBJECT, opened(), incomplete(USUAL_CHUNK), incomplete(2 * USUAL_CHUNK), resource((LINE + b"\n") * 34)]
     tracemalloc.start()
-    with_storage(answer, lambda storage: upload(storage, lines()))
+    with_storage(answer, lambda storage: upload(storage, lines()), chunk=USUAL_CHUNK)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 12 * 2**20
@@ -188,7 +191,7 @@ def failure(*answers: Response) -> ReconcileError:
 
 
 def test_a_session_is_opened_with_precondition_and_checksum() -> None:
-    app = script(NO_OBJECT, opened(), incomplete(CHUNK), incomplete(2 * CHUNK), resource((LINE + b"\n") * 34))
+    app = script(NO_OBJECT, opened(), incomplete(CHUNK), incomplete(2 * CHUNK), resource(DATA))
     with_storage(app, lambda storage: upload(storage, LINES))
     opening, first = app.seen[1:3]
     assert (opening.line, opening.query) == (
@@ -203,12 +206,12 @@ def test_a_session_is_opened_with_precondition_and_checksum() -> None:
     assert opening.headers["x-upload-content-length"] == str(SIZE)
     assert (first.line, first.query) == (PUT, {"uploadType": "resumable", "upload_id": "SECRET"})
     assert (first.headers["content-range"], first.headers["content-length"]) == (f"bytes {FIRST}", str(CHUNK))
-    assert first.body == ((LINE + b"\n") * 34)[:CHUNK]
+    assert first.body == DATA[:CHUNK]
 
 
 @pytest.mark.parametrize("answers", [(UNMET,), (opened(), incomplete(CHUNK), incomplete(2 * CHUNK), UNMET)])
 def test_an_object_that_another_run_uploaded_first_is_compared(answers: tuple[Response, ...]) -> None:
-    app = script(NO_OBJECT, *answers, resource((LINE + b"\n") * 34))
+    app = script(NO_OBJECT, *answers, resource(DATA))
     assert with_storage(app, lambda storage: upload(storage, LINES)).md5 == MD5
     assert str(failure(*answers, resource(b"other"))).startswith(f"{URI} has 5 bytes with MD5 ")
 
