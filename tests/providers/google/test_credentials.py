@@ -646,15 +646,15 @@ def test_secrets_show_in_no_log_error_or_value(
     assert not [secret for secret in ("token-", "REFRESH-TOKEN", "CLIENT-SECRET", "PRIVATE KEY") if secret in shown]
 
 
-@pytest.mark.parametrize("kind", ["service account", "workload identity"])
-def test_requests_is_never_needed(google: Google, tmp_path: Path, kind: str) -> None:
-    path = service_account(tmp_path, google) if kind == "service account" else workload_identity(tmp_path, google)
+def test_requests_is_never_needed(google: Google, tmp_path: Path) -> None:
+    paths = [str(service_account(tmp_path, google)), str(workload_identity(tmp_path, google))]
     program = f"""
 import asyncio, sys
 sys.modules["requests"] = None  # importing it raises ImportError
 from reconciler.providers.google.credentials import ApplicationDefault
-source = ApplicationDefault({{"GOOGLE_APPLICATION_CREDENTIALS": {str(path)!r}}}, None)
-assert asyncio.run(source.token()) == "token-1"
+for path, token in zip({paths}, ("token-1", "token-2"), strict=True):
+    source = ApplicationDefault({{"GOOGLE_APPLICATION_CREDENTIALS": path}}, None)
+    assert asyncio.run(source.token()) == token
 assert "google.auth.transport.requests" not in sys.modules
 """
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)  # noqa: S603 - our own program

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64encode
+from functools import cache
 from importlib import resources
 from itertools import pairwise
 from typing import Any
@@ -59,7 +60,9 @@ from support.render_values import (
 every_page = pytest.mark.parametrize("name", PAGES)
 
 
+@cache
 def drawn(name: str) -> Element:
+    """The tree of a page, which no test changes."""
     return parsed(page(PAGES[name]()))
 
 
