@@ -86,7 +86,7 @@ class Label(Record, frozen=True):
     """One of a few distinct outputs."""
 
     output: str
-    """The output."""
+    """The output; `[hidden]` if it probably has a secret or personal data."""
     examples: Count
     """The number of examples that have it."""
 

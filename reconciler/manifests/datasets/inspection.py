@@ -35,6 +35,9 @@ from reconciler.planning.hidden_examples import redact_problems
 
 FIRST: Final = 5
 """The number of places that a finding has."""
+_CONFIDENTIAL: Final = frozenset({"secret", "personalData"})
+_HIDDEN: Final = "[hidden]"
+"""What is shown in place of an output with a secret or personal data."""
 _TRAINING: Final = "training"
 _HELD_OUT: Final = "held out"
 
@@ -207,11 +210,17 @@ def inspect_dataset(
         longest_example=observer.most_tokens,
         inputs=observer.inputs.lengths(),
         outputs=observer.outputs.lengths(),
-        labels=tuple(Label(*label) for label in observer.labels.labels().items()) if show_examples else (),
+        labels=tuple(_labels(observer)) if show_examples else (),
         compared=len(observer.sample),
         sampled=observer.sample.dropped,
         findings=tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.kind))),
     )
+
+
+def _labels(observer: _Observer) -> Iterator[Label]:
+    for output, examples in observer.labels.labels().items():
+        confidential = any(suspicion.kind in _CONFIDENTIAL for suspicion in suspicions(output.encode()))
+        yield Label(_HIDDEN if confidential else output, examples)
 
 
 def _problem_findings(problems: Iterable[Problem]) -> Iterator[Finding]:

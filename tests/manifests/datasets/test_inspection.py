@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.inspection import Finding, Inspection
-from reconciler.manifests.datasets.data_files import open_data_file
+from reconciler.manifests.datasets.data_files import example_index, open_data_file
 from reconciler.manifests.datasets.inspection import inspect_dataset
 from reconciler.manifests.datasets.near_duplicates import SAMPLE, Sample, SampledText, near_duplicates
 from reconciler.manifests.datasets.suspicious_texts import suspicions
@@ -209,3 +209,17 @@ def test_findings_never_quote_what_they_find(tmp_path: Path) -> None:
     assert secret not in str(inspection)
     assert "ada@" not in str([finding.message for finding in inspection.findings])
     assert all(isinstance(finding, Finding) and finding.first[0].line == 2 for finding in inspection.findings)
+
+
+def test_labels_with_secrets_are_hidden(tmp_path: Path) -> None:
+    rows = "".join(f"question {number},{('ada@example.com', 'none')[number % 2]}\n" for number in range(4))
+    inspection = inspect(tmp_path, f"text_input,output\n{rows}")
+    assert [(label.output, label.examples) for label in inspection.labels] == [("[hidden]", 2), ("none", 2)]
+
+
+def test_an_index_that_cannot_be_written_is_an_error_with_a_remedy() -> None:
+    with (
+        pytest.raises(ReconcileError, match=r"temporary file .* cannot be written: .*; free disk space, or set TMPDIR"),
+        example_index() as index,
+    ):
+        list(index.query("SELECT nothing"))
