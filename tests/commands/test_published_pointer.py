@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +283,38 @@ def test_an_interruption_while_publishing_names_the_serving_generation(
     bucket.front = lambda app: app
     assert apply(reconcile).status == 0
     assert keys(stored(bucket)) == {"adder": first}
+
+
+@contextmanager
+def no_space() -> Iterator[None]:
+    """As if the disk were full: files cannot grow."""
+    resource = pytest.importorskip("resource", reason="needs limits of POSIX")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_changes_nothing_and_the_next_run_succeeds(
+    reconcile: Cli, versions: tuple[str, str], pointer: Path
+) -> None:
+    remote = reconcile.lock["adder"]["generations"][0]["remote"]
+    for command, name, serving in (
+        (("rollback", "adder", *WHY), "reconcile.lock.json", versions[0]),
+        (("promote", "adder"), "reconcile.lock.json", versions[1]),
+        (("adopt", "other", remote), "other.yaml", ""),
+    ):
+        if not serving:
+            (reconcile.specs / "adder.yaml").unlink()
+            assert reconcile("forget", "adder", "--yes").status == 0
+        before, files = reconcile.lock_file.read_bytes(), sorted(reconcile.folder.rglob("*"))
+        with no_space():
+            answer = reconcile(*command)
+        assert answer.status == 1
+        assert f"{name} cannot be written: {os.strerror(errno.EFBIG)}" in answer.err
+        assert (reconcile.lock_file.read_bytes(), sorted(reconcile.folder.rglob("*"))) == (before, files), command
+        done = reconcile(*command)
+        assert done.status == 0, done.err
+        assert not serving or keys(read(pointer)) == {"adder": serving}
