@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import click
@@ -189,10 +189,12 @@ def _redacted_streams() -> Iterator[None]:
 
 def _exit_status(arguments: Sequence[str] | None, environment: Environment | None) -> int:
     try:
-        with _with_sigterm():
+        with _signals_handled(signal.default_int_handler, signal.SIGTERM):  # as SIGINT
             return _run(arguments, environment)
     except ReconcileError as error:
         return _fail(error, arguments)
+    except KeyboardInterrupt as error:
+        return _fail(_interruption(error), arguments)
     except OSError as error:
         return _fail(ReconcileError(error.strerror or str(error), "check the disk and the output file"), arguments)
     except Exception as error:  # noqa: BLE001 - a bug; the interpreter would print its traceback with secrets
@@ -219,16 +221,19 @@ def _prepare_streams() -> None:
 
 
 @contextmanager
-def _with_sigterm() -> Iterator[None]:
-    """Make SIGTERM end a command as SIGINT does; only the main thread can set this."""
+def _signals_handled(
+    handler: signal.Handlers | Callable[[int, FrameType | None], None], *numbers: int
+) -> Iterator[None]:
+    """Set the handler of signals for a while; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = [(number, signal.signal(number, handler)) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, previous in before:
+            signal.signal(number, previous)
 
 
 def _run(arguments: Sequence[str] | None, environment: Environment | None) -> int:
@@ -248,21 +253,37 @@ def _run(arguments: Sequence[str] | None, environment: Environment | None) -> in
     except click.ClickException as error:
         error.show()
         return _fail(ReconcileError(error.format_message().rstrip(".")), arguments, shown=True)
-    except click.Abort:
-        return _fail(InterruptedRun("interrupted; nothing was changed", ""), arguments)
-    except KeyboardInterrupt:
-        return _fail(InterruptedRun("interrupted", "run the same command again"), arguments)
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _fail(_interruption(error), arguments)
     return status if isinstance(status, int) else ExitStatus.OK
+
+
+def _interruption(error: click.Abort | KeyboardInterrupt) -> InterruptedRun:
+    """Return how a command was interrupted; another signal may have come while it raised this."""
+    if isinstance(error, click.Abort) and error.__cause__ is None:  # of a prompt
+        return InterruptedRun("interrupted; nothing was changed", "")
+    before: BaseException | None = error
+    while before:
+        if isinstance(before, InterruptedRun):
+            return before
+        before = before.__cause__ or before.__context__
+    return InterruptedRun("interrupted", "run the same command again")
 
 
 def _fail(error: ReconcileError, arguments: Sequence[str] | None, *, shown: bool = False) -> ExitStatus:
     """Report an error in every form that the arguments request, unless ``shown`` as text; return its status."""
+    with _signals_handled(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM):
+        _report(error, sys.argv[1:] if arguments is None else arguments, shown=shown)
+    return error.exit_status
+
+
+def _report(error: ReconcileError, arguments: Sequence[str], *, shown: bool) -> None:
     from reconciler.commands._options import requested_output
     from reconciler.commands._output import Output
     from reconciler.reports.documents.doctor import error_report
     from reconciler.reports.writer import render_text
 
-    name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
+    name, *rest = [*arguments, ""]
     context = click.Context(cli, info_name="reconcile", **cli.context_settings)
     command = cli.get_command(context, name)
     while isinstance(command, click.Group) and (below := command.commands.get(rest[0])):
@@ -274,4 +295,3 @@ def _fail(error: ReconcileError, arguments: Sequence[str] | None, *, shown: bool
     output.add_to_runner(document)
     if not error.after_result:
         output.failure(document)
-    return error.exit_status

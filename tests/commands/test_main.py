@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 from reconciler import __version__
 from reconciler.commands.main import cli, main
 from reconciler.environment import Environment
-from support.cli_world import Cli, Result
+from support.cli_world import Cli, Clock, Result
 from support.fork_server import forked
 from support.render_values import held_to
 
@@ -370,6 +371,19 @@ def test_a_failure_before_the_plan_has_a_place_or_a_remedy(reconcile: Cli, failu
     kind = {"apply": "Result", "plan": "Plan"}[command]
     heading = f"<!-- reconcile:{kind.lower()}:default -->\n### ❌ {kind} for target `default`\n"
     assert reports[1].startswith(heading)
+
+
+def test_an_interrupted_command_says_so_in_every_format(reconcile: Cli) -> None:
+    class Interrupting(Clock):
+        def __call__(self) -> datetime:
+            raise KeyboardInterrupt
+
+    reconcile.manifest("adder")
+    reconcile.clock = Interrupting()
+    answer, document, reports = failed(reconcile, "plan")
+    assert (answer.status, answer.err) == (130, "\nError: interrupted; run the same command again\n")
+    assert document["problems"][0]["message"] == "interrupted"
+    assert "exit status `130`" in reports[1]
 
 
 def test_an_error_is_rendered_as_the_command_printed_it(reconcile: Cli) -> None:
