@@ -36,25 +36,23 @@ def in_the_same_checkout(reconcile: Cli, *arguments: str) -> int:
     return main(arguments, Environment(cwd=reconcile.folder, environ={}, clock=reconcile.clock))
 
 
-def test_a_rollback_while_apply_waits_is_kept(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    reconcile("apply", "--yes")
-    before = reconcile.lock["adder"]["serving"]
-    reconcile.manifest("adder", epochs=3)
-    reconcile.manifest("slow", epochs=9)
+def test_a_rollback_while_apply_waits_is_kept(trained: Cli) -> None:
+    before = trained.lock["adder"]["serving"]
+    trained.manifest("adder", epochs=3)
+    trained.manifest("slow", epochs=9)
     statuses: list[int] = []
     once(
-        reconcile,
-        lambda: statuses.append(in_the_same_checkout(reconcile, "rollback", "adder", "--reason", "bad")),
-        when=lambda: reconcile.lock["adder"]["serving"] != before,
+        trained,
+        lambda: statuses.append(in_the_same_checkout(trained, "rollback", "adder", "--reason", "bad")),
+        when=lambda: trained.lock["adder"]["serving"] != before,
     )
 
-    answer = reconcile("apply", "--yes")
+    answer = trained("apply", "--yes")
 
     assert (statuses, answer.status) == ([0], 0)
-    assert reconcile.lock["adder"]["serving"] == before
-    assert reconcile.lock["adder"]["rejected"]
-    assert reconcile.lock["slow"]["serving"]
+    assert trained.lock["adder"]["serving"] == before
+    assert trained.lock["adder"]["rejected"]
+    assert trained.lock["slow"]["serving"]
 
 
 def test_a_run_whose_branch_is_switched_ends(reconcile: Cli) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,29 +13,32 @@ from starlette.responses import JSONResponse, Response
 from reconciler.domain.model import Mark
 from reconciler.providers.vertex.wire import write_labels
 from support.cli_world import Cli, Result
-from support.doctor_world import Answer, fronted
+from support.engine_world import answering
 from support.provider_process import proxy_on_loopback
-from support.provider_service import error
+from support.provider_service import Time, error
 from support.render_values import held_to
+from support.vertex_world import World
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 STORE = "specs/.reconcile/default.sqlite3"
 TOKEN = "ya29.hush-hush"
+Answer = Callable[["Request"], "Response | None"]
 Fronted = Callable[..., str]
 
 
 @pytest.fixture
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
-    """Starts a service; what it is given answers some requests itself."""
-    with ExitStack() as stack:
+def service(served: World, tmp_path: Path) -> Fronted:
+    """Empty services, some of whose requests a function answers."""
 
-        def start(answer: Answer = lambda _request: None) -> str:
-            world: AbstractContextManager[str] = fronted(tmp_path_factory.mktemp("service"), answer)
-            return stack.enter_context(world)
+    def start(answer: Answer = lambda _request: None) -> str:
+        (tmp_path / "service").mkdir()
+        served.begin(tmp_path / "service", Time().clock)
+        served.front = answering(answer)
+        return served.url
 
-        yield start
+    return start
 
 
 def aim(reconcile: Cli, endpoint: str, provider: str = "generativelanguage", more: str = "") -> None:
@@ -93,11 +95,9 @@ def test_a_fresh_project_is_ready_and_stays_as_it_is(reconcile: Cli) -> None:
     assert not (reconcile.specs / ".reconcile").exists()
 
 
-def test_after_an_apply_everything_is_in_order(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    reconcile("apply", "--yes")
+def test_after_an_apply_everything_is_in_order(trained: Cli) -> None:
 
-    findings = found(reconcile("doctor", "--format", "json"))
+    findings = found(trained("doctor", "--format", "json"))
 
     assert {finding["status"] for finding in findings.values()} == {"ok"}
     assert findings["list"]["message"] == "1 tuned model is listed, 1 of them of the scope demo"
@@ -328,13 +328,11 @@ def test_plan_and_apply_hold_what_cannot_be_tuned_and_show_the_target(reconcile:
     assert "doubler  held (BaseModelUnavailable): same as adder\n" in applied.out
 
 
-def test_a_lockfile_of_another_scope_is_reported(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    reconcile("apply", "--yes")
-    target = reconcile.specs / "reconcile.yaml"
+def test_a_lockfile_of_another_scope_is_reported(trained: Cli) -> None:
+    target = trained.specs / "reconcile.yaml"
     target.write_text(target.read_text().replace("scope: demo", "scope: other"))
 
-    answer = reconcile("doctor", "--format", "json")
+    answer = trained("doctor", "--format", "json")
 
     assert answer.status == 1
     lockfile = found(answer)["lockfile"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def _out_of_service(folder: Path, minutes: float) -> World:
     """From ten seconds on, for that long, the service answers 503."""
-    time = Time()
+    time = Time(10)
     began = time.now + timedelta(seconds=10)
 
     def answer(_request: Request) -> Response | None:
