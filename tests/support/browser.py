@@ -8,14 +8,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from selenium import webdriver
-from selenium.common.exceptions import TimeoutException
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.support.wait import WebDriverWait
+
+if TYPE_CHECKING:
+    from selenium import webdriver
+    from selenium.webdriver.remote.webelement import WebElement
 
 FLAGS = (
     "--headless",
@@ -29,6 +28,8 @@ FLAGS = (
     "--disable-sync",
 )
 """No window, no profile of anybody's, and no traffic of the browser's own."""
+TAB, ENTER, SPACE, BACKSPACE = "\ue004", "\ue007", "\ue00d", "\ue003"
+"""Keys of the WebDriver protocol."""
 PATIENCE = 20
 """Seconds that a busy machine may take for what Chromium does on its own time."""
 
@@ -69,6 +70,9 @@ class Browser:
 
     def wait(self, condition: Callable[[], bool]) -> bool:
         """Wait until the condition is true, and return whether that happened in time."""
+        from selenium.common.exceptions import TimeoutException
+        from selenium.webdriver.support.wait import WebDriverWait
+
         with suppress(TimeoutException):
             return WebDriverWait(self.driver, PATIENCE, poll_frequency=0.05).until(lambda _: condition())
         return False
@@ -88,7 +92,17 @@ class Browser:
 
     def press(self, *keys: str) -> None:
         """Press keys, wherever the focus is."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
         ActionChains(self.driver).send_keys(*keys).perform()
+
+    def find(self, selector: str) -> WebElement:
+        """The first element that a CSS selector selects."""
+        return self.driver.find_element("css selector", selector)
+
+    def find_all(self, selector: str) -> list[WebElement]:
+        """The elements that a CSS selector selects."""
+        return self.driver.find_elements("css selector", selector)
 
     def complaints(self) -> list[str]:
         """What the console says since the last time: errors of scripts, and what the page's policy forbade."""
@@ -110,6 +124,9 @@ def _programs() -> tuple[str, str] | None:
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
     """A browser whose files are in this folder; skips the tests where there is none, unless it is required."""
+    from selenium import webdriver  # takes a third of a second, in each process that collects the tests
+    from selenium.webdriver.chrome.service import Service
+
     found = _programs()
     if found is None:
         reason = "there is no chromium with its chromedriver here (Debian: apt-get install chromium chromium-driver)"

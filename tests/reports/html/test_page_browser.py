@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 
 from reconciler.reports.html.page import page
-from support.browser import Browser, browser
+from support.browser import BACKSPACE, ENTER, SPACE, TAB, Browser, browser
 from support.render_pages import HOSTILE, PAGES, plan_page, poisoned, result_page, status_page
 
 
@@ -45,7 +43,7 @@ def focused(chromium: Browser) -> str:
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_asks_for_nothing_has_no_errors_and_fits_a_narrow_screen(chromium: Browser, name: str) -> None:
     address = chromium.open(page(PAGES[name]()))
-    assert chromium.driver.find_element(By.TAG_NAME, "h1").text.endswith(" for target default")
+    assert chromium.find("h1").text.endswith(" for target default")
     assert set(chromium.requests()) <= {address, "data:,"}
     assert chromium.run("performance.getEntriesByType('resource').length") == 0
     assert chromium.complaints() == []
@@ -55,49 +53,49 @@ def test_a_page_asks_for_nothing_has_no_errors_and_fits_a_narrow_screen(chromium
 
 def test_states_are_chosen_by_keyboard(chromium: Browser) -> None:
     chromium.open(page(plan_page()))
-    chromium.press(Keys.TAB)
+    chromium.press(TAB)
     assert focused(chromium) == "1 create"
-    chromium.press(Keys.SPACE)
+    chromium.press(SPACE)
     assert shown_models(chromium) == ["number-generator"]
     assert shown_parts(chromium) == ["number-generator"]
-    assert chromium.driver.find_element(By.TAG_NAME, "output").text == "1 of 6 shown"
-    chromium.press(Keys.TAB, Keys.TAB, Keys.TAB, Keys.ENTER)
+    assert chromium.find("output").text == "1 of 6 shown"
+    chromium.press(TAB, TAB, TAB, ENTER)
     assert shown_models(chromium) == ["number-generator", "letters"], "what is held, too"
-    pressed = chromium.driver.find_elements(By.CSS_SELECTOR, '[aria-pressed="true"]')
+    pressed = chromium.find_all('[aria-pressed="true"]')
     assert [one.text.split()[-1] for one in pressed] == ["create", "hold"]
-    chromium.press(Keys.ENTER)
+    chromium.press(ENTER)
     assert shown_models(chromium) == ["number-generator"]
 
 
 def test_text_is_searched_for_by_keyboard(chromium: Browser) -> None:
     chromium.open(page(plan_page()))
-    chromium.press(*[Keys.TAB] * 6, "WORDS.yaml")
+    chromium.press(*[TAB] * 6, "WORDS.yaml")
     assert shown_models(chromium) == ["letters", "words"]
     assert shown_parts(chromium) == ["letters", "words"]
-    chromium.press(Keys.ENTER)
+    chromium.press(ENTER)
     assert shown_models(chromium) == ["letters", "words"], "nothing was sent"
-    chromium.press(*[Keys.BACKSPACE] * 10, "nowhere")
+    chromium.press(*[BACKSPACE] * 10, "nowhere")
     assert shown_models(chromium) == []
-    assert chromium.driver.find_element(By.TAG_NAME, "output").text == "0 of 6 shown"
+    assert chromium.find("output").text == "0 of 6 shown"
 
 
 def test_rows_are_sorted_by_keyboard_with_what_is_unknown_last(chromium: Browser) -> None:
     chromium.open(page(status_page()))
-    heads = chromium.driver.find_elements(By.CSS_SELECTOR, ".overview thead th[data-sort]")
+    heads = chromium.find_all(".overview thead th[data-sort]")
     sortable = {head.text: head for head in heads}
     assert {head.get_attribute("aria-sort") for head in heads} == {"none"}
     loss = sortable["Final loss"]
     for _ in range(30):
-        chromium.press(Keys.TAB)
+        chromium.press(TAB)
         if focused(chromium) == "Final loss":
             break
-    chromium.press(Keys.ENTER)
+    chromium.press(ENTER)
     assert shown_models(chromium) == ["number-generator", "words", "letters", "rhymes"]
     assert loss.get_attribute("aria-sort") == "ascending"
-    chromium.press(Keys.ENTER)
+    chromium.press(ENTER)
     assert shown_models(chromium) == ["words", "number-generator", "letters", "rhymes"]
     assert loss.get_attribute("aria-sort") == "descending"
-    chromium.press(Keys.TAB, Keys.TAB, Keys.ENTER)
+    chromium.press(TAB, TAB, ENTER)
     assert shown_models(chromium) == ["words", "number-generator", "rhymes", "letters"], "by their time"
     assert loss.get_attribute("aria-sort") == "none"
 
@@ -106,8 +104,8 @@ def test_texts_of_others_stay_texts(chromium: Browser) -> None:
     for make in PAGES.values():
         chromium.open(page(poisoned(make(), HOSTILE)))
         assert HOSTILE in chromium.run("document.querySelector('main').innerText")
-        assert chromium.driver.title.startswith(chromium.driver.find_element(By.TAG_NAME, "h1").text.split()[0])
-        assert chromium.driver.find_elements(By.CSS_SELECTOR, "img, iframe, main script") == []
+        assert chromium.driver.title.startswith(chromium.find("h1").text.split()[0])
+        assert chromium.find_all("img, iframe, main script") == []
         assert chromium.complaints() == []
 
 
@@ -116,8 +114,8 @@ def test_without_scripts_everything_can_be_read_and_nothing_pretends_to_work(chr
     try:
         chromium.open(page(plan_page()))
         assert len(shown_models(chromium)) == 6
-        assert chromium.driver.find_elements(By.TAG_NAME, "button") == []
-        assert not chromium.driver.find_element(By.TAG_NAME, "form").is_displayed()
+        assert chromium.find_all("button") == []
+        assert not chromium.find("form").is_displayed()
     finally:
         chromium.devtools("Emulation.setScriptExecutionDisabled", value=False)
 
@@ -132,11 +130,11 @@ def test_dark_is_dark(chromium: Browser) -> None:
 
 def test_on_paper_everything_is_unfolded_light_and_without_controls(chromium: Browser) -> None:
     chromium.open(page(result_page()))
-    answers = chromium.driver.find_element(By.CSS_SELECTOR, "details table")
+    answers = chromium.find("details table")
     assert not answers.is_displayed()
     chromium.media("print", scheme="dark")
     assert chromium.run("document.querySelector('details table').getBoundingClientRect().height") > 50
-    assert not chromium.driver.find_element(By.TAG_NAME, "form").is_displayed()
+    assert not chromium.find("form").is_displayed()
     assert chromium.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert chromium.devtools("Page.printToPDF")["data"].startswith("JVBERi0"), "a PDF in base64"
 
