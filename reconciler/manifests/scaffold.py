@@ -265,9 +265,10 @@ def _write_new(directory: Path, files: Mapping[Path, bytes | Path], repository: 
     for file, content in files.items():
         require_inside(file, repository)
         if os.path.lexists(file) and not _is_copy(file, content):
-            raise ReconcileError(
-                f"{file} already exists, so nothing was written", "keep using it, or move it away first"
-            )
+            target = file.name == "reconcile.yaml"
+            remedy = "use `reconcile add NAME --from FILE`" if target else "keep using it"
+            message = f"{file} already exists, so nothing was written"
+            raise ReconcileError(message, f"{remedy}, or move it away first")
     written = {file: content for file, content in files.items() if not os.path.lexists(file)}
     for file, content in written.items():
         with write_errors(file):

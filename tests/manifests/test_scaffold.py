@@ -114,8 +114,9 @@ def test_nothing_is_overwritten(tmp_path: Path, name: str) -> None:
     write(tmp_path, {name: "mine"})
     with pytest.raises(ReconcileError) as caught:
         init(tmp_path, data=None, name=None)
+    remedy = "use `reconcile add NAME --from FILE`" if name.endswith("reconcile.yaml") else "keep using it"
     assert str(caught.value) == (
-        f"{tmp_path / name} already exists, so nothing was written; keep using it, or move it away first"
+        f"{tmp_path / name} already exists, so nothing was written; {remedy}, or move it away first"
     )
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [tmp_path / name]
 
@@ -154,6 +155,7 @@ def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) ->
             'a.csv has one field, "one": expected one for inputs and one for outputs; add a field with the outputs',
         ),
         ("a.csv", '"one"x,two\n', "a.csv:1:1: spec.dataset.path: text after a closing quote"),
+        ("a.jsonl", "{'a': 'b'}\n", "write names and texts in double quotes, not in single quotes"),
         ("a.jsonl", "[1]\n", "invalid example 1: expected an object"),
         ("a.json", "{", "invalid JSON array of objects"),
         ("a.txt", "x", 'a.txt has one field, "x": expected one for inputs'),

@@ -168,7 +168,7 @@ def _format(file: Path, text: str) -> str:
     try:
         value = json.loads(start.splitlines()[0])
     except ValueError:
-        return "json"
+        return "jsonl" if Path(file.name.lower()).suffix in {".jsonl", ".ndjson"} else "json"
     alone = not start.rstrip().count("\n")
     return (
         "json"

@@ -7,10 +7,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TextIO
 
 from reconciler.domain.text import join_names, quote
-from reconciler.manifests.datasets.records import Fault, Lines, ReadOptions, Records, UnreadableError
+from reconciler.manifests.datasets.records import (
+    MAX_CHARACTERS,
+    Fault,
+    ReadOptions,
+    Records,
+    Row,
+    UnreadableError,
+    require_short,
+)
 from reconciler.manifests.datasets.shapes import read_object
 
 _ONE_PER_LINE: Final = "write one JSON object on each line"
@@ -36,21 +45,32 @@ _INVALID: Final = (json.JSONDecodeError, _DuplicateMemberError, RecursionError)
 
 def json_lines(text: TextIO, options: ReadOptions) -> Records:
     """Yield the examples of a text with one object on each line; blank lines do not count."""
-    lines = Lines(text, _ONE_PER_LINE)
-    for line in lines:
-        lines.start_record()
-        if line.isspace():
-            continue
+    plain = not options.shape
+    for number, line in _numbered(text):
         try:
             value = _decode(line)
         except _INVALID as error:
-            yield Fault(lines.number, f"invalid JSON: {_reason(error)}", _lines_remedy(line, lines.number, options))
+            if not line.isspace():
+                yield Fault(number, f"invalid JSON: {_reason(error)}", _lines_remedy(line, number, options))
             continue
-        if isinstance(value, list) and lines.number == 1:
+        if plain and type(value) is dict:  # as read_object does, without a call for each line
+            given, wanted = value.get(options.input), value.get(options.output)
+            if type(given) is str and type(wanted) is str:
+                yield Row(number, given, wanted)
+                continue
+        if isinstance(value, list) and number == 1:
             remedy = f"set {options.declared}.format to json"
             yield Fault(1, "the file is a JSON array, not an object on each line", remedy, option="format")
             return
-        yield read_object(lines.number, value, options)
+        yield read_object(number, value, options)
+
+
+def _numbered(text: TextIO) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text with their numbers; raises UnreadableError for one that is too long."""
+    for number, line in enumerate(iter(partial(text.readline, MAX_CHARACTERS + 1), ""), 1):
+        if len(line) > MAX_CHARACTERS:
+            require_short(number, len(line), _ONE_PER_LINE)
+        yield number, line
 
 
 def json_array(text: TextIO, options: ReadOptions) -> Records:
@@ -100,11 +120,7 @@ def first_objects(text: TextIO, options: ReadOptions) -> Iterator[dict[str, Any]
 
 
 def _line_values(text: TextIO) -> Iterator[Any]:
-    lines = Lines(text, _ONE_PER_LINE)
-    for line in lines:
-        lines.start_record()
-        if not line.isspace():
-            yield _decode(line)
+    return (_decode(line) for _, line in _numbered(text) if not line.isspace())
 
 
 def _array_values(text: TextIO, options: ReadOptions) -> Iterator[Any]:

@@ -31,11 +31,12 @@ class _DelimiterError(Exception):
 
 def separated_values(text: TextIO, options: ReadOptions, delimiter: str) -> Records:
     """Yield the rows of a text with a header; quotes are as in RFC 4180."""
-    lines = Lines(text, _CLOSE, short=True)
+    lines = Lines(text, _CLOSE)
     try:
         reader = _reader(lines, options, delimiter)
         dialect = reader.dialect.delimiter
         header, reader = _header(reader, options)
+        lines.require_short()
         faults = list(_header_faults(header, options, dialect, lines.number))
         yield from faults
         if header and not faults:
@@ -53,7 +54,7 @@ def separated_values(text: TextIO, options: ReadOptions, delimiter: str) -> Reco
 
 def first_rows(text: TextIO, options: ReadOptions, delimiter: str) -> tuple[list[str], Iterator[dict[str, str]]]:
     """Return the names of the columns, and the rows by these names, up to one that cannot be read."""
-    lines = Lines(text, _CLOSE, short=True)
+    lines = Lines(text, _CLOSE)
     with suppress(csv.Error, _DelimiterError, UnreadableError, UnicodeError):
         reader = _reader(lines, options, delimiter)
         header, reader = _header(reader, options)
