@@ -226,8 +226,10 @@ _PATH = f"{_AT}.dataset.path"
         ("/etc/passwd", 'invalid path "/etc/passwd": expected a relative path; make it relative to this file'),
         (
             "m.yaml",
-            'unsupported format ".yaml"; set spec.checks[0].dataset.format to one of: csv, tsv, jsonl, json, '
-            "parquet, arrow",
+            (
+                'unsupported format ".yaml"; set spec.checks[0].dataset.format to one of: csv, tsv, jsonl, json, '
+                "parquet, arrow"
+            ),
         ),
         ("gs://bucket/x.jsonl", "checks do not support data sets in Cloud Storage; set the path of a file"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import tracemalloc
 from pathlib import Path
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from msgspec.structs import replace
+from pyarrow import csv
 
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.model import Example
@@ -125,3 +128,34 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert validated.dataset.examples == 4_000
     assert peak < 4_000_000 < 4_000 * 4_000
     assert pa.total_allocated_bytes() - before < 2_000_000
+
+
+CORPUS = Path(__file__).parents[2] / "corpus"
+EXPECTED: dict[str, dict[str, Any]] = json.loads((CORPUS / "expected.json").read_text(encoding="utf-8"))
+TABLES = [
+    name
+    for name, expected in EXPECTED.items()
+    if expected.get("dataset", {}).keys() >= {"inputField", "outputField"} and Path(name).suffix in {".csv", ".tsv"}
+]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_arrow_reads_tables_to_the_same_rows(name: str) -> None:
+    declared, content = EXPECTED[name]["dataset"], (CORPUS / name).read_bytes()
+    text = (gzip.decompress(content) if declared.get("compression") else content).decode(
+        declared.get("encoding", "utf-8-sig")
+    )
+    delimiter = declared.get("delimiter", "\t" if name.endswith(".tsv") else ",")
+    if text.startswith("sep="):  # a line for Excel alone
+        first, text = text.split("\n", 1)
+        delimiter = first[4]
+    names = None if declared.get("header", True) else ["1", "2"]
+    table = csv.read_csv(
+        io.BytesIO(text.encode()),
+        read_options=csv.ReadOptions(column_names=names),
+        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=csv.ConvertOptions(default_column_type=pa.string(), strings_can_be_null=False),
+    )
+    columns = {name.strip(): table.column(number) for number, name in enumerate(table.column_names)}
+    pairs = zip(*(columns[declared[field]].to_pylist() for field in ("inputField", "outputField")), strict=True)
+    assert [[given, wanted] for given, wanted in pairs if given or wanted] == EXPECTED[name]["examples"]
