@@ -63,6 +63,22 @@ def test_without_credentials_the_exit_status_is_3_with_a_remedy(reconcile: Cli, 
     assert "nowhere.json, and there is no such file; fix the path, or unset GOOGLE_APPLICATION_CREDENT" in answer.err
 
 
+def test_a_user_without_a_home_and_a_name_is_told_to_log_in(
+    reconcile: Cli, service: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container with an arbitrary user ID."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    _aim(reconcile, service.url)
+    reconcile.environ["GCE_METADATA_HOST"] = "127.0.0.1:9"
+    reconcile.manifest("adder")
+
+    answer = reconcile("plan")
+
+    assert (answer.status, "Traceback" in answer.err) == (3, False), answer.err
+    assert "no credentials found; log in with `gcloud auth application-default login" in answer.err
+
+
 def test_a_token_goes_to_no_strange_host(reconcile: Cli) -> None:
     _aim(reconcile, "https://tuning.example.com")
     reconcile.environ["RECONCILE_ACCESS_TOKEN"] = TOKEN
