@@ -400,7 +400,8 @@ def _suggest_recovery(session: Session) -> Iterator[None]:
         yield
     except ReconcileError as error:
         if error.remedy.startswith(_RESTORE) and not session.target.lock:
-            error.remedy = _recovery(session)
+            alternative = error.remedy.removeprefix(_RESTORE).removeprefix(", or ")
+            error.remedy = ", or ".join(filter(None, [alternative, _recovery(session)]))
         raise
 
 
@@ -427,8 +428,8 @@ def _recovery(session: Session) -> str:
         return f"run `git {folder}restore --source={commit[:12]} -- {file.name}`, then `{refresh}`"
     shown = quote(session.shown_lockfile)
     return (
-        f"git has no valid version: run `mv {shown} {shown}.invalid`, then `{refresh}`, which rebuilds it without what"
-        " only this file recorded, such as rollbacks and protection"
+        f"run `mv {shown} {shown}.invalid`, then `{refresh}`, which rebuilds it without what only this file recorded,"
+        " such as rollbacks and protection, because git has no valid version"
     )
 
 

@@ -237,6 +237,23 @@ def test_the_remedy_for_an_invalid_lockfile_works(reconcile: Cli, versions: str)
     assert ("rejected" in reconcile.lock["adder"]) is (versions != "none")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "problem"),
+    [
+        ("utf-8-sig", "begins with a byte order mark; save it as UTF-8 without a byte order mark\n"),
+        ("utf-16", "not UTF-8 text: invalid byte 0xff; save it as UTF-8, or run `mv specs/reconcile.lock.json "),
+    ],
+)
+def test_a_lockfile_in_another_encoding_is_one_message(reconcile: Cli, encoding: str, problem: str) -> None:
+    reconcile.manifest("adder")
+    reconcile.lock_file.write_bytes('{"version": 1, "models": {}}'.encode(encoding))
+    for command in ("plan", "status", "refresh", "resolve"):
+        answer = reconcile(command, "specs") if command != "resolve" else reconcile(command)
+        assert answer.status == 1
+        assert f"specs/reconcile.lock.json:1:1: {problem}" in answer.err
+        assert answer.err.count("\n") == 1
+
+
 def test_resolve_says_that_nothing_is_recorded(reconcile: Cli) -> None:
     warning = "warning: no model is recorded as serving; run reconcile apply to train and promote models\n"
     answer = reconcile("resolve")

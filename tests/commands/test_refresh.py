@@ -244,8 +244,8 @@ def test_an_empty_lock_is_not_written(reconcile: Cli) -> None:
 
 INVALID = {
     '{"version": 2, "models": {}}': "1:13: unsupported version 2: this reconcile reads up to version 1; upgrade",
-    '{"lockfileVersion": 3}': "1:1: not a lockfile; git has no valid version: run `mv ",
-    '{"version": 1, "mod': "1:16: truncated JSON: the file ends too early; git has no valid version: run `mv ",
+    '{"lockfileVersion": 3}': "1:1: not a lockfile; run `mv ",
+    '{"version": 1, "mod': "1:16: truncated JSON: the file ends too early; run `mv ",
     "<<<<<<< a\n": " the conflict markers do not pair up: the last conflict has no end marker",
 }
 
