@@ -45,16 +45,21 @@ def found(
         return [list(read()) if read else None for read in available]
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository with a root ``specs``, in which the data set was committed, and changed in a second commit."""
-    (tmp_path / "repo").mkdir()
-    repository = Repository(tmp_path / "repo")
+    repository = Repository(tmp_path_factory.mktemp("template"))
     write(repository.folder / "specs", {"reconcile.yaml": TARGET, FILE: MANIFEST, "data.csv": OLD_CSV})
     repository.commit()
     write(repository.folder / "specs", {"data.csv": NEW_CSV})
     repository.commit()
     return repository
+
+
+@pytest.fixture
+def repository(template: Repository, tmp_path: Path) -> Repository:
+    """A copy of that repository."""
+    return template.copy(tmp_path / "repo")
 
 
 @pytest.fixture
