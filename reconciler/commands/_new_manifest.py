@@ -5,6 +5,7 @@ Without a terminal, options decide; on one, what they leave open is a question.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,12 +22,17 @@ from reconciler.domain.model import Target
 from reconciler.domain.text import join_names, quote, suggest, terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.datasets.detect import AmbiguousFieldsError, Fields
+from reconciler.manifests.datasets.file_formats import is_data_file
 from reconciler.manifests.discovery import DEFAULT, EMBEDDED
 from reconciler.manifests.scaffold import DataFile, Scaffold, Service
 from reconciler.providers.registry import capabilities_of, provider_names, provider_spec
 from reconciler.providers.spec import Discovery, ProviderSpec
 
 _MOST_NAMES: Final = 6
+_DOWNLOAD: Final = (
+    "download it with `hf download ORG/NAME FILE --repo-type dataset --revision COMMIT --local-dir data`, "
+    "and pass its path"
+)
 
 data_options = combine(
     click.option("--input", "input_field", metavar="FIELD", help="Column or member with the inputs."),
@@ -188,7 +194,31 @@ def data_file(
     """
     if path is None and (any(fields) or header is not None):
         raise UsageError("--input, --output and --header describe a data set", "add --from FILE")
-    return DataFile(environment.cwd / path, str(path), fields, header) if path else None
+    if path is None:
+        return None
+    if str(path).startswith("hf:"):
+        raise UsageError(f"{path}: files on the Hugging Face Hub are not read directly", _DOWNLOAD)
+    if (environment.cwd / path).is_dir():
+        path /= _only_file(environment.cwd / path, path)
+    return DataFile(environment.cwd / path, str(path), fields, header)
+
+
+def _only_file(folder: Path, shown: Path) -> Path:
+    """Return the data file in a folder, as a download of a data set of the Hugging Face Hub is: that for training.
+
+    Raises:
+        UsageError: when there are several, or none.
+    """
+    found = sorted(file.relative_to(folder) for file in folder.rglob("*") if is_data_file(file))
+    visible = [file for file in found if not any(part.startswith(".") for part in file.parts)]
+    training = [file for file in visible if "train" in str(file).lower()] or visible
+    if len(training) == 1:
+        return training[0]
+    if not training:
+        raise UsageError(f"{shown}: is a directory without data files", "name a file with --from FILE")
+    shown_files = [str(shown / file) for file in training]
+    message = f"{shown} has {len(training)} data files: {join_names(shown_files, _MOST_NAMES)}"
+    raise UsageError(message, f"name one of them, as in --from {shlex.quote(shown_files[0])}")
 
 
 def default_path(environment: Environment) -> str:

@@ -254,6 +254,24 @@ def test_add_writes_beside_the_other_manifests_of_the_target(reconcile: Cli) -> 
     assert reconcile("validate", "--target", "prod").status == 0
 
 
+def test_a_folder_of_the_hugging_face_hub_stands_for_its_training_file(empty: Cli) -> None:
+    for split in ("train", "test"):
+        file = empty.folder / f"set/data/{split}-00000.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f'{{"question": "{split} {number}", "answer": "{number}"}}\n' for number in range(3)))
+    (empty.folder / "set/README.md").write_text("---\nlicense: mit\n---\n")
+
+    made = empty("init", "--from", "set", "--name", "m")
+    shutil.copy(empty.folder / "set/data/train-00000.jsonl", empty.folder / "set/data/train-00001.jsonl")
+    several = empty("add", "n", "--from", "set")
+
+    assert '  input  "question" as in "train 0"\n' in made.out
+    assert several.err == (
+        "Error: set has 2 data files: set/data/train-00000.jsonl, set/data/train-00001.jsonl; "
+        "name one of them, as in --from set/data/train-00000.jsonl\n"
+    )
+
+
 AMBIGUOUS = "a,b,c\nw,x,y\nv,x2,y2\n"
 
 

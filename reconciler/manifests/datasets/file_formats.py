@@ -141,6 +141,15 @@ def complete_options(path: str, options: ReadOptions) -> ReadOptions:
     return replace(options, format=found, compression=compression)
 
 
+def is_data_file(file: Path) -> bool:
+    """Return whether the name of a file stands for a format."""
+    try:
+        complete_options(file.name, ReadOptions())
+    except ReconcileError:
+        return False
+    return file.is_file()
+
+
 def file_records(file: Path, options: ReadOptions) -> Records:
     """Yield the records of a data file, which is read as they are consumed."""
     options = complete_options(file.name, options)
