@@ -448,6 +448,12 @@ def test_vertex_ai_is_ready(reconcile: Cli, service: Fronted) -> None:
             "ask for roles/orgpolicy.policyViewer",
         ),
         (
+            (location_policy()[0], error(503, "UNAVAILABLE", "Busy.")),
+            "skipped",
+            "the organization policy about locations could not be read: GET /v2/projects/my-project/policies/",
+            "run the command again later",
+        ),
+        (
             (location_policy()[0], error(404, "NOT_FOUND", "No.")),
             "skipped",
             "this endpoint has no organization policies",
@@ -459,6 +465,7 @@ def test_the_organization_policy_about_locations(
     reconcile: Cli, service: Fronted, policy: tuple[str, Response], status: str, message: str, remedy: str
 ) -> None:
     finding = vertex(reconcile, service(answers(MAY_UPLOAD, policy)))["locationPolicy"]
+    assert reconcile.clock.slept == []
     assert finding["status"] == status
     assert finding["message"].startswith(message)
     assert remedy in finding.get("remedy", "")

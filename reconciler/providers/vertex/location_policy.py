@@ -16,6 +16,7 @@ from reconciler.domain.model import Target
 from reconciler.providers.google.auth import authorize
 from reconciler.providers.google.errors import CLOUD_PLATFORM, ServiceDescription
 from reconciler.providers.google.http import Client, ClientSettings, HttpRequest
+from reconciler.providers.google.retry import TransientError
 from reconciler.providers.spec import ProviderContext
 
 CONSTRAINT: Final = "gcp.resourceLocations"
@@ -45,11 +46,17 @@ _AREAS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 async def read_policy(context: ProviderContext) -> Mapping[str, Any]:
-    """Return the effective policy of the target's project; raises AccessError or ServiceError if it is not shown."""
+    """Return the effective policy of the target's project; raises AccessError or ServiceError if it is not shown.
+
+    The request is not repeated, because networks without a route to this API are common, and nothing depends on it.
+    """
     env, target = context.env, context.target
     settings = ClientSettings(env.clock, env.sleeper, env.rng.random, authorize(env, target, context.allow_endpoints))
     async with Client(target.endpoint or f"https://{SERVICE.host}", SERVICE, settings) as client:
-        return await client.request(HttpRequest("GET", _path(target)))
+        try:
+            return await client.fetch_once(HttpRequest("GET", _path(target)), lambda body: body)
+        except TransientError as error:
+            raise error.error from error
 
 
 def _path(target: Target) -> str:

@@ -200,7 +200,7 @@ def _doctor_checks() -> tuple[DoctorCheck, ...]:
     return (
         *connection_checks(SERVICE, endpoint_of, _listed),
         DoctorCheck("region", _check_region),
-        DoctorCheck("locationPolicy", _check_location_policy, ("credentials",)),
+        DoctorCheck("locationPolicy", _check_location_policy, ("credentials", "service")),
         DoctorCheck("bucket", _check_bucket, ("credentials",)),
     )
 
