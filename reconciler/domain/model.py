@@ -282,16 +282,14 @@ class Limits(Struct, frozen=True):
 class Target(Struct, frozen=True):
     """One Target document: where the models are, and what may be done there.
 
-    ``file`` is the target file's path as shown to the user. ``serving_location`` is where models are deployed if
-    it is not empty. ``endpoint`` and ``storage_endpoint`` replace the
-    provider's own addresses unless empty. ``bucket`` is where data sets are uploaded, as ``gs://bucket`` or
-    ``gs://bucket/prefix``; ``lock`` is the ``gs://`` address of a lockfile in a bucket. ``service_account`` (an email
-    address) runs the trainings of Vertex AI, and ``kms_key`` (the resource name of a Cloud KMS key) encrypts their
-    results. ``publish`` is where the published pointer is written: a file's path from the root, or a ``gs://`` address.
-    ``models`` is the path of a file that is added to the provider's catalog of base models.
+    ``file`` is the target file's path as shown to the user. ``serving_location`` is where models are deployed if it is
+    not empty. ``endpoint`` and ``storage_endpoint`` replace the provider's own addresses unless empty. ``bucket`` is
+    where data sets are uploaded, as ``gs://bucket`` or ``gs://bucket/prefix``; ``lock`` is the ``gs://`` address of a
+    lockfile in a bucket. ``publish`` is where the published pointer is written: a file's path from the root, or a
+    ``gs://`` address. ``models`` is the path of a file that is added to the provider's catalog of base models.
     ``public_access`` allows models that are shared with everyone; without ``show_examples``, examples, prompts and
-    answers are kept out of documents, texts and the lockfile. ``step_seconds`` (seconds of one simulated training step)
-    and ``world`` (a file of existing models) are for the embedded service only.
+    answers are kept out of documents, texts and the lockfile. ``settings`` are the values of the block that has the
+    provider's name, as its ``ProviderSpec.settings`` describes them.
     """
 
     name: str
