@@ -162,7 +162,8 @@ def test_an_object_that_is_not_a_data_set_fails_the_job(reconcile: Cli, world: W
 
 LARGE = 9 * 2**20
 """More than is uploaded in one request."""
-HALF = 4 * 2**20
+PART = 2**20
+"""What arrives of it at first; the service writes the remainder in several batches."""
 
 
 def test_an_interrupted_upload_is_resumed_and_one_that_ends_is_repeated_by_the_next_run(
@@ -182,7 +183,7 @@ def test_an_interrupted_upload_is_resumed_and_one_that_ends_is_repeated_by_the_n
     assert world.count(CREATE) == 0
 
     world.lines.clear()
-    cutting = Cutting(HALF, times=1)
+    cutting = Cutting(PART, times=1)
     world.front = cutting
 
     answer = apply(reconcile)
@@ -192,7 +193,7 @@ def test_an_interrupted_upload_is_resumed_and_one_that_ends_is_repeated_by_the_n
     size = first.partition("/")[2]
     assert asked == f"bytes */{size}"
     assert first.startswith("bytes 0-")
-    assert second.startswith(f"bytes {HALF}-")
+    assert second.startswith(f"bytes {PART}-")
     assert world.count(f"POST {UPLOAD}") == 1, "one session"
     (name,) = world.objects()
     assert len(world.read(f"{OBJECTS}/{name.replace('/', '%2F')}")) == int(size)
