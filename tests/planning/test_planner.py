@@ -17,7 +17,6 @@ from support.core_cases import (
     CAPABILITIES,
     SCOPE,
     START,
-    Case,
     Made,
     cases,
     digest_of,
@@ -62,15 +61,15 @@ def test_no_generation_is_added_to_a_full_record() -> None:
     )
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_a_case(case: Case) -> None:
-    made = case.planned()
-    assert [bare(action) for action in made.actions] == case.expected()
-    for action, words, remote in zip(made.actions, expected_reasons(case), remotes(case), strict=True):
-        assert words is None or (words in action.message if words else not action.message)
-        assert remote in {None, action.remote}
-    assert made.notices == tuple(case.notices)
-    assert (made.unmanaged, made.candidates) == (case.unmanaged, case.candidates)
+def test_each_case() -> None:
+    for name, case in CASES.items():
+        made = case.planned()
+        assert [bare(action) for action in made.actions] == case.expected(), name
+        for action, words, remote in zip(made.actions, expected_reasons(case), remotes(case), strict=True):
+            assert words is None or (words in action.message if words else not action.message), name
+            assert remote in {None, action.remote}, name
+        assert made.notices == tuple(case.notices), name
+        assert (made.unmanaged, made.candidates) == (case.unmanaged, case.candidates), name
 
 
 def plan_many(size: int, *, marked: bool) -> tuple[Plan, int]:
