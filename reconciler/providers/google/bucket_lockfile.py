@@ -282,7 +282,7 @@ class BucketLockfile:
         return True
 
     def saving(self) -> AbstractContextManager[None]:
-        """Exclude nobody: :meth:`write` fails if another run has saved, which takes a moment and not a whole lease."""
+        """Exclude no run: :meth:`write` fails if another run has saved, which takes a moment, not a whole lease."""
         return nullcontext()
 
     def check_writable(self) -> None:
