@@ -31,6 +31,11 @@ def test_retirement_is_shown_by_every_command_and_report(reconcile: Cli) -> None
     validated = reconcile("validate")
     assert (validated.status, validated.out.count(place)) == (0, 1)
     assert f"{place}warning: {warning}" in validated.out
+    reconcile.environ["GITHUB_ACTIONS"] = "true"
+    annotated = reconcile("validate")
+    del reconcile.environ["GITHUB_ACTIONS"]
+    assert "::warning file=specs/adder.yaml,line=5,col=3,title=" in annotated.err
+    assert f"::{RETIRING}; set spec.baseModel to models/next\n" in annotated.err
     reports = {suffix: reconcile.folder / f"plan.{suffix}" for suffix in ("md", "html", "xml", "json")}
     options = [option for file in reports.values() for option in ("--report", str(file))]
     planned = reconcile("plan", *options)
