@@ -129,7 +129,7 @@ def test_the_lockfile_has_what_the_provider_records_for_itself(tmp_path: Path, s
     line = 1 + text[: text.index('"position": 0')].count("\n")
     assert (
         f"reconcile.lock.json:{line}:25: models.next-number.generations[0].providerData.position: expected a whole"
-        " number, 1 or more; git has no valid version: run"
+        " number, 1 or more; run `mv reconcile.lock.json reconcile.lock.json.invalid`, then `reconcile refresh`"
     ) in reconcile("status").stderr
 
 
