@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import Limits, Manifest, RemoteModel, Resources, Source, State, Target
 from reconciler.domain.plan import Action, Observation, Plan, Pruning, Reason, Request, World
-from reconciler.planning.events import Deleted, record
+from reconciler.planning.events import Deleted, Disappeared, record
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import is_over
 from support.core_cases import CAPABILITIES, SCOPE, START, WITHOUT_IDS, Made, job, live, manifest, recorded
@@ -47,8 +47,17 @@ class PruningWorld(Struct, frozen=True):
         return [one for one in self.plan().actions if one.prunes]
 
     def without(self, deleted: list[Action]) -> PruningWorld:
-        """The world after these were deleted; of a job the record stays, and of an orphan without models nothing."""
-        lock = reduce(record, (Deleted(one.name, one.key, one.remote) for one in deleted), self.lock)
+        """The world after these were deleted; of a job the record stays, and of an orphan without models nothing.
+
+        A run records what is gone before it deletes the rest.
+        """
+        missing = (
+            Disappeared(name, one.key)
+            for name, block in self.lock.models.items()
+            for one in block.generations
+            if one.remote in self.observation.gone
+        )
+        lock = reduce(record, (*missing, *(Deleted(one.name, one.key, one.remote) for one in deleted)), self.lock)
         orphans = {one.name for one in deleted if one.reason is Reason.ORPHANED_MODEL}
         gone = {one.name for one in deleted if not one.remote} | {
             name for name in orphans & lock.models.keys() if is_over(lock.models[name])
@@ -56,7 +65,7 @@ class PruningWorld(Struct, frozen=True):
         lock = replace(lock, models={name: model for name, model in lock.models.items() if name not in gone})
         remotes = {one.remote for one in deleted}
         models = {
-            name: replace(one, resources=Resources()) if name in remotes else one
+            name: replace(one, state=State.DELETED, resources=Resources()) if name in remotes else one
             for name, one in self.observation.models.items()
             if name not in remotes or not self.ids
         }

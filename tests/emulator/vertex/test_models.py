@@ -6,6 +6,8 @@ import pytest
 
 from support.emulator_vertex import DONE, PARENT, Vertex
 
+SERVED = "projects/demo/locations/us"
+"""Where the base model is served."""
 ASK: dict[str, Any] = {
     "contents": [{"role": "user", "parts": [{"text": "7"}]}],
     "generationConfig": {"temperature": 0, "topK": 5.0, "candidateCount": 2},
@@ -37,16 +39,16 @@ def test_a_job_makes_a_model_that_is_deployed_to_an_endpoint_a_checkpoint(world:
         deployed = endpoint["deployedModels"][0]
         assert (deployed["id"], deployed["model"]) == (reference["deployedModelId"], model["name"])
         assert deployed["checkpointId"] == checkpoint["checkpointId"]
-    assert [each["name"] for each in world.ok("GET", f"/v1/{PARENT}/endpoints")["endpoints"]] == names[::-1]
+    assert [each["name"] for each in world.ok("GET", f"/v1/{SERVED}/endpoints")["endpoints"]] == names[::-1]
     assert world.ok("GET", f"/v1/{PARENT}/models", filter="labels.team=demo")["models"] == [model]
 
 
 def test_nothing_is_there_before_the_job_succeeds(world: Vertex) -> None:
     world.tune()
     world.advance(DONE - 0.001)
-    assert world.ok("GET", f"/v1/{PARENT}/models") == world.ok("GET", f"/v1/{PARENT}/endpoints") == {}
+    assert world.ok("GET", f"/v1/{PARENT}/models") == world.ok("GET", f"/v1/{SERVED}/endpoints") == {}
     world.advance(0.001)
-    assert len(world.ok("GET", f"/v1/{PARENT}/endpoints")["endpoints"]) == 3
+    assert len(world.ok("GET", f"/v1/{SERVED}/endpoints")["endpoints"]) == 3
 
 
 @pytest.mark.parametrize("version", ["", "@1", "@default"])
