@@ -23,6 +23,14 @@ from reconciler.manifests.datasets.records import (
 from reconciler.manifests.datasets.shapes import read_object
 
 _ONE_PER_LINE: Final = "write one JSON object on each line"
+_SEPARATE: Final = "write [{…}, {…}], separated by commas"
+_REMOVE_DUPLICATES: Final = "remove all but one of them"
+_BLOCK: Final = 2**17
+"""The number of characters that are read at once."""
+_LOOKAHEAD: Final = 16
+"""More characters than decide whether a value ends: ``1e+`` or half of a surrogate pair may continue."""
+_MAX_VALUE: Final = 2**26
+"""The maximum length of a value in an array, in characters."""
 _EXACT_DIGITS: Final = 300
 """Whole numbers with more digits are parsed as floats, which may be infinite; no field needs them."""
 
@@ -40,7 +48,11 @@ class _NoArrayError(Exception):
         self.option = option
 
 
-_INVALID: Final = (json.JSONDecodeError, _DuplicateMemberError, RecursionError)
+class _TooLongError(ValueError):
+    """A value is longer than ``_MAX_VALUE``."""
+
+
+_INVALID: Final = (json.JSONDecodeError, _DuplicateMemberError, _TooLongError, RecursionError)
 
 
 def json_lines(text: TextIO, options: ReadOptions) -> Records:
@@ -51,7 +63,9 @@ def json_lines(text: TextIO, options: ReadOptions) -> Records:
             value = _decode(line)
         except _INVALID as error:
             if not line.isspace():
-                yield Fault(number, f"invalid JSON: {_reason(error)}", _lines_remedy(line, number, options))
+                repeated = isinstance(error, _DuplicateMemberError)
+                remedy = _REMOVE_DUPLICATES if repeated else _lines_remedy(line, number, options)
+                yield Fault(number, f"invalid JSON: {_reason(error)}", remedy)
             continue
         if plain and type(value) is dict:  # as read_object does, without a call for each line
             given, wanted = value.get(options.input), value.get(options.output)
@@ -74,40 +88,46 @@ def _numbered(text: TextIO) -> Iterator[tuple[int, str]]:
 
 
 def json_array(text: TextIO, options: ReadOptions) -> Records:
-    """Yield the examples of a text that is one array of objects; the text is read into memory."""
-    whole = text.read()
-    if not whole or whole.isspace():
-        return
+    """Yield the examples of a text that is one array of objects, or an object with one."""
+    source = _JsonText(text)
+    reading = 0
     try:
-        for number, (_, value) in enumerate(_elements(whole, options), 1):
-            yield read_object(number, value, options)
+        for number, _ in enumerate(_elements(source, options), 1):
+            reading = number
+            try:
+                value = source.value()
+            except _DuplicateMemberError as error:
+                yield Fault(number, f"invalid JSON: {error}", _REMOVE_DUPLICATES)
+            else:
+                yield read_object(number, value, options)
+            reading = 0
     except _NoArrayError as error:
         yield Fault(0, str(error), error.remedy, option=error.option)
     except _INVALID as error:
-        line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
-        message = f"invalid JSON array of objects: {_reason(error)}"
-        yield Fault(0, message, "write [{…}, {…}], separated by commas", column, line=line)
+        line, column = source.place(error)
+        where = f"example {reading:,}, column {column:,}" if reading else f"column {column:,}"
+        message = f"invalid JSON array of objects: {_message(error)} ({where})"
+        remedy = _REMOVE_DUPLICATES if isinstance(error, _DuplicateMemberError) else _SEPARATE
+        yield Fault(0, message, remedy, column, line=line)
 
 
 def array_places(text: TextIO, options: ReadOptions) -> Iterator[tuple[int, int]]:
     """Yield the line and the column of each element of an array, up to the first that cannot be read."""
-    whole = text.read()
-    line, start, counted = 1, 0, 0
-    try:
-        for offset, _ in _elements(whole, options):
-            line += whole.count("\n", counted, offset)
-            start, counted = max(start, whole.rfind("\n", counted, offset) + 1), offset
-            yield line, offset - start + 1
-    except (*_INVALID, _NoArrayError):
-        return
+    source = _JsonText(text)
+    with suppress(*_INVALID, _NoArrayError):
+        for _ in _elements(source, options):
+            yield source.place()
+            with suppress(_DuplicateMemberError):
+                source.value()
 
 
-def array_slices(text: TextIO, options: ReadOptions) -> tuple[str, list[str], str]:
-    """Return the texts of the elements of a valid array that has some, and the text before and after them."""
-    whole = text.read()
-    starts = [offset for offset, _ in _elements(whole, options)]
-    slices = [whole[start : _DECODER.raw_decode(whole, start)[1]] for start in starts]
-    return whole[: starts[0]], slices, whole[starts[-1] + len(slices[-1]) :]
+def array_spans(text: TextIO, options: ReadOptions) -> Iterator[tuple[int, int]]:
+    """Yield where each element of a valid array starts and ends, in characters from the start of the text."""
+    source = _JsonText(text)
+    for _ in _elements(source, options):
+        start = source.offset
+        source.value()
+        yield start, source.offset
 
 
 def first_objects(text: TextIO, options: ReadOptions) -> Iterator[dict[str, Any]]:
@@ -124,7 +144,8 @@ def _line_values(text: TextIO) -> Iterator[Any]:
 
 
 def _array_values(text: TextIO, options: ReadOptions) -> Iterator[Any]:
-    return (value for _, value in _elements(text.read(), options))
+    source = _JsonText(text)
+    return (source.value() for _ in _elements(source, options))
 
 
 def _decode(line: str) -> Any:
@@ -146,69 +167,188 @@ def _lines_remedy(line: str, number: int, options: ReadOptions) -> str:
     return "write names and texts in double quotes, not in single quotes" if start.startswith("{'") else _ONE_PER_LINE
 
 
-def _elements(text: str, options: ReadOptions) -> Iterator[tuple[int, Any]]:
-    """Yield the elements of a JSON array with their offsets, which ``json.loads`` does not return."""
-    position = _skip_space(text, 0)
-    if text.startswith("{", position):
-        array, position = _find_member(text, position, options)
-        yield from array
-    elif text.startswith("[", position):
-        position = yield from _array(text, position)
-    else:
-        raise json.JSONDecodeError("Expecting [", text, position)
-    if (rest := _skip_space(text, position)) < len(text):
-        raise json.JSONDecodeError("Extra data", text, rest)
+class _JsonText:
+    """JSON values of a text that is read as they are; what was read before the current value is dropped."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self._window = ""
+        self._position = self._dropped = 0
+        self._ended = False
+        self._line, self._line_start, self._counted = 1, 0, 0
+        self._repeated: str | None = None
+        self._decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_int=_integer)
+
+    @property
+    def offset(self) -> int:
+        """The position in the text, in characters."""
+        return self._dropped + self._position
+
+    def peek(self) -> str:
+        """Move to the next character that is not whitespace, and return it; empty at the end of the text."""
+        while True:
+            if found := _NOT_SPACE.search(self._window, self._position):
+                self._position = found.start()
+                return found[0]
+            self._position = len(self._window)
+            if self._ended:
+                return ""
+            self._read_on()
+
+    def skip(self, expected: str, message: str) -> None:
+        """Move behind an expected character."""
+        if self.peek() != expected:
+            raise self.error(message)
+        self._position += 1
+
+    def value(self) -> Any:
+        """Return the value at the position, and move behind it.
+
+        Raises:
+            _DuplicateMemberError: an object in it has two members of one name; the position is behind the value.
+            JSONDecodeError: it is invalid.
+        """
+        while True:
+            self._repeated = None
+            try:
+                value, end = self._decoder.raw_decode(self._window, self._position)
+            except json.JSONDecodeError as error:
+                if self._ended or not self._is_cut(error):
+                    raise
+            else:
+                if self._ended or end < len(self._window) - _LOOKAHEAD:
+                    self._position = end
+                    if self._repeated is not None:
+                        raise _DuplicateMemberError(f"duplicate member {quote(self._repeated)}")
+                    return value
+            self._read_on()
+
+    def elements(self) -> Iterator[None]:
+        """Move to each element of the array at the position, and behind the array; the consumer reads the values."""
+        self._position += 1
+        if self.peek() == "]":
+            self._position += 1
+            return
+        while True:
+            yield
+            following = self.peek()
+            if following not in {",", "]"}:
+                raise self.error("Expecting , or ]")
+            self._position += 1
+            if following == "]":
+                return
+            if self.peek() == "]":
+                raise self.error("Expecting value after the comma")
+
+    def members(self) -> Iterator[str]:
+        """Yield the names of the members of the object at the position, and move behind it.
+
+        The consumer reads the values.
+        """
+        self._position += 1
+        names: set[str] = set()
+        if self.peek() == "}":
+            self._position += 1
+            return
+        while True:
+            if self.peek() != '"':
+                raise self.error("Expecting property name enclosed in double quotes")
+            name = self.value()
+            if name in names:
+                raise _DuplicateMemberError(f"duplicate member {quote(name)}")
+            names.add(name)
+            self.skip(":", "Expecting ':' delimiter")
+            self.peek()
+            yield name
+            if self.peek() == "}":
+                self._position += 1
+                return
+            self.skip(",", "Expecting ',' delimiter")
+
+    def error(self, message: str) -> json.JSONDecodeError:
+        """Return the error of what is at the position."""
+        return json.JSONDecodeError(message, self._window, self._position)
+
+    def place(self, error: Exception | None = None) -> tuple[int, int]:
+        """Return the line and the column of an error that was just raised, or of the position."""
+        position = getattr(error, "pos", self._position)
+        self._line += self._window.count("\n", self._counted, position)
+        if (line_break := self._window.rfind("\n", self._counted, position)) >= 0:
+            self._line_start = line_break + 1
+        self._counted = position
+        return self._line, position - self._line_start + 1
+
+    def _is_cut(self, error: json.JSONDecodeError) -> bool:
+        """Return whether a value is invalid because its rest has not been read."""
+        return error.pos >= len(self._window) - _LOOKAHEAD or error.msg.startswith("Unterminated string")
+
+    def _read_on(self) -> None:
+        """Read at least as much as there is of the value, so that it is parsed in linear time."""
+        kept = len(self._window) - self._position
+        if kept > _MAX_VALUE:
+            raise _TooLongError(f"the value exceeds the limit of {_MAX_VALUE:,} characters")
+        self.place()
+        self._line_start -= self._position
+        self._dropped += self._position
+        block = self._text.read(max(_BLOCK, kept))
+        self._ended = not block
+        self._window = self._window[self._position :] + block
+        self._position = self._counted = 0
+
+    def _object(self, members: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(members)
+        if len(value) < len(members):
+            self._repeated = _repeated(members)
+        return value
 
 
-def _array(text: str, position: int) -> Any:
-    """Yield the elements of the array at a position with their offsets, and return its end."""
-    position = _skip_space(text, position + 1)
-    while not text.startswith("]", position):
-        value, end = _DECODER.raw_decode(text, position)
-        yield position, value
-        position = _skip_space(text, end)
-        if text.startswith(",", position):
-            position = _skip_space(text, position + 1)
-            if text.startswith("]", position):
-                raise json.JSONDecodeError("Expecting value after the comma", text, position)
-        elif not text.startswith("]", position):
-            raise json.JSONDecodeError("Expecting , or ]", text, position)
-    return position + 1
+def _elements(source: _JsonText, options: ReadOptions) -> Iterator[None]:
+    """Move to each element of the array of examples; the consumer reads the values."""
+    opening = source.peek()
+    if opening == "{":
+        yield from _member(source, options)
+    elif opening == "[":
+        yield from source.elements()
+    elif opening:
+        raise source.error("Expecting [")
+    if source.peek():
+        raise source.error("Extra data")
 
 
-def _find_member(text: str, position: int, options: ReadOptions) -> tuple[list[tuple[int, Any]], int]:
-    """Return the elements, with offsets, of the array in the member that ``options`` name, and the object's end."""
-    value, end = _DECODER.raw_decode(text, position)
-    if _skip_space(text, end) < len(text):
+def _member(source: _JsonText, options: ReadOptions) -> Iterator[None]:
+    """Move to each element of the array in the member that ``options`` name; the others must be valid."""
+    lists = []
+    found = False
+    for name in source.members():
+        if source.peek() != "[":
+            source.value()
+        elif name == options.items:
+            found = True
+            yield from source.elements()
+        else:
+            lists.append(name)
+            for _ in source.elements():
+                source.value()
+    if source.peek():
         remedy = f"set {options.declared}.format to jsonl if each line has an object"
         raise _NoArrayError("expected one JSON array, found several values", remedy, "format")
-    if not isinstance(value.get(options.items), list):
-        lists = [name for name, member in value.items() if isinstance(member, list)]
-        if not lists:
-            raise _NoArrayError("expected a JSON array, found an object without one", "write [{…}, {…}]", "path")
-        remedy = f"set {options.declared}.items to one of: {join_names(lists)}"
-        raise _NoArrayError("expected a JSON array, found an object", remedy, "items")
-    position = _skip_space(text, position + 1)
-    while True:
-        name, after = _DECODER.raw_decode(text, position)
-        position = _skip_space(text, _skip_space(text, after) + 1)
-        if name == options.items:
-            return list(_array(text, position)), end
-        _, after = _DECODER.raw_decode(text, position)
-        position = _skip_space(text, _skip_space(text, after) + 1)
-
-
-def _skip_space(text: str, position: int) -> int:
-    found = _NOT_SPACE.search(text, position)
-    return found.start() if found else len(text)
+    if found:
+        return
+    if not lists:
+        raise _NoArrayError("expected a JSON array, found an object without one", "write [{…}, {…}]", "path")
+    remedy = f"set {options.declared}.items to one of: {join_names(lists)}"
+    raise _NoArrayError("expected a JSON array, found an object", remedy, "items")
 
 
 def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(members)
     if len(value) < len(members):
-        repeated = next(name for name, count in Counter(name for name, _ in members).items() if count > 1)
-        raise _DuplicateMemberError(f"duplicate member {quote(repeated)}")
+        raise _DuplicateMemberError(f"duplicate member {quote(_repeated(members))}")
     return value
+
+
+def _repeated(members: list[tuple[str, Any]]) -> str:
+    return next(name for name, count in Counter(name for name, _ in members).items() if count > 1)
 
 
 def _integer(digits: str) -> int | float:
@@ -216,8 +356,12 @@ def _integer(digits: str) -> int | float:
 
 
 def _reason(error: Exception) -> str:
+    return f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else _message(error)
+
+
+def _message(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} (column {error.colno})"
+        return error.msg
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 

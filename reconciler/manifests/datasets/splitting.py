@@ -15,9 +15,10 @@ from reconciler.domain.text import counted
 from reconciler.files import create_file, write_errors
 from reconciler.manifests.datasets.data_files import DataFile, ExampleIndex, LabelCount, example_index, read_valid
 from reconciler.manifests.datasets.file_formats import FORMATS, encoded, has_byte_order_mark, open_text
-from reconciler.manifests.datasets.json_files import array_slices
+from reconciler.manifests.datasets.json_files import array_spans
 
 _LONGEST_LABEL: Final = 64
+_BLOCK: Final = 2**18
 _GROUPS: Final = """
 SELECT input, count(*), min(ordinal), label FROM example WHERE part = '' GROUP BY input ORDER BY input
 """
@@ -130,7 +131,8 @@ def _selected(data: DataFile, sides: Iterator[tuple[int, bool]]) -> Iterator[str
     """Yield the text of a file without the records whose side is false; what is around them is kept."""
     with open_text(data.file, data.options) as text:
         if FORMATS[data.options.format].places:
-            yield from _elements(text, data, sides)
+            with open_text(data.file, data.options) as same:
+                yield from _elements(text, array_spans(same, data.options), sides)
         else:
             yield from _lines(text, sides)
 
@@ -149,13 +151,16 @@ def _lines(text: TextIO, sides: Iterator[tuple[int, bool]]) -> Iterator[str]:
             yield line if end else line + line_break
 
 
-def _elements(text: TextIO, data: DataFile, sides: Iterator[tuple[int, bool]]) -> Iterator[str]:
+def _elements(text: TextIO, spans: Iterator[tuple[int, int]], sides: Iterator[tuple[int, bool]]) -> Iterator[str]:
     """Yield an array with the selected elements, and what is around it in the file."""
-    before, elements, after = array_slices(text, data.options)
-    yield before
-    separator = ""
-    for element, (_, selected) in zip(elements, sides, strict=True):
+    position, separator = 0, ""
+    for (start, end), (_, selected) in zip(spans, sides, strict=True):
+        between, element = text.read(start - position), text.read(end - start)
+        if not position:
+            yield between
         if selected:
             yield f"{separator}{element}"
             separator = ",\n"
-    yield after
+        position = end
+    while block := text.read(_BLOCK):
+        yield block

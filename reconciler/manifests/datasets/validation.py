@@ -131,7 +131,7 @@ def file_source(
     def locate(number: int) -> Location:
         line, column = (number if FORMATS[options.format].counts_lines else 1), 1
         if number and (found := places()) is not None:
-            line, column = found[number - 1] if number <= len(found) else (1, 1)
+            line, column = found[2 * number - 2 : 2 * number] or (1, 1)
         return Place(shown, max(line, 1), column), f"{declared_at[1]}.path" if declared_at[1] else ""
 
     records = partial(file_records, file, options)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.model import Dataset, Example
 from reconciler.manifests.datasets.file_formats import file_records
-from reconciler.manifests.datasets.records import MAX_CHARACTERS, Fault, ReadOptions, Row
+from reconciler.manifests.datasets.json_files import array_places, json_array
+from reconciler.manifests.datasets.records import MAX_CHARACTERS, Fault, ReadOptions, Record, Row
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
 from support.files_samples import write
 
@@ -35,12 +38,14 @@ def _checked(source: DatasetSource) -> Dataset:
     [
         ("d.csv", lambda text: f"{text},y\n"),
         ("d.jsonl", lambda text: json.dumps({"text_input": text, "output": "y"}) + "\n"),
+        ("d.json", lambda text: json.dumps({"text_input": text, "output": "y"}) + ","),
     ],
 )
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str, line: Callable[[str], str]) -> None:
     with (tmp_path / name).open("w", encoding="utf-8") as file:
-        file.write(_HEADER if name == "d.csv" else "")
-        file.writelines(line(f"{number:04}" + "x" * 20_000) for number in range(1_000))
+        file.write({"d.csv": _HEADER, "d.json": "["}.get(name, ""))
+        file.writelines(line(f"{number:04}" + "x" * 20_000) for number in range(999))
+        file.write(line("x" * 20_000).rstrip(",") + ("]" if name == "d.json" else ""))
     source = _source(tmp_path / name)
     tracemalloc.start()
     try:
@@ -97,11 +102,15 @@ def test_examples_of_the_greatest_length_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", ["", "\ufeff"])
 @pytest.mark.parametrize(
     ("before", "place"),
-    [("é" * 7, (1, 8)), ("line\n" * 100_000 + "é", (100_001, 2)), ("é" * 200_000 + "\n" + "é" * 200_000, (2, 200_001))],
+    [
+        ('["' + "é" * 7, (1, 10)),
+        ("[" + "\n" * 100_000 + '"é', (100_001, 3)),
+        ('["' + "é" * 200_000 + '",\n"' + "é" * 200_000, (2, 200_002)),
+    ],
 )
 def test_where_a_file_is_not_utf_8(tmp_path: Path, start: str, before: str, place: tuple[int, int]) -> None:
     file = write(tmp_path, {"d.json": f"{start}{before}".encode() + b"\xc3("}) / "d.json"
-    (fault,) = file_records(file, _FIELDS)
+    *_, fault = file_records(file, _FIELDS)
     assert fault == Fault(0, "not valid UTF-8", _AS_UTF_8, place[1], "encoding", place[0])
 
 
@@ -110,15 +119,96 @@ def test_a_file_that_ends_within_a_character(tmp_path: Path) -> None:
     assert list(file_records(file, _FIELDS))[-1] == Fault(0, "not valid UTF-8", _AS_UTF_8, 3, "encoding", 3)
 
 
-def test_a_json_array_has_a_bound_of_its_own(tmp_path: Path) -> None:
-    with (tmp_path / "d.json").open("wb") as file:
-        file.truncate(2**26 + 1)
-    (fault,) = file_records(tmp_path / "d.json", _FIELDS)
-    assert fault == Fault(
-        0,
-        "the file exceeds the limit of 67,108,864 bytes",
-        "write one object on each line of a .jsonl file, which can have 1 GiB",
-    )
+_ARRAY = r"""{"text_input": "a\n\ud83d\ude00 \"]}", "output": "é"} , {"text_input": "1", "n": [-1.5e+3, {}],
+"output": "2"}, {"text_input":"","output":"x"}"""
+_CUT = (
+    f"{_ARRAY}]",
+    f"{_ARRAY}] \n",
+    f"{_ARRAY}, 12.5e-7, null, [], {{}}]",
+    f"{_ARRAY}] x",
+    f"{_ARRAY},]",
+    f"{_ARRAY} {{}}]",
+    f"{_ARRAY}, {{1: 2}}]",
+    f"{_ARRAY}, 1.x]",
+    _ARRAY,
+    f"{_ARRAY[:-2]}",
+    f'{_ARRAY}, {{"text_input": "1", "output": "2", "output": "2"}}, {{}}]',
+)
+
+
+class _Blocks(StringIO):
+    """A text that is read in small blocks."""
+
+    def __init__(self, text: str, size: int) -> None:
+        super().__init__(text, newline="")
+        self._size = size
+
+    def read(self, size: int | None = -1, /) -> str:  # noqa: ARG002 - as if there were no more yet
+        return super().read(self._size)
+
+
+@pytest.mark.parametrize("rest", _CUT)
+def test_an_array_is_read_alike_wherever_it_is_cut_into_blocks(rest: str) -> None:
+    """Also the places of its faults."""
+    text = f"[\n{rest}"
+    expected = list(json_array(StringIO(text), _FIELDS))
+    places = list(array_places(StringIO(text), _FIELDS))
+    for size in range(1, 60):
+        assert list(json_array(_Blocks(text, size), _FIELDS)) == expected
+        assert list(array_places(_Blocks(text, size), _FIELDS)) == places
+
+
+_ONE = '{"text_input": "1", "output": "2"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "records"),
+    [
+        (f'{{"version": 1, "data": [{_ONE}], "other": [[1], {{}}]}}', [Row(1, "1", "2")]),
+        (f'{{"other": ["]", {{"data": []}}], "data": [{_ONE}]}}', [Row(1, "1", "2")]),
+        ('{"data": []}', []),
+        (
+            f'{{"data": [{_ONE}], "data": []}}',
+            [
+                Row(1, "1", "2"),
+                Fault(
+                    0,
+                    'invalid JSON array of objects: duplicate member "data" (column 54)',
+                    "remove all but one of them",
+                    54,
+                    line=1,
+                ),
+            ],
+        ),
+        (
+            f'{{"data": [{_ONE}], "other": x}}',
+            [
+                Row(1, "1", "2"),
+                Fault(
+                    0,
+                    "invalid JSON array of objects: Expecting value (column 57)",
+                    "write [{…}, {…}], separated by commas",
+                    57,
+                    line=1,
+                ),
+            ],
+        ),
+        (
+            f'{{"data": [{_ONE}]}}\n{{"data": []}}',
+            [
+                Row(1, "1", "2"),
+                Fault(
+                    0,
+                    "expected one JSON array, found several values",
+                    "set spec.dataset.format to jsonl if each line has an object",
+                    option="format",
+                ),
+            ],
+        ),
+    ],
+)
+def test_an_array_in_an_object(text: str, records: list[Record]) -> None:
+    assert list(json_array(StringIO(text), replace(_FIELDS, items="data"))) == records
 
 
 def test_blank_lines_before_a_header_are_passed_over(tmp_path: Path) -> None:
