@@ -80,7 +80,7 @@ class Vertex(World):
         assert response.status_code == 200, response.text
         request = f"{method} {path.partition('?')[0]}"
         message = next(message for pattern, message in _RESPONSES if re.fullmatch(pattern, request))
-        vertex.load()  # an operation holds messages of it
+        _ = vertex.DeployModelResponse, vertex.Endpoint  # an operation may hold one
         api = vertex_v1beta1 if path.startswith("/v1beta1/") else vertex
         proto = getattr(api, message).pb()() if isinstance(message, str) else message()
         Parse(response.text, proto, ignore_unknown_fields=False)

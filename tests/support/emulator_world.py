@@ -110,7 +110,7 @@ def judge(method: str, path: str, text: str) -> None:
     _, version, rest = path.partition("?")[0].split("/", 2)
     message = next(message for pattern, message in _RESPONSES if re.fullmatch(pattern, f"{method} {rest}"))
     for api in _PROTOS.values():
-        api.load()  # an operation may hold messages of another version
+        _ = api.CreateTunedModelMetadata  # an operation may hold that of another version
     proto = getattr(_PROTOS[version], message).pb()() if isinstance(message, str) else message()
     Parse(text, proto, ignore_unknown_fields=False)
 
