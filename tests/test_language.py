@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.prose import ROOT, covered_files, find_phrases, read_passages, read_rules
+from support.prose import ROOT, covered_files, find_phrases, read_file, read_rules
 
 RULES = read_rules()
 GLOSSARY = ROOT / "docs" / "glossary.md"
@@ -33,17 +31,9 @@ def test_parameters_and_loop_variables_say_what_they_hold() -> None:
     assert [
         f"{file.relative_to(ROOT)}:{line}: {name}"
         for file in sorted((ROOT / "reconciler").rglob("*.py"))
-        for line, name in bound_names(ast.parse(file.read_text(encoding="utf-8")))
+        for line, name in read_file(file).names
         if name in rejected
     ] == []
-
-
-def bound_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
-            yield node.lineno, node.arg
-        elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
-            yield from ((name.lineno, name.id) for name in ast.walk(node.target) if isinstance(name, ast.Name))
 
 
 def test_the_glossary_has_every_action_of_the_command_line_once() -> None:
@@ -80,5 +70,5 @@ def test_findings_name_the_line(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_covered_file_has_prose() -> None:
-    suffixes = {file.suffix for file in covered_files(ROOT) if read_passages(file)}
+    suffixes = {file.suffix for file in covered_files(ROOT) if read_file(file).passages}
     assert {".py", ".md", ".json", ".j2", ".yml", ".yaml"} <= suffixes
