@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -22,6 +22,8 @@ from reconciler.providers import registry
 from reconciler.state.lockfile import LockFile, RedactedLockStore, loads
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
+
     from reconciler.domain.ports import LockStore
     from reconciler.providers.google.storage import Storage
     from reconciler.providers.spec import ConnectedProvider
@@ -56,14 +58,18 @@ class EventLoop(AbstractContextManager["EventLoop"]):
         """Return the result of a coroutine; raise KeyboardInterrupt when a signal canceled it."""
         from asyncio import CancelledError
 
+        loop = self._runner.get_loop()
+        task = loop.create_task(work)
         try:
-            return self._runner.run(_cancel_on_signals(work))
+            with _canceled_by_signals(task, loop):
+                return loop.run_until_complete(task)
         except CancelledError:
             raise KeyboardInterrupt from None
 
 
-async def _cancel_on_signals(work: Coroutine[Any, Any, _T]) -> _T:
-    """Make SIGINT and SIGTERM cancel the coroutine; only the main thread gets signals.
+@contextmanager
+def _canceled_by_signals(task: Task[Any], loop: AbstractEventLoop) -> Iterator[None]:
+    """Make SIGINT and SIGTERM cancel the task; only the main thread gets signals.
 
     asyncio's runner makes a second SIGINT raise KeyboardInterrupt in the code that runs, such as a save of the
     lockfile. Its handlers for other signals run only when the loop does, and a save blocks it.
@@ -71,25 +77,23 @@ async def _cancel_on_signals(work: Coroutine[Any, Any, _T]) -> _T:
     import asyncio
     import signal
 
-    task = asyncio.current_task()
-    if task is None:
-        raise AssertionError("a coroutine runs in a task")
-    loop = asyncio.get_running_loop()
-
     def cancel(_number: int, _frame: FrameType | None) -> None:
         # A task that runs learns of it at once, even if it blocks the loop. Another one waits for a future, and the
         # handler may have interrupted asyncio, which is about to end this future: the loop cancels the task.
+        if task.done():
+            raise KeyboardInterrupt
         if asyncio.current_task(loop) is task:
             task.cancel()
         else:
             loop.call_soon_threadsafe(task.cancel)
 
     if threading.current_thread() is not threading.main_thread():
-        return await work
+        yield
+        return
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
     before = [(number, signal.signal(number, cancel)) for number in numbers]
     try:
-        return await work
+        yield
     finally:
         for number, handler in before:
             signal.signal(number, handler)

@@ -30,7 +30,7 @@ NAME_PATTERN = r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?"
 """The pattern of metadata.name: at most 31 characters, so that a key fits the service's limit of 40."""
 
 _VERSION = 1
-_HASH_CHARACTERS = 8
+_HASH_BYTES = 5
 _FLOAT32_DIGITS = 9  # IEEE 754: nine significant decimal digits always round-trip a binary32
 encode_string = json.JSONEncoder(ensure_ascii=False).encode
 _ENCODER: Final = JsonEncoder()
@@ -86,7 +86,7 @@ def _canonical(
 def key_of(mark: Mark) -> str:
     """Return the key of a mark: the name and eight base32 characters of the spec digest."""
     digest = bytes.fromhex(mark.spec.removeprefix("sha256:"))
-    return f"{mark.name}-{base64.b32encode(digest)[:_HASH_CHARACTERS].decode().lower()}"
+    return f"{mark.name}-{base64.b32encode(digest[:_HASH_BYTES]).decode().lower()}"
 
 
 def canonical_number(value: Number) -> Number:

@@ -37,6 +37,7 @@ from reconciler.emulator.service import Api, ApiCall, Method, Service, message_o
 from reconciler.emulator.storage import storage_routes
 from reconciler.emulator.store import Store
 from reconciler.emulator.training import DEFAULT_PACE, TrainingPace
+from reconciler.emulator.uploads import UploadSessions
 from reconciler.emulator.vertex import creation, jobs, models
 from reconciler.emulator.vertex import messages as vertex
 
@@ -253,11 +254,11 @@ def create_app(
 
     app = Starlette(
         lifespan=lifespan,
-        routes=[*_routes(), *storage_routes(service)],
+        routes=[*_routes(), *storage_routes()],
         exception_handlers={HTTPException: _no_such_call, sqlite3.DatabaseError: _store_failed},
     )
     app.router.redirect_slashes = False
-    app.state.service = service
+    app.state.service, app.state.uploads = service, UploadSessions(service)
     return app
 
 

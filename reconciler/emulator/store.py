@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +96,26 @@ def _schema_of(connection: sqlite3.Connection) -> Iterator[_SchemaRow]:
     yield from connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema")
 
 
-def _require_own_schema(connection: sqlite3.Connection, path: Path | None) -> None:
-    """Refuse views, triggers, and other tables, columns and indexes: a trigger runs with our own statements."""
+@cache
+def _own_schema() -> Mapping[tuple[str, str], _SchemaRow]:
+    """Return the entries of the schema that this module creates, by type and name."""
     with closing(_connect(None)) as own:
         own.executescript(_SCHEMA)
-        expected = {(kind, name): row for row in _schema_of(own) for kind, name in [row[:2]]}
-    for row in _schema_of(connection):
+        return {(kind, name): row for row in _schema_of(own) for kind, name in [row[:2]]}
+
+
+def _has_own_schema(connection: sqlite3.Connection, path: Path | None) -> bool:
+    """Return whether the schema is complete.
+
+    Refuse views, triggers, and other tables, columns and indexes: a trigger runs with our own statements.
+    """
+    expected, found = _own_schema(), tuple(_schema_of(connection))
+    for row in found:
         kind, name, *_ = row
         if row != expected.get((kind, name)):
             problem = "has other columns" if (kind, name) in expected else "was not created by the embedded service"
             raise ReconcileError(f"{path}: not a store of the embedded service: {kind} {name} {problem}", _MOVE_AWAY)
+    return len(found) == len(expected)
 
 
 class StoredModel(Struct, frozen=True):
@@ -135,9 +146,10 @@ class Store:
                 _require_size(path)
             self._connection = _connect(path)
             weakref.finalize(self, self._connection.close)
-            _require_own_schema(self._connection, path)
+            complete = _has_own_schema(self._connection, path)
             self._connection.execute("PRAGMA foreign_keys = ON")
-            self._connection.executescript(_SCHEMA)
+            if not complete:
+                self._connection.executescript(_SCHEMA)
         except (OSError, sqlite3.OperationalError) as error:
             raise ReconcileError(
                 f"{path}: the embedded service cannot store its models here: {error}",
