@@ -229,6 +229,8 @@ class Marker(Document, frozen=True, kw_only=True, tag="CompletenessMarker"):
     """The digest of all files."""
     files: dict[str, Digest]
     """The digest of each file by its path in the folder."""
+    inputs: Digest
+    """The digest of run.json, the data and the base model that the folder was made from."""
 
 
 class RowTokens(Record, frozen=True):
@@ -428,10 +430,11 @@ def read_status(run: Path) -> RunStatus | None:
 
 def read_metrics(run: Path) -> list[Metrics]:
     """Return all measurements up to now of the newest start; a line that is being written is skipped."""
-    return list(_metrics(start_folder(run, newest_start(run)) / METRICS_FILE))
+    return list(iter_metrics(start_folder(run, newest_start(run)) / METRICS_FILE))
 
 
-def _metrics(path: Path) -> Iterator[Metrics]:
+def iter_metrics(path: Path) -> Iterator[Metrics]:
+    """Yield the measurements in a file; a line that is being written is skipped."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError:
@@ -483,10 +486,22 @@ def read_marker(folder: Path) -> Marker | None:
     return _read(folder / MARKER_FILE, Marker)
 
 
-def make_marker(folder: Path) -> Marker:
-    """Return the completeness marker for the files of a folder."""
+def make_marker(folder: Path, inputs: str) -> Marker:
+    """Return the completeness marker of a folder; ``inputs`` is the digest of what it was made from."""
     files = {name: digest_file(folder / name) for name in _files(folder)}
-    return Marker(digest=digest_names(files), files=files)
+    return Marker(digest=digest_names(files), files=files, inputs=inputs)
+
+
+def digest_inputs(run: Path, base_digest: str) -> str:
+    """Return the digest of everything that a training depends on; raises OSError."""
+    names = [name for name in (RUN_FILE, EXAMPLES_FILE, VALIDATION_FILE) if (run / name).exists()]
+    return digest_names({**{name: digest_file(run / name) for name in names}, "base": base_digest})
+
+
+def digest_data(run: Path) -> str:
+    """Return the digest of the data files of a run folder; raises OSError."""
+    names = [name for name in (EXAMPLES_FILE, VALIDATION_FILE) if (run / name).exists()]
+    return digest_names({name: digest_file(run / name) for name in names})
 
 
 def changed_files(folder: Path, marker: Marker) -> Sequence[str]:

@@ -162,7 +162,7 @@ def test_an_adapter_is_complete_with_its_marker_and_edits_are_noticed(tmp_path: 
     for name in ("adapter_config.json", "adapter_model.safetensors", CARD_FILE):
         (folder / name).write_text(name, encoding="utf-8")
     assert complete_adapter(tmp_path) is None
-    marker = make_marker(folder)
+    marker = make_marker(folder, f"sha256:{0:064}")
     write_record(folder / MARKER_FILE, marker)
     assert complete_adapter(tmp_path) == folder
     (folder / CARD_FILE).write_text("scores", encoding="utf-8")

@@ -1,0 +1,125 @@
+"""Check a training before it starts."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from reconciler.domain.errors import ReconcileError
+from reconciler.trainer.preparation import Preparation, disk_problem, prepare, total_steps
+from reconciler.trainer.progress import versions
+from reconciler.trainer.run_files import CheckProblem, Estimate, RunCheck, RunConfig
+from reconciler.trainer.weights import digest_base, find_weights, require_digest
+
+_MIB: Final = 2**20
+_WIDTHS: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
+_QUANTIZED_WIDTH: Final = 0.6
+"""Bytes per parameter in 4 bits, with their scales."""
+
+
+def check_run(config: RunConfig, run: Path, *, dry_run: bool) -> RunCheck:
+    """Return the problems of a run and what it needs; ``dry_run`` loads the model and trains one batch."""
+    result = RunCheck(versions=versions())
+    try:
+        result = replace(result, weights=find_weights(config.base, run))
+        require_digest(config.base, digest_base(config.base, run))
+        prepared = prepare(config, run)
+    except ReconcileError as error:
+        return replace(result, errors=(_problem(error),))
+    except OSError as error:
+        problem = CheckProblem(
+            message=f"{error.filename} cannot be read: {error.strerror}", remedy="check its permissions"
+        )
+        return replace(result, errors=(problem,))
+    errors = list(prepared.errors)
+    if full := disk_problem(prepared):
+        errors.append(full)
+    estimate = _estimate(prepared)
+    if estimate.memory_bytes and estimate.memory_available and estimate.memory_bytes > estimate.memory_available:
+        errors.append(_memory_problem(estimate))
+    elif dry_run and not errors:
+        try:
+            estimate = _measure(prepared, estimate)
+        except ReconcileError as error:
+            errors.append(_problem(error))
+    return replace(
+        result,
+        errors=tuple(errors),
+        warnings=tuple(prepared.warnings),
+        hyperparameters=prepared.hyperparameters,
+        rows=tuple(prepared.data.lengths),
+        estimate=estimate,
+    )
+
+
+def _problem(error: ReconcileError) -> CheckProblem:
+    return CheckProblem(message=error.message, remedy=error.remedy)
+
+
+def _memory_problem(estimate: Estimate) -> CheckProblem:
+    needed, available = (estimate.memory_bytes or 0) / _MIB, (estimate.memory_available or 0) / _MIB
+    message = f"weights and optimizer need {needed:,.0f} MiB, and {estimate.device} has {available:,.0f} MiB free"
+    return CheckProblem(message=message, remedy="use a smaller base model, or set tuning to lora or qlora")
+
+
+def _estimate(prepared: Preparation) -> Estimate:
+    """Return what can be computed without the weights; the memory is that of weights, gradients and optimizer."""
+    width = _WIDTHS[prepared.device.precision]
+    tuning, trained = prepared.config.tuning, prepared.trained_parameters
+    weights = prepared.parameters * (4 if tuning == "full" else _QUANTIZED_WIDTH if tuning == "qlora" else width)
+    if tuning == "full" and prepared.config.method == "preference":
+        weights *= 2  # the reference model
+    return Estimate(
+        device=prepared.device.name,
+        total_steps=total_steps(prepared.sequences, prepared.hyperparameters),
+        memory_bytes=int(weights + 4 * trained * 3),
+        memory_available=_free_memory(prepared.device.name),
+        disk_bytes=prepared.disk_bytes,
+        disk_available=shutil.disk_usage(prepared.run).free,
+        trained_parameters=trained,
+        parameters=prepared.parameters,
+    )
+
+
+def _free_memory(device: str) -> int | None:
+    import torch
+
+    if device == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+        return int(free)
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _measure(prepared: Preparation, estimate: Estimate) -> Estimate:
+    """Return an estimate from a batch of the longest examples."""
+    from reconciler.trainer.training import build_trainer, measure_longest
+
+    trainer = build_trainer(prepared, prepared.run)
+    measured = measure_longest(trainer, prepared)
+    optimizer = 8 * prepared.trained_parameters  # its state is created in the first step
+    epochs = prepared.hyperparameters.epoch_count or 1
+    tokens = sum(row.tokens for row in prepared.data.lengths) * epochs
+    return replace(
+        estimate,
+        seconds=round(measured.seconds / measured.tokens * tokens, 1),
+        memory_bytes=_peak_memory(prepared.device.name) + optimizer,
+    )
+
+
+def _peak_memory(device: str) -> int:
+    import torch
+
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    if device == "mps":
+        return int(torch.mps.driver_allocated_memory())
+    import resource
+
+    peak: Any = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)
