@@ -18,21 +18,17 @@ from reconciler.commands._options import combine
 from reconciler.commands._output import ask, choose
 from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.errors import UsageError
-from reconciler.domain.model import Target
+from reconciler.domain.model import HUB_SCHEME, Target
 from reconciler.domain.text import join_names, quote, suggest, terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.datasets.detect import AmbiguousFieldsError, Fields
-from reconciler.manifests.datasets.file_formats import is_data_file
+from reconciler.manifests.datasets.file_formats import names_data_file
 from reconciler.manifests.discovery import DEFAULT, EMBEDDED
 from reconciler.manifests.scaffold import DataFile, Scaffold, Service
 from reconciler.providers.registry import capabilities_of, provider_names, provider_spec
 from reconciler.providers.spec import Discovery, ProviderSpec
 
 _MOST_NAMES: Final = 6
-_DOWNLOAD: Final = (
-    "download it with `hf download ORG/NAME FILE --repo-type dataset --revision COMMIT --local-dir data`, "
-    "and pass its path"
-)
 
 data_options = combine(
     click.option("--input", "input_field", metavar="FIELD", help="Column or member with the inputs."),
@@ -185,22 +181,32 @@ def with_fields(fields: Fields, make: Callable[[Fields], Scaffold]) -> Scaffold:
 
 
 def data_file(
-    environment: Environment, path: Path | None, fields: tuple[str | None, str | None], *, header: bool | None
+    environment: Environment, name: str | None, fields: tuple[str | None, str | None], *, header: bool | None
 ) -> DataFile | None:
-    """Return the data set that the options name.
+    """Return the data set that the options name; a branch of the Hugging Face Hub is pinned to its current commit.
 
     Raises:
+        ReconcileError: when a data set of the hub is unavailable.
         UsageError: when they describe a data set without naming it.
     """
-    if path is None and (any(fields) or header is not None):
+    if name is None and (any(fields) or header is not None):
         raise UsageError("--input, --output and --header describe a data set", "add --from FILE")
-    if path is None:
+    if name is None:
         return None
-    if str(path).startswith("hf:"):
-        raise UsageError(f"{path}: files on the Hugging Face Hub are not read directly", _DOWNLOAD)
+    if name.startswith(HUB_SCHEME):
+        from reconciler.manifests.datasets.hub import fetch, resolve_commit
+        from reconciler.manifests.datasets.hub_addresses import parse_address
+
+        found = fetch(resolve_commit(parse_address(name)))
+        return DataFile(next(iter(found.files.values())), str(found.declared), fields, header, found)
+    path = Path(name)
     if (environment.cwd / path).is_dir():
         path /= _only_file(environment.cwd / path, path)
     return DataFile(environment.cwd / path, str(path), fields, header)
+
+
+def _is_data_file(file: Path) -> bool:
+    return names_data_file(file.name) and file.is_file()
 
 
 def _only_file(folder: Path, shown: Path) -> Path:
@@ -209,7 +215,7 @@ def _only_file(folder: Path, shown: Path) -> Path:
     Raises:
         UsageError: when there are several, or none.
     """
-    found = sorted(file.relative_to(folder) for file in folder.rglob("*") if is_data_file(file))
+    found = sorted(file.relative_to(folder) for file in folder.rglob("*") if _is_data_file(file))
     visible = [file for file in found if not any(part.startswith(".") for part in file.parts)]
     training = [file for file in visible if "train" in str(file).lower()] or visible
     if len(training) == 1:

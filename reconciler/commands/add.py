@@ -99,9 +99,9 @@ def add(environment: Environment, project: Project, name: str, *, data: DataFile
     "--from",
     "data",
     required=True,
-    type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Data set. Its format and fields are recognized, and written into the manifest.",
+    help="Data set: a file, or hf://datasets/OWNER/NAME. Its format and fields are recognized, and written into the"
+    " manifest.",
 )
 @data_options
 @base_model_option
@@ -112,7 +112,7 @@ def command(
     /,
     *,
     name: str,
-    data: Path,
+    data: str,
     input_field: str | None,
     output_field: str | None,
     header: bool | None,

@@ -16,7 +16,7 @@ from reconciler.commands._options import output_of
 from reconciler.commands._project import CommandInput, CommandResult, open_project
 from reconciler.domain.errors import ExitStatus, InvalidInput, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
-from reconciler.domain.model import Manifest
+from reconciler.domain.model import HUB_SCHEME, Manifest
 from reconciler.domain.text import counted, join_names, quote, terminal_safe
 from reconciler.environment import Environment
 from reconciler.files import create_file, write_errors, write_file
@@ -54,7 +54,7 @@ def inspect_file(
     data = _open(environment, file, fields)
     held_out = _held_out_file(_open(environment, checks)) if checks else ()
     inspection = inspect_dataset(data.source, data.shape, held_out)
-    report = inspection_report(inspection, file, read_as=dataset_format(data.options))
+    report = inspection_report(inspection, data.shown, read_as=dataset_format(data.options))
     return CommandResult(report, report.exit_status)
 
 
@@ -93,8 +93,13 @@ def inspect_manifest(
 
 
 def _open(environment: Environment, file: str, fields: Fields = (None, None)) -> DataFile:
-    from reconciler.manifests.datasets.data_files import open_data_file
+    from reconciler.manifests.datasets.data_files import open_data_file, open_hub_files
 
+    if file.startswith(HUB_SCHEME):
+        from reconciler.manifests.datasets.hub import fetch, resolve_commit
+        from reconciler.manifests.datasets.hub_addresses import parse_address
+
+        return open_hub_files(fetch(resolve_commit(parse_address(file))), fields)
     return open_data_file(environment.cwd / file, file, fields)
 
 
@@ -269,10 +274,22 @@ def _held_out_share(text: str) -> HeldOutShare:
     metavar="AMOUNT",
     help="How much to hold out: a share like 10%, or a number of examples.",
 )
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="The files are named like FILE, with .train and .held-out before its ending. Default: like the data file.",
+)
 @_fields
 @_options.environment
 def split(
-    environment: Environment, /, *, file: str, held_out: HeldOutShare, input_field: str | None, output_field: str | None
+    environment: Environment,
+    /,
+    *,
+    file: str,
+    held_out: HeldOutShare,
+    out: str | None,
+    input_field: str | None,
+    output_field: str | None,
 ) -> None:
     """Split a data file into one to train on and one for checks.
 
@@ -282,11 +299,14 @@ def split(
     """
     from reconciler.manifests.datasets.splitting import split_file
 
+    if file.startswith(HUB_SCHEME) and not out:
+        raise UsageError("a data set of the Hugging Face Hub is split into files of yours", "add --out FILE")
     data = _open(environment, file, (input_field, output_field))
-    for part in split_file(data, held_out):
+    named = out or file
+    for part in split_file(data, held_out, environment.cwd / out if out else None):
         labels = [f"{quote(label)} {count:,}" for label, count in part.labels.items()]
         shown = f": {join_names(labels, _LABELS_SHOWN)}" if labels else ""
-        path = os.path.join(os.path.dirname(file), part.path.name)  # noqa: PTH118, PTH120 - as the user names it
+        path = os.path.join(os.path.dirname(named), part.path.name)  # noqa: PTH118, PTH120 - as the user names it
         click.echo(terminal_safe(f"{path}: {counted(part.examples, 'example')}{shown}"))
 
 
@@ -302,8 +322,11 @@ def diff_files(
     """
     from reconciler.manifests.datasets.comparison import compare_files
 
-    found = compare_files(_open(environment, old, fields), _open(environment, new, fields))
-    report = data_diff_report(old, new, (found.added, found.removed, found.changed, found.unchanged), found.examples)
+    before, after = _open(environment, old, fields), _open(environment, new, fields)
+    found = compare_files(before, after)
+    report = data_diff_report(
+        before.shown, after.shown, (found.added, found.removed, found.changed, found.unchanged), found.examples
+    )
     differs = bool(found.added or found.removed or found.changed)
     return CommandResult(report, ExitStatus.CHANGES if detailed and differs else ExitStatus.OK)
 

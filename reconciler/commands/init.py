@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -84,9 +83,9 @@ def _flow(environment: Environment, platform: Platform, name: str) -> Workflows:
     "--from",
     "data",
     envvar="RECONCILE_INIT_FROM",
-    type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Data set. Its format and fields are recognized, and written into the manifest. Default: write a sample.",
+    help="Data set: a file, or hf://datasets/OWNER/NAME. Its format and fields are recognized, and written into the"
+    " manifest. Default: write a sample.",
 )
 @data_options
 @click.option("--name", metavar="NAME", help="Name of the model. Default: the name of the data set.")
@@ -112,7 +111,7 @@ def command(
     environment: Environment,
     /,
     *,
-    data: Path | None,
+    data: str | None,
     input_field: str | None,
     output_field: str | None,
     header: bool | None,

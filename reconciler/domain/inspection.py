@@ -32,12 +32,16 @@ class Spot(Record, frozen=True, kw_only=True):
     """The line, counted from 1."""
     column: Position = 1
     """The column, counted from 1; omitted if it is 1."""
+    file: str = ""
+    """The file, if the data set has several; they are read one after the other."""
     example: Position | None = None
-    """Which example of the file it is, counted from 1; omitted for invalid examples and for the whole file."""
+    """Which example of the data set it is, counted from 1; omitted for invalid examples and for the whole file."""
     earlier: Position | None = None
     """Which example it repeats, contradicts or is similar to; omitted for other findings."""
     earlier_line: Position | None = None
     """The line of this example."""
+    earlier_file: str = ""
+    """The file of this example, if the data set has several."""
 
 
 class Finding(Record, frozen=True, kw_only=True):

@@ -84,6 +84,7 @@ class Conversation(Struct, frozen=True):
 TrainingExample = Example | Conversation
 
 REMOTE_SCHEME = "gs://"
+HUB_SCHEME = "hf://"
 UNKNOWN_DATA = "sha256:74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b"
 """The digest of unknown data: that of the JSON ``null``, which no data set has."""
 

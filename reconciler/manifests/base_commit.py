@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.errors import Problem, ReconcileError
-from reconciler.domain.model import Capabilities, Dataset, Manifest, TrainingExample
+from reconciler.domain.model import HUB_SCHEME, Capabilities, Dataset, Manifest, TrainingExample
 from reconciler.domain.text import counted
 from reconciler.manifests.checks import inputs
 from reconciler.manifests.dataset_history import paths_within
@@ -80,7 +80,8 @@ class Base:
 
     def source_at_commit(self, source: DatasetSource) -> DatasetSource | None:
         """Return the source of the same file at the commit; ``None`` if the file did not exist."""
-        file = self._tree.file(source.path) if source.options and not self.unavailable(source) else None
+        in_git = source.options and not source.path.startswith(HUB_SCHEME)
+        file = self._tree.file(source.path) if in_git and not self.unavailable(source) else None
         return source.of_file(file) if file else None
 
     def unavailable(self, source: DatasetSource) -> str:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.lock import LockedGeneration
-from reconciler.domain.model import REMOTE_SCHEME, Dataset, TrainingExample
+from reconciler.domain.model import HUB_SCHEME, REMOTE_SCHEME, Dataset, TrainingExample
 from reconciler.manifests.datasets.declarations import TRAINING, LoadContext, Origin, declared_options, read_training
 from reconciler.manifests.datasets.records import ReadOptions
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
@@ -118,7 +118,7 @@ class _Search(Struct):
 
     def _search_files(self, root: Path, repository: Path, data_version: str) -> None:
         """Record the data sets that one version of the files contains; ``data_version`` identifies that of the data."""
-        context = LoadContext(root, repository, None)
+        context = LoadContext(root, repository, None, offline=True)
         for file, document in self._documents(context):
             declared = document.child(TRAINING).value
             if self._is_new(data_version, file, json.dumps(declared)):
@@ -185,5 +185,7 @@ def paths_within(base: str, paths: Iterable[str]) -> list[str]:
 
 def _is_relative(path: str) -> bool:
     """Return whether the string, which may come from an untrusted lockfile, can be a relative path."""
-    absolute = path.startswith(REMOTE_SCHEME) or PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive
+    absolute = (
+        path.startswith((REMOTE_SCHEME, HUB_SCHEME)) or PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive
+    )
     return bool(path) and not absolute and not _UNSUPPORTED.search(path)

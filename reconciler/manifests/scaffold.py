@@ -23,6 +23,7 @@ from reconciler.files import create_file, write_errors, write_file
 from reconciler.manifests.ci_workflows import Workflows
 from reconciler.manifests.datasets.declarations import option_fields
 from reconciler.manifests.datasets.detect import Detected, Fields, describe_options, detect_options
+from reconciler.manifests.datasets.hub import HubFiles, hub_source
 from reconciler.manifests.datasets.records import Fault, ReadOptions, Row
 from reconciler.manifests.datasets.validation import CONVERSATIONS, DatasetSource, file_source, validate_dataset
 from reconciler.manifests.discovery import DEFAULT, EMBEDDED, TARGET, TUNED_MODEL
@@ -69,12 +70,21 @@ class Service(Struct, frozen=True):
 
 
 class DataFile(Struct, frozen=True):
-    """A file for a new manifest, its path in messages, and what the user has chosen: fields, and if it has a header."""
+    """A file for a new manifest, its path in messages, and what the user has chosen: fields, and if it has a header.
+
+    For a data set of the Hugging Face Hub, ``hub`` has its files, of which ``path`` is the first.
+    """
 
     path: Path
     shown: str
     fields: Fields = (None, None)
     header: bool | None = None
+    hub: HubFiles | None = None
+
+    @property
+    def title(self) -> str:
+        """The name of the data set, for that of the model."""
+        return self.hub.address.name if self.hub else Path(re.sub(r"\.(gz|zst)$", "", self.path.name.lower())).stem
 
 
 def init(directory: Path, *, data: DataFile | None, name: str | None, service: Service = Service()) -> Scaffold:  # noqa: B008 - frozen
@@ -88,7 +98,7 @@ def init(directory: Path, *, data: DataFile | None, name: str | None, service: S
         InvalidInput: if the data set has errors.
         UsageError: if the name is invalid, or the directory has a target.
     """
-    model = _name(name, data.path if data else None)
+    model = _name(name, data.title if data else None)
     if (directory / "reconcile.yaml").exists():
         raise UsageError(
             "reconcile.yaml: this directory already has a target", "run `reconcile add`, or change directory"
@@ -127,13 +137,13 @@ def init_workflows(directory: Path, workflows: Workflows) -> Scaffold:
     return Scaffold(_write_new(directory, files, workflows.repository), steps=workflows.steps)
 
 
-def _name(name: str | None, data: Path | None) -> str:
+def _name(name: str | None, title: str | None) -> str:
     if name is not None and not re.fullmatch(NAME_PATTERN, name):
         remedy = "use 1 to 31 lower-case letters, digits and hyphens, starting with a letter"
         raise UsageError(f"invalid model name {quote(name)}", remedy)
-    if name or data is None:
+    if name or title is None:
         return name or _SAMPLE_NAME
-    words = re.sub(r"[^a-z0-9]+", "-", Path(re.sub(r"\.(gz|zst)$", "", data.name.lower())).stem).strip("-")
+    words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     return (words if words[:1].isalpha() else f"model-{words}")[:_NAME_LENGTH].strip("-")
 
 
@@ -157,16 +167,21 @@ def _with_data(
     detected = detect_options(file, data.fields, header=data.header)
     capabilities = capabilities_of(target)
     single_turns = CONVERSATIONS not in capabilities.features
-    source = file_source(
-        file, shown, file.name, detected.options, (Place(shown), "spec.dataset"), "", single_turns=single_turns
-    )
+    declared_at = Place(shown), "spec.dataset"
+    if data.hub:
+        source = hub_source(data.hub, shown, detected.options, declared_at, "", single_turns=single_turns)
+    else:
+        source = file_source(file, shown, file.name, detected.options, declared_at, "", single_turns=single_turns)
     validated = validate_dataset(source, capabilities)
     if validated.dataset is None:
         raise InvalidInput(validated.problems)
     examples = validated.dataset.examples
-    mapping = (describe_options(file.name, detected.options, examples), *_first_example(source, detected))
+    name = shown if data.hub else file.name
+    mapping = (describe_options(name, detected.options, examples), *_first_example(source, detected))
     files: dict[Path, bytes | Path] = {}
-    if file.resolve().is_relative_to(repository_of(root)):
+    if data.hub:
+        path = shown
+    elif file.resolve().is_relative_to(repository_of(root)):
         path = Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
     else:
         copy = root / "datasets" / file.name

@@ -16,6 +16,7 @@ from reconciler.domain.text import suggest
 from reconciler.manifests.datasets.conversations import ExampleText, example_text
 from reconciler.manifests.datasets.detect import AmbiguousFieldsError, Detected, Fields, detect_options
 from reconciler.manifests.datasets.file_formats import complete_options
+from reconciler.manifests.datasets.hub import HubFiles, hub_source
 from reconciler.manifests.datasets.records import ConversationRow, ReadOptions, Row
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, valid_records
 from reconciler.paths import require_no_escape
@@ -34,7 +35,10 @@ _MAX_LABEL: Final = 64
 
 
 class DataFile(Struct, frozen=True):
-    """A file, its name in messages, how it is read, and the source of its examples."""
+    """A file, its name in messages, how it is read, and the source of its examples.
+
+    A data set of the Hugging Face Hub may have several files; then it is the first, and the source has all of them.
+    """
 
     file: Path
     shown: str
@@ -62,15 +66,28 @@ def open_data_file(file: Path, shown: str, fields: Fields = (None, None)) -> Dat
             raise ReconcileError(f"{shown}: is a directory", "name a file in it")
         siblings = [sibling.name for sibling in file.parent.iterdir()] if file.parent.is_dir() else []
         raise ReconcileError(f"{shown}: no such file", suggest(file.name, siblings, otherwise="fix the path"))
+    detected, options = _detect(file, fields)
+    source = file_source(file, shown, file.name, options, (Place(shown), ""), "")
+    return DataFile(file, shown, detected, source, options)
+
+
+def open_hub_files(found: HubFiles, fields: Fields = (None, None)) -> DataFile:
+    """Recognize how to read files of the Hugging Face Hub, by the first; raises as :func:`open_data_file`."""
+    first, shown = next(iter(found.files.values())), str(found.declared)
+    detected, options = _detect(first, fields)
+    source = hub_source(found, shown, detected.options, (Place(shown), ""), "")
+    return DataFile(first, shown, detected, source, options)
+
+
+def _detect(file: Path, fields: Fields) -> tuple[Detected, ReadOptions]:
+    """Return how to read a file, and its complete options."""
     try:
         detected = detect_options(file, fields)
     except AmbiguousFieldsError as error:
         if not error.usual:
             raise
         detected = detect_options(file, error.proposed)  # a part of a data set may have one label only
-    options = complete_options(file.name, detected.options)
-    source = file_source(file, shown, file.name, options, (Place(shown), ""), "")
-    return DataFile(file, shown, detected, source, options)
+    return detected, complete_options(file.name, detected.options)
 
 
 class ValidRecord(NamedTuple):

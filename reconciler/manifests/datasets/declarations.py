@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.errors import Problem, ReconcileError
-from reconciler.domain.model import REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, Dataset
+from reconciler.domain.model import HUB_SCHEME, REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, Dataset
 from reconciler.domain.text import counted
 from reconciler.manifests.datasets.records import ReadOptions, Records, Row
 from reconciler.manifests.datasets.validation import (
@@ -50,13 +50,15 @@ class Origin(Struct, frozen=True):
 class LoadContext(Struct, frozen=True):
     """What a manifest is read with: the root, its resolved repository, and the capabilities of the service if known.
 
-    ``public_access`` says whether the target allows access for everyone.
+    ``public_access`` says whether the target allows access for everyone. ``offline`` reads data sets of the Hugging
+    Face Hub from the cache alone.
     """
 
     root: FilePath
     repository: FilePath
     capabilities: Capabilities | None
     public_access: bool = True
+    offline: bool = False
 
 
 class Reading(Struct, frozen=True):
@@ -181,17 +183,24 @@ def declared_file(
 ) -> DatasetSource:
     """Return the source of the file that a part of the document declares; the part must fit the schema.
 
-    Raises ReconcileError for a path that is not a file of a supported format in the repository.
+    Raises ReconcileError for a path that is not a file of a supported format in the repository, or an address of the
+    Hugging Face Hub whose files are unavailable.
     """
     declared, field = document.child(declared_at).value, dotted(declared_at)
     path = declared["path"]
-    file = find_file(path, origin.folder, context.repository)
-    shown = os.path.normpath(FilePath(document.file).parent / path)
-    relative = FilePath(os.path.relpath(origin.folder / path, context.root)).as_posix()
     location = document.place(declared_at, key=True), field
     service = context.capabilities
     single_turns = service is not None and CONVERSATIONS not in service.features
     options = declared_options(declared, field)
+    if path.startswith(HUB_SCHEME):
+        from reconciler.manifests.datasets.hub import fetch, hub_source
+        from reconciler.manifests.datasets.hub_addresses import parse_address
+
+        found = fetch(parse_address(path), offline=context.offline)
+        return hub_source(found, path, options, location, preamble, single_turns=single_turns)
+    file = find_file(path, origin.folder, context.repository)
+    shown = os.path.normpath(FilePath(document.file).parent / path)
+    relative = FilePath(os.path.relpath(origin.folder / path, context.root)).as_posix()
     return file_source(file, shown, relative, options, location, preamble, single_turns=single_turns)
 
 

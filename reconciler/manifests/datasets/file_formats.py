@@ -133,13 +133,13 @@ def complete_options(path: str, options: ReadOptions) -> ReadOptions:
     return replace(options, format=found, compression=compression)
 
 
-def is_data_file(file: Path) -> bool:
+def names_data_file(name: str) -> bool:
     """Return whether the name of a file stands for a format."""
     try:
-        complete_options(file.name, ReadOptions())
+        complete_options(name, ReadOptions())
     except ReconcileError:
         return False
-    return file.is_file()
+    return True
 
 
 def file_records(file: Path, options: ReadOptions) -> Records:

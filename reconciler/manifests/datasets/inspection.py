@@ -118,12 +118,16 @@ class _Places:
 
 def _spot(source: DatasetSource, place: _Place) -> Spot:
     located = source.locate(place.number)[0]
+    earlier = source.locate(place.earlier_number)[0]
+    several = source.files > 1
     return Spot(
         line=located.line,
         column=located.column,
+        file=located.file if several else "",
         example=place.ordinal,
         earlier=place.earlier or None,
-        earlier_line=source.locate(place.earlier_number)[0].line if place.earlier else None,
+        earlier_line=earlier.line if place.earlier else None,
+        earlier_file=earlier.file if place.earlier and several else "",
     )
 
 
@@ -198,7 +202,7 @@ def inspect_dataset(
         for check, text in held_out:
             index.add(_HELD_OUT, 0, 0, normalize_newlines(text).encode(), b"", check)
         findings = [
-            *_problem_findings(problems if show_examples else redact_problems(problems)),
+            *_problem_findings(problems if show_examples else redact_problems(problems), several=source.files > 1),
             *_findings(observer, source),
         ]
     return Inspection(
@@ -223,7 +227,7 @@ def _labels(observer: _Observer) -> Iterator[Label]:
         yield Label(_HIDDEN if confidential else output, examples)
 
 
-def _problem_findings(problems: Iterable[Problem]) -> Iterator[Finding]:
+def _problem_findings(problems: Iterable[Problem], *, several: bool) -> Iterator[Finding]:
     """Yield the errors and warnings of the validation; equal ones are one finding."""
     equal: dict[tuple[str, str, str], list[Problem]] = {}
     for problem in problems:
@@ -236,7 +240,10 @@ def _problem_findings(problems: Iterable[Problem]) -> Iterator[Finding]:
             count=len(found),
             message=problem.message,
             remedy=problem.remedy,
-            first=tuple(Spot(line=same.place.line, column=same.place.column) for same in found[:FIRST]),
+            first=tuple(
+                Spot(line=place.line, column=place.column, file=place.file if several else "")
+                for place in (same.place for same in found[:FIRST])
+            ),
         )
 
 

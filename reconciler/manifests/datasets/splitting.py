@@ -10,12 +10,19 @@ from typing import Final, TextIO
 
 from msgspec import Struct
 
-from reconciler.domain.errors import ReconcileError
+from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.text import counted
 from reconciler.files import create_file, write_errors
 from reconciler.manifests.datasets.data_files import DataFile, ExampleIndex, LabelCount, example_index, read_valid
-from reconciler.manifests.datasets.file_formats import FORMATS, encoded, has_byte_order_mark, open_text
+from reconciler.manifests.datasets.file_formats import (
+    FORMATS,
+    complete_options,
+    encoded,
+    has_byte_order_mark,
+    open_text,
+)
 from reconciler.manifests.datasets.json_files import array_spans
+from reconciler.manifests.datasets.records import ReadOptions
 
 _LONGEST_LABEL: Final = 64
 _BLOCK: Final = 2**18
@@ -57,8 +64,10 @@ def split_paths(file: Path) -> tuple[Path, Path]:
     return file.with_name(f"{stem}.train{ending}"), file.with_name(f"{stem}.held-out{ending}")
 
 
-def split_file(data: DataFile, held_out: HeldOutShare) -> tuple[SplitFile, SplitFile]:
+def split_file(data: DataFile, held_out: HeldOutShare, out: Path | None = None) -> tuple[SplitFile, SplitFile]:
     """Write the two files, and return the one for training and the one that is held out.
+
+    They are beside the data file, or beside ``out`` and named like it.
 
     Which examples are held out depends on their inputs and outputs, and not on their order. Examples with the same
     input are in the same file. If the outputs are labels, both files have the same share of each.
@@ -68,11 +77,17 @@ def split_file(data: DataFile, held_out: HeldOutShare) -> tuple[SplitFile, Split
         ReconcileError: one of the files exists, too few examples can be held out or trained on, or the format is not
             text.
     """
-    if FORMATS[data.options.format].binary:
+    if FORMATS[data.options.format].binary or data.source.files > 1:
         target = "messages" if data.options.shape else "jsonl"
         remedy = f"convert it first: reconcile data convert {shlex.quote(data.shown)} --to {target} --out FILE.jsonl"
-        raise ReconcileError(f"{data.shown}: files of the format {data.options.format} cannot be split", remedy)
-    paths = split_paths(data.file)
+        what = f"files of the format {data.options.format}" if data.source.files == 1 else "several files"
+        raise ReconcileError(f"{data.shown}: {what} cannot be split", remedy)
+    if out:
+        written = complete_options(out.name, ReadOptions())
+        if (written.format, written.compression) != (data.options.format, data.options.compression):
+            expected = "".join(PurePath(data.file.name).suffixes[-2:])
+            raise UsageError(f"{out.name}: the files have the format of {data.shown}", f"name it NAME{expected}")
+    paths = split_paths(out or data.file)
     for path in paths:
         if path.exists() or path.is_symlink():
             raise ReconcileError(f"{path.name} already exists, so nothing was written", "move it away first")

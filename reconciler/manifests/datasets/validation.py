@@ -44,6 +44,8 @@ _MAX_COMPARED = 100_000
 _MAX_LISTED = 3
 """The number of lines that a warning about several examples lists."""
 
+_FILE_STEP = 2**40
+"""What the numbers of records in a further file of a data set are greater by; no file has as many records."""
 _MOST_AT_ONCE = 64
 _LONG = 2**12
 """The number of characters of an example from which on it is validated at once, to limit the memory."""
@@ -62,7 +64,7 @@ class DatasetSource(Struct, frozen=True):
     ``path`` is the file's path relative to the root, empty for inline examples. ``declared_at`` is the location of the
     data set in the manifest, and ``locate`` returns that of the record with a number. ``records`` reads the records
     again with each call. ``options`` are those of a file. ``single_turns`` says that conversations of one turn become
-    examples of an input and an output, because the service accepts no others.
+    examples of an input and an output, because the service accepts no others. ``files`` is the number of files.
     """
 
     path: str
@@ -72,6 +74,7 @@ class DatasetSource(Struct, frozen=True):
     locate: Callable[[int], Location]
     options: ReadOptions | None = None
     single_turns: bool = False
+    files: int = 1
 
     def row(self, record: Row | ConversationRow) -> Row | ConversationRow:
         """Return the record as the service accepts it; raises NotSingleTurnError."""
@@ -95,6 +98,14 @@ class DatasetSource(Struct, frozen=True):
     def counts_items(self) -> bool:
         """Whether the numbers of records are positions in a list, not lines."""
         return self.options is not None and not FORMATS[self.options.format].counts_lines
+
+    def describe(self, number: int) -> str:
+        """Return which record has a number: its line or its position, with its file if there are several."""
+        place = self.locate(number)[0]
+        of_file = f" of {place.file}" if self.files > 1 else ""
+        if self.counts_items:
+            return f"example {number % _FILE_STEP:,}{of_file}"
+        return f"line {place.line:,}{of_file}"
 
 
 class ValidatedDataset(Struct, frozen=True):
@@ -136,6 +147,29 @@ def file_source(
 
     records = partial(file_records, file, options)
     return DatasetSource(path, declared_at, preamble, records, locate, options, single_turns)
+
+
+def join_sources(path: str, sources: Sequence[DatasetSource]) -> DatasetSource:
+    """Return the source of the examples of several files that are read in the same way, one after the other."""
+
+    def records() -> Records:
+        for index, source in enumerate(sources):
+            for record in source.records():
+                yield _renumbered(record, index * _FILE_STEP) if index else record
+
+    def locate(number: int) -> Location:
+        index, of_file = divmod(number, _FILE_STEP)
+        return sources[index].locate(of_file)
+
+    if len(sources) == 1:
+        return replace(sources[0], path=path)
+    return replace(sources[0], path=path, records=records, locate=locate, files=len(sources))
+
+
+def _renumbered(record: Record, first: int) -> Record:
+    if isinstance(record, Fault):
+        return replace(record, number=first + record.number)
+    return record._replace(number=first + record.number)
 
 
 def validate_dataset(source: DatasetSource, capabilities: Capabilities | None) -> ValidatedDataset:
@@ -352,7 +386,7 @@ class _Validation:
         place = replace(place, line=fault.line or place.line, column=max(place.column, fault.column))
         if fault.option and path:
             path = f"{self._source.declared_at[1]}.{fault.option}"
-        self._records += bool(fault.number) and fault.severity == "error"
+        self._records += bool(fault.number % _FILE_STEP) and fault.severity == "error"
         capped = self._errors if fault.severity == "error" else self._warnings
         capped.add(fault.number, Problem(place, path, fault.message, fault.remedy, fault.severity))
 
@@ -369,7 +403,10 @@ class _Validation:
 
     def _counted(self, number: int) -> str:
         """Return which of how many examples one is, where its line does not say that."""
-        return f"example {number:,} of {self._records:,}: " if number and self._source.counts_items else ""
+        if not number % _FILE_STEP or not self._source.counts_items:
+            return ""
+        of_all = f" of {self._records:,}" if self._source.files == 1 else ""
+        return f"example {number % _FILE_STEP:,}{of_all}: "
 
     def _has_right_form(self, record: Row | ConversationRow) -> bool:
         """Return whether the record has the form of the first one, which only a declared shape may mix with others."""
@@ -449,17 +486,14 @@ class _Validation:
         for repetition, found in self._repeated.items():
             if len(found) == 1:
                 (number, earlier), (message, remedy) = found[0], repetition.single
-                shown = self._refer(earlier)
+                shown = self._source.describe(earlier)
                 message = message.format(shown if self._source.counts_items else f"the example on {shown}")
                 self._warn(number, message, remedy)
             elif found:
                 message, remedy = repetition.several
-                listed = [self._refer(number) for number, _ in found[:_MAX_LISTED]]
+                listed = [self._source.describe(number) for number, _ in found[:_MAX_LISTED]]
                 more = [f"{len(found) - _MAX_LISTED:,} more"] if len(found) > _MAX_LISTED else []
                 self._warn(found[0][0], message.format(f"{len(found):,}", one_of([*listed, *more], "and")), remedy)
-
-    def _refer(self, number: int) -> str:
-        return f"example {number:,}" if self._source.counts_items else f"line {self._source.locate(number)[0].line:,}"
 
     def _warn(self, number: int, message: str, remedy: str) -> None:
         place, path = self._source.locate(number)

@@ -79,7 +79,9 @@ def place_text(file: str, spot: Spot) -> str:
     """Return where an example is, and the example that it repeats."""
     example = f" (example {spot.example})" if spot.example else ""
     earlier = f", like example {spot.earlier} on line {spot.earlier_line}" if spot.earlier else ""
-    return f"{file}:{spot.line}:{spot.column}{example}{earlier}"
+    if spot.earlier_file not in {"", spot.file}:
+        earlier += f" of {spot.earlier_file}"
+    return f"{spot.file or file}:{spot.line}:{spot.column}{example}{earlier}"
 
 
 def _finding(file: str, finding: Finding, layout: Layout) -> Iterator[str]:
