@@ -526,6 +526,20 @@ async def prove_generation(
     return event.correct(recorded) if event else None
 
 
+async def prove_serving(
+    project: Project, service: Provider, lock: Lock, manifest: Manifest, key: str
+) -> LockedGeneration | None:
+    """Return the serving generation with which the checks of a manifest compare the one with that key, if there is one.
+
+    Raises as :func:`prove_record`.
+    """
+    model = lock.models.get(manifest.name)
+    serving = model.serving_generation if model else None
+    if serving is None or serving.key == key or not any(check.compares_with("serving") for check in manifest.checks):
+        return serving
+    return await prove_generation(project, service, manifest.name, serving)
+
+
 async def prove_record(project: Project, service: Provider, name: str, recorded: LockedGeneration) -> Corrected | None:
     """Return the event that gives a record the facts that its live model shows; ``None`` if the model is gone.
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, prove_record, unready_cause
+from reconciler.commands._project import (
+    CommandInput,
+    CommandResult,
+    Project,
+    open_project,
+    prove_record,
+    prove_serving,
+    unready_cause,
+)
 from reconciler.commands._session import EventLoop, display_path
 from reconciler.commands.resolve import resolved
 from reconciler.domain.access import access_changes
@@ -30,7 +38,7 @@ from reconciler.domain.errors import (
 from reconciler.domain.lock import Lock, LockedGeneration, format_time
 from reconciler.domain.model import REMOTE_SCHEME, Manifest, Sampling
 from reconciler.domain.plan import Action, Reason
-from reconciler.engine.check import CheckedGeneration, Checker
+from reconciler.engine.check import Checker, checked_generation
 from reconciler.manifests.discovery import absolute
 from reconciler.paths import find_writable, repository_of
 from reconciler.planning.check_evaluation import recorded_checks
@@ -410,8 +418,8 @@ async def _run_checks(
 ) -> RecordedChecks:
     """Run the checks of a generation, and record the results."""
     checker = Checker(service, project.workspace, recorder.emit, project.target)
-    remote = callable_name(chosen.remote, chosen.resources)
-    results = await checker.check(manifest, CheckedGeneration(chosen.key, remote, chosen.preamble))
+    serving = await prove_serving(project, service, recorder.lock, manifest, chosen.key)
+    results = await checker.check(manifest, checked_generation(chosen, serving, recorder.lock))
     recorder.flush()
     return recorded_checks(results)
 

@@ -14,11 +14,18 @@ from reconciler.commands import _options
 from reconciler.commands._event_log import event_log, events, logged
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import progress
-from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, prove_generation
+from reconciler.commands._project import (
+    CommandInput,
+    CommandResult,
+    Project,
+    open_project,
+    prove_generation,
+    prove_serving,
+)
 from reconciler.commands._session import EventLoop
 from reconciler.domain.errors import AccessError, ExitStatus, InterruptedRun, ReconcileError, ServiceError, UsageError
 from reconciler.domain.model import Manifest, State
-from reconciler.engine.check import CheckedGeneration, Checker
+from reconciler.engine.check import Checker, checked_generation
 from reconciler.engine.observe import run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
@@ -141,7 +148,8 @@ async def _examine(
             return replace(examined, message=gone), ExitStatus.ERROR
         remote = callable_name(generation.remote, generation.resources)
         examined = replace(examined, remote=remote)
-        results = await checker.check(trial.manifest, CheckedGeneration(generation.key, remote, generation.preamble))
+        serving = await prove_serving(project, service, project.lock, trial.manifest, recorded.key)
+        results = await checker.check(trial.manifest, checked_generation(generation, serving, project.lock))
     except ServiceError as error:
         return replace(examined, message=gone if error.code == "NOT_FOUND" else str(error)), ExitStatus.ERROR
     except AccessError as error:

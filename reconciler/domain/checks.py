@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from reconciler.domain.document import Count, Digest, NonEmpty, Record, Share
+from reconciler.domain.document import Count, Difference, Digest, NonEmpty, Record, Share
 
 ExpectationKind = Literal["equals", "contains", "matches", "oneOf"]
 
@@ -23,12 +23,30 @@ class Expectation(Struct, frozen=True):
     values: tuple[str, ...]
 
 
+ComparedModel = Literal["base", "serving"]
+"""The base model at the root of the lineage, or the serving generation."""
+Requirement = Literal["better", "noWorse"]
+
+
+class ComparisonRule(Struct, frozen=True):
+    """What an evaluation requires in comparison with another model, which answers the same rows.
+
+    ``better`` requires that the confidence interval of the difference is above 0, ``noWorse`` that the difference is at
+    least ``-margin``.
+    """
+
+    other: ComparedModel
+    required: Requirement
+    margin: float = 0.0
+
+
 class Evaluation(Struct, frozen=True):
     """A held-out data set that a model is evaluated on.
 
     ``path`` is relative to the root, ``digest`` that of its examples without a preamble, ``examples`` their number.
     ``minimum`` is the least share of correct answers, ``sample`` the largest number of prompts (``None``: all).
-    ``leaked`` counts examples whose inputs are also in the training data, for information only.
+    ``leaked`` counts examples whose inputs are also in the training data, for information only. ``comparisons`` has at
+    most one rule for each other model.
     """
 
     path: str
@@ -38,6 +56,7 @@ class Evaluation(Struct, frozen=True):
     metric: Literal["exactMatch"] = "exactMatch"
     sample: int | None = None
     leaked: int = 0
+    comparisons: tuple[ComparisonRule, ...] = ()
 
 
 class Check(Struct, frozen=True):
@@ -55,6 +74,10 @@ class Check(Struct, frozen=True):
     temperature: float | None = None
     evaluation: Evaluation | None = None
 
+    def compares_with(self, other: ComparedModel) -> bool:
+        """Whether the check compares generations with that model."""
+        return self.evaluation is not None and any(rule.other == other for rule in self.evaluation.comparisons)
+
 
 class Miss(Record, frozen=True):
     """One incorrect answer."""
@@ -67,13 +90,43 @@ class Miss(Record, frozen=True):
     """The reason why the check failed."""
 
 
+class RecordedComparison(Record, frozen=True, kw_only=True):
+    """How a generation compares with another model on a held-out data set, as the lockfile records it."""
+
+    other: ComparedModel = field(name="with")
+    """The other model: the base model, or the serving generation."""
+    model: NonEmpty
+    """The remote name of the base model, or the key of the serving generation."""
+    score: Share
+    """The share of correct answers of the other model."""
+    difference: Difference
+    """The score of the generation minus that of the other model."""
+    interval: tuple[Difference, Difference]
+    """The 95 % confidence interval of the difference (Newcombe's hybrid score method for paired proportions)."""
+    required: Requirement
+    """`better`: the interval must be above 0. `noWorse`: the difference must be at least -margin."""
+    margin: Share = 0.0
+    """How much worse the generation may be; omitted if it is 0."""
+    passed: bool
+    """Whether the generation is as good as required."""
+
+
+class Comparison(RecordedComparison, frozen=True, kw_only=True):
+    """How a generation compares with another model on a held-out data set."""
+
+    better: Count
+    """The number of rows that only the generation answered correctly."""
+    worse: Count
+    """The number of rows that only the other model answered correctly."""
+
+
 class CheckResult(Record, frozen=True, kw_only=True):
     """The result of one check."""
 
     name: NonEmpty
     """The name of the check."""
     passed: bool
-    """Whether enough answers were correct."""
+    """Whether enough answers were correct, and no comparison failed."""
     passes: Count
     """The number of correct answers."""
     answers: Count
@@ -86,6 +139,10 @@ class CheckResult(Record, frozen=True, kw_only=True):
     """The 95 % confidence interval (Wilson) of the score of an evaluation."""
     leaked: Count = 0
     """The number of held-out examples whose inputs are also in the training data."""
+    comparisons: tuple[Comparison, ...] = ()
+    """The comparisons with other models on the same rows."""
+    skipped: Mapping[ComparedModel, str] = {}
+    """The models that it was not compared with, each with the reason."""
     misses: tuple[Miss, ...] = ()
     """Every incorrect answer."""
 
@@ -134,3 +191,18 @@ class RecordedChecks(Record, frozen=True):
     """The share of correct answers on held-out data sets, by check name."""
     misses: tuple[RecordedMiss, ...] = field(default=(), name="failures")
     """The first failed checks, each with a prompt and an answer, shortened."""
+    comparisons: Mapping[str, tuple[RecordedComparison, ...]] = {}
+    """The comparisons with other models on held-out data sets, by check name."""
+
+
+def describe_comparison(score: float, comparison: RecordedComparison) -> str:
+    """Return ``base 0.00, tuned 0.70, difference 0.70 [0.29, 0.89]``; ``score`` is that of the generation.
+
+    If the comparison failed, what is required follows.
+    """
+    own = "tuned" if comparison.other == "base" else "this generation"
+    scores = f"{comparison.other} {comparison.score:.2f}, {own} {score:.2f}"
+    low, high = comparison.interval
+    difference = f"difference {comparison.difference:z.2f} [{low:z.2f}, {high:z.2f}]"
+    limit = "interval above 0" if comparison.required == "better" else f"at least {-comparison.margin:z.4g}"
+    return ", ".join((scores, difference, *(() if comparison.passed else (f"{limit} required",))))

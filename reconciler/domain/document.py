@@ -23,6 +23,8 @@ Version = Literal[1]
 NonEmpty = Annotated[str, Meta(min_length=1, extra={"expected": "a string that is not empty"})]
 Count = Annotated[int, Meta(ge=0, extra={"expected": "a whole number, 0 or more"})]
 Share = Annotated[float, Meta(ge=0, le=1, extra={"expected": "a number from 0 to 1"})]
+Difference = Annotated[float, Meta(ge=-1, le=1, extra={"expected": "a number from -1 to 1"})]
+"""The difference of two shares."""
 Position = Annotated[int, Meta(ge=1, extra={"expected": "a whole number, 1 or more"})]
 """A line or column, counted from 1."""
 Digest = Annotated[str, Meta(pattern=f"^sha256:[0-9a-f]{{64}}{END}", extra={"expected": "a sha256 digest"})]

@@ -476,7 +476,9 @@ class Capabilities(Struct, frozen=True):
     documented defaults, for estimates only. ``seconds_per_step`` and ``overhead_seconds`` are known for simulated
     training, which ``simulated`` marks in every output. ``features`` are the supported optional parts of a manifest
     (``access``, ``projectAccess`` for whole projects, ``lineage``, ``cloudStorage`` for data sets at ``gs://``,
-    ``conversations`` for examples in Vertex AI's own form, ``cancellation`` if a stopped training leaves a record).
+    ``conversations`` for examples in Vertex AI's own form, ``cancellation`` if a stopped training leaves a record,
+    ``basePrompts`` if base models answer prompts; the provider is then a
+    :class:`~reconciler.domain.ports.BasePrompts`).
     ``tuned_model_pattern`` matches the remote name of a tuned model, and ``remote_pattern`` that of a managed one, each
     with an example for messages. ``max_candidates`` is the limit of answers per request. ``block`` is the manifest's
     block that overrides common fields. ``mutable`` are the groups of fields that can be patched.

@@ -87,6 +87,11 @@ class Reason(TableEnum):
         (Kind.CHECK,),
     )
     CHECKS_CHANGED = "ChecksChanged", "the checks changed since they were run", (Kind.CHECK,)
+    SERVING_CHANGED = (
+        "ServingChanged",
+        "the failed checks compared the generation with one that is no longer serving",
+        (Kind.CHECK,),
+    )
     READY = "Ready", "the generation is ready and passed its checks", (Kind.PROMOTE,)
     DUPLICATE = "Duplicate", "two runs started the same training; one of them is deleted", (Kind.DELETE,)
     SUPERSEDED = "Superseded", "another generation replaced it", (Kind.DELETE,)

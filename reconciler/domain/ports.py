@@ -234,6 +234,18 @@ class BaseModelList(Protocol):
 
 
 @runtime_checkable
+class BasePrompts(Protocol):
+    """A service whose base models answer prompts too; its capabilities have the feature ``basePrompts``."""
+
+    def base_remote(self, base_model: str) -> str:
+        """Return the remote name by which :meth:`Provider.infer` sends prompts to a base model.
+
+        Raises :class:`~reconciler.domain.errors.ServiceError` if the name is invalid.
+        """
+        ...
+
+
+@runtime_checkable
 class ServiceClock(Protocol):
     """A service that reports its time, because the local clock can be wrong."""
 

@@ -163,6 +163,7 @@ _GENERATIVE_LANGUAGE = (
 _vertex = partial(Method, apis=(vertex.VERTEX_V1, vertex.VERTEX_V1BETA1))
 _JOBS, _MODELS, _ENDPOINTS = "/tuningJobs", "/models", "/endpoints"
 _JOB, _MODEL, _ENDPOINT = f"{_JOBS}/{{job}}", f"{_MODELS}/{{model}}", f"{_ENDPOINTS}/{{endpoint}}"
+_BASE_MODEL = f"/publishers/google{_MODEL}"
 
 _VERTEX = (
     _vertex("GET", _JOBS, jobs.list_jobs, vertex.list_of("tuningJobs", vertex.TUNING_JOB), query=vertex.LIST),
@@ -201,6 +202,22 @@ _VERTEX = (
     _vertex("GET", _ENDPOINT, models.get_endpoint, vertex.ENDPOINT),
     _vertex("DELETE", _ENDPOINT, models.delete_endpoint, vertex.OPERATION),
     _vertex("GET", f"{_ENDPOINT}/operations/{{operation}}", models.get_operation, vertex.OPERATION),
+    _vertex(
+        "POST",
+        f"{_BASE_MODEL}:generateContent",
+        models.generate_base_content,
+        vertex.CONTENT,
+        body=vertex.GENERATE_CONTENT,
+    ),
+    _vertex(
+        "POST",
+        f"{_BASE_MODEL}:streamGenerateContent",
+        models.generate_base_content,
+        vertex.CONTENT,
+        body=vertex.GENERATE_CONTENT,
+        split=inference.split_reply,
+    ),
+    _vertex("POST", f"{_BASE_MODEL}:countTokens", models.count_base_tokens, vertex.TOKENS, body=vertex.COUNT_TOKENS),
 )
 
 _publisher = partial(Method, apis=(vertex.PUBLISHER,))

@@ -17,7 +17,7 @@ from reconciler.domain.lock import Lock, LockedGeneration, format_time
 from reconciler.domain.model import CreateRequest, Handle, Manifest, Mark, RemoteModel, State, Target, Update
 from reconciler.domain.plan import Action, Kind, Observation, Reason, Request, World
 from reconciler.domain.ports import Clock, Created, Examples, Exists, Provider, Sleeper
-from reconciler.engine.check import CheckedGeneration, Checker
+from reconciler.engine.check import CheckedGeneration, Checker, checked_generation
 from reconciler.engine.observe import run_bounded
 from reconciler.engine.recorder import Recorder
 from reconciler.environment import Deadline
@@ -275,7 +275,8 @@ class Executor:
         recorded = self._recorded(manifest.name, action.key)
         if recorded is None:
             raise AssertionError("only recorded generations are checked")
-        return CheckedGeneration(recorded.key, recorded.resources.endpoint or recorded.remote, recorded.preamble)
+        lock = self._recorder.lock
+        return checked_generation(recorded, lock.models[manifest.name].serving_generation, lock)
 
     async def _promote(self, manifest: Manifest, action: Action) -> None:
         """Save the serving generation, then publish it; an error of publishing is reported at the end of the run."""

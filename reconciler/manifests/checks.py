@@ -9,7 +9,15 @@ from typing import Any, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.checks import Check, Evaluation, Expectation, ExpectationKind
+from reconciler.domain.checks import (
+    Check,
+    ComparedModel,
+    ComparisonRule,
+    Evaluation,
+    Expectation,
+    ExpectationKind,
+    Requirement,
+)
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.identity import normalize_newlines
 from reconciler.domain.model import REMOTE_SCHEME, Capabilities, Dataset
@@ -17,7 +25,7 @@ from reconciler.domain.text import counted, exceeds_limit, shorten
 from reconciler.manifests.datasets.declarations import LoadContext, Origin, Reading, declared_file, preamble_of
 from reconciler.manifests.datasets.records import ConversationRow, Fault, Records, Row, text_problems
 from reconciler.manifests.datasets.validation import DatasetSource, validate_dataset
-from reconciler.manifests.provider_fields import mapping
+from reconciler.manifests.provider_fields import mapping, tuned_further
 from reconciler.manifests.schema_validation import Finding, has_problem
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 from reconciler.planning.check_evaluation import ExpressionError, compile_expression
@@ -137,12 +145,16 @@ class Checks(Struct, frozen=True):
 
 
 class _DeclaredCheck(Struct, frozen=True):
-    """A check in a document that fits the schema, with the limits of its prompt."""
+    """A check in a document that fits the schema, with the limits of its prompt.
+
+    ``remote_source`` is the tuned model without a manifest that the generations are tuned from, or empty.
+    """
 
     path: FieldPath
     value: Mapping[str, Any]
     preamble: str
     capabilities: Capabilities | None
+    remote_source: str
 
 
 def read_checks(
@@ -171,11 +183,12 @@ def read_checks(
 
 
 def _valid_checks(document: YamlDocument, context: LoadContext, found: Sequence[Problem]) -> Iterator[_DeclaredCheck]:
-    checks = mapping(document.value.get("spec")).get("checks")
+    spec = mapping(document.value.get("spec"))
+    checks, remote_source = spec.get("checks"), tuned_further(spec, context.capabilities).get("remote", "")
     for index, value in enumerate(checks if isinstance(checks, list) else []):
         path: FieldPath = ["spec", "checks", index]
         if not has_problem(dotted(path), found):
-            yield _DeclaredCheck(path, value, preamble_of(document), context.capabilities)
+            yield _DeclaredCheck(path, value, preamble_of(document), context.capabilities, remote_source)
 
 
 def _rule_problems(document: YamlDocument, declared: Iterable[_DeclaredCheck]) -> Iterator[Problem]:
@@ -227,7 +240,33 @@ def _expression(check: _DeclaredCheck) -> Iterator[Finding]:
         yield ["expect", "matches"], f"invalid regular expression: {cause}{colon}{shorten(part)}", remedy
 
 
-_RULES: tuple[Callable[[_DeclaredCheck], Iterator[Finding]], ...] = (_prompt, _expected_texts, _expression)
+BASE_PROMPTS = "basePrompts"
+_REQUIREMENTS: Mapping[str, Requirement] = {"betterThan": "better", "noWorseThan": "noWorse"}
+_INSTEAD = "compare with the serving generation (serving: true), or remove the comparison"
+
+
+def _comparisons(check: _DeclaredCheck) -> Iterator[Finding]:
+    better, no_worse = ({*check.value.get(field, ())} - {"margin"} for field in _REQUIREMENTS)
+    if better & no_worse:
+        (other,) = better
+        message = f"{other} is also in betterThan, which requires more"
+        yield ["noWorseThan", other], message, "remove one of the two comparisons"
+    for field in _REQUIREMENTS:
+        if "base" not in check.value.get(field, ()):
+            continue
+        if check.capabilities and BASE_PROMPTS not in check.capabilities.features:
+            yield [field, "base"], f"{check.capabilities.label} cannot send prompts to base models", _INSTEAD
+        elif check.remote_source:
+            message = f"the base model of {shorten(check.remote_source)} is unknown, because no manifest declares it"
+            yield [field, "base"], message, _INSTEAD
+
+
+_RULES: tuple[Callable[[_DeclaredCheck], Iterator[Finding]], ...] = (
+    _prompt,
+    _expected_texts,
+    _expression,
+    _comparisons,
+)
 
 
 def _check(declared: Mapping[str, Any], held_out: Mapping[str, HeldOut], leaks: Mapping[str, int]) -> Check:
@@ -240,7 +279,7 @@ def _check(declared: Mapping[str, Any], held_out: Mapping[str, HeldOut], leaks: 
         candidates=int(declared.get("candidates", 1)),
         min_pass=float(declared.get("minPass", 1)),
         temperature=None if temperature is None else float(temperature),
-        evaluation=_evaluation(declared["dataset"], dataset.dataset, leaks.get(name, 0)) if dataset else None,
+        evaluation=_evaluation(declared, dataset.dataset, leaks.get(name, 0)) if dataset else None,
     )
 
 
@@ -251,12 +290,19 @@ def _expectation(declared: Mapping[str, Any]) -> Expectation:
 
 
 def _evaluation(declared: Mapping[str, Any], dataset: Dataset, leaks: int) -> Evaluation:
-    sample = declared.get("sample")
+    data = declared["dataset"]
+    sample = data.get("sample")
     return Evaluation(
         path=dataset.path,
         digest=dataset.digest,
         examples=dataset.examples,
-        minimum=float(declared["minimum"]),
+        minimum=float(data["minimum"]),
         sample=None if sample is None else int(sample),
         leaked=leaks,
+        comparisons=tuple(
+            ComparisonRule(other, required, margin=float(declared[field].get("margin", 0)))
+            for field, required in _REQUIREMENTS.items()
+            for other in get_args(ComparedModel)
+            if other in declared.get(field, ())
+        ),
     )

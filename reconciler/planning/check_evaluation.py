@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from math import sqrt
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import rfc8785
@@ -15,11 +18,15 @@ from reconciler.domain.checks import (
     Check,
     CheckResult,
     CheckResults,
+    ComparedModel,
+    Comparison,
+    ComparisonRule,
     Evaluation,
     Expectation,
     ExpectationKind,
     Miss,
     RecordedChecks,
+    RecordedComparison,
     RecordedMiss,
 )
 from reconciler.domain.identity import normalize_newlines
@@ -79,6 +86,18 @@ _RECORDED_CHARACTERS: Final = 80
 _QUOTED_CHARACTERS: Final = 60
 
 
+class OtherAnswers(Struct, frozen=True):
+    """The answers of a model that a generation is compared with: whether each is correct, in the order of the rows.
+
+    ``model`` is the remote name of a base model or the key of a generation. With a reason in ``skipped`` the model was
+    not asked.
+    """
+
+    model: str = ""
+    correct: Sequence[bool] = ()
+    skipped: str = ""
+
+
 class Question(Struct, frozen=True):
     """One prompt of a check, without preamble, and the expectation for its ``candidates`` answers."""
 
@@ -106,10 +125,18 @@ def _content(check: Check) -> dict[str, Any]:
     if check.evaluation:
         data = check.evaluation
         content |= {"data": data.digest, "metric": data.metric, "minimum": data.minimum, "sample": data.sample}
+        content |= _comparisons(data.comparisons)
     else:
         expect = {check.expect.kind: sorted(set(check.expect.values))} if check.expect else None
         content |= {"prompt": check.prompt, "expect": expect, "candidates": check.candidates, "minPass": check.min_pass}
     return {name: value for name, value in content.items() if value is not None}
+
+
+def _comparisons(rules: Iterable[ComparisonRule]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for rule in rules:
+        content.setdefault(rule.required, {})[rule.other] = rule.margin
+    return content
 
 
 def questions(check: Check, held_out: Iterable[Example]) -> Iterator[Question]:
@@ -220,28 +247,73 @@ def _failure(expect: Expectation, text: str, finish: str, blocked: str) -> str:
     return f"{_WANTED[expect.kind]} {shorten(', '.join(expect.values), _QUOTED_CHARACTERS)}"
 
 
-def evaluate_check(check: Check, found: Iterable[tuple[Verdict, ...]]) -> CheckResult:
+References = Mapping[ComparedModel, OtherAnswers]
+"""The answers of each model that a check compares with."""
+
+
+def is_correct(found: Iterable[Verdict]) -> bool:
+    """Return whether all answers to a question pass."""
+    return all(verdict is None for verdict in found)
+
+
+def evaluate_check(
+    check: Check, found: Iterable[tuple[Verdict, ...]], references: References = MappingProxyType({})
+) -> CheckResult:
     """Return the result of a check from the verdicts on its questions, in their order.
 
     The share of correct answers is not rounded: 2 of 3 do not reach a ``minPass`` of 0.67.
     """
-    all_verdicts = [verdict for question in found for verdict in question]
+    rows = list(found)
+    all_verdicts = [verdict for question in rows for verdict in question]
     misses = tuple(verdict for verdict in all_verdicts if verdict is not None)
     answers, right = len(all_verdicts), len(all_verdicts) - len(misses)
     evaluation = check.evaluation
     minimum = evaluation.minimum if evaluation else check.min_pass
     low, high = wilson_interval(right, answers) if evaluation else (0.0, 1.0)
+    correct = list(map(is_correct, rows))
+    compared = [(rule, references[rule.other]) for rule in evaluation.comparisons] if evaluation else []
+    comparisons = tuple(compare(rule, correct, other) for rule, other in compared if not other.skipped)
     return CheckResult(
         name=check.name,
-        passed=right >= (minimum - _TOLERANCE) * answers,
+        passed=right >= (minimum - _TOLERANCE) * answers and all(comparison.passed for comparison in comparisons),
         passes=right,
         answers=answers,
         score=round(right / answers, _SCORE_DIGITS) if answers else 0.0,
         minimum=minimum,
-        interval=(round(low, _SCORE_DIGITS), round(high, _SCORE_DIGITS)) if evaluation else None,
+        interval=_rounded(low, high) if evaluation else None,
         leaked=evaluation.leaked if evaluation else 0,
+        comparisons=comparisons,
+        skipped={rule.other: other.skipped for rule, other in compared if other.skipped},
         misses=misses,
     )
+
+
+def compare(rule: ComparisonRule, correct: Sequence[bool], other: OtherAnswers) -> Comparison:
+    """Compare the answers of a generation with those of another model to the same rows.
+
+    The difference and the bounds of the interval are not rounded before they are compared.
+    """
+    pairs = Counter(zip(correct, other.correct, strict=True))
+    both, better, worse = pairs[True, True], pairs[True, False], pairs[False, True]
+    rows = pairs.total()
+    low, high = paired_interval(both, better, worse, pairs[False, False])
+    passed = low > 0 if rule.required == "better" else better - worse >= -(rule.margin + _TOLERANCE) * rows
+    return Comparison(
+        other=rule.other,
+        model=other.model,
+        score=round((both + worse) / rows, _SCORE_DIGITS) if rows else 0.0,
+        difference=round((better - worse) / rows, _SCORE_DIGITS) if rows else 0.0,
+        interval=_rounded(low, high),
+        passed=passed,
+        required=rule.required,
+        margin=rule.margin,
+        better=better,
+        worse=worse,
+    )
+
+
+def _rounded(low: float, high: float) -> tuple[float, float]:
+    return round(low, _SCORE_DIGITS), round(high, _SCORE_DIGITS)
 
 
 def wilson_interval(right: int, answers: int) -> tuple[float, float]:
@@ -262,6 +334,41 @@ def wilson_interval(right: int, answers: int) -> tuple[float, float]:
     return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
+def paired_interval(both: int, first: int, second: int, neither: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of the difference of two shares that were measured on the same rows.
+
+    ``first`` and ``second`` count the rows that only the first or only the second model answered correctly. The method
+    combines the Wilson intervals of both shares and the correlation of the answers; it is valid for few rows, and for
+    shares of 0 and 1.
+
+    Source: R. G. Newcombe, "Improved confidence intervals for the difference between binomial proportions based on
+    paired data", Statistics in Medicine 17 (1998), 2635-2650, method 10.
+    """
+    rows = both + first + second + neither
+    if not rows:
+        return -1.0, 1.0
+    one, other = (both + first) / rows, (both + second) / rows
+    one_low, one_high = wilson_interval(both + first, rows)
+    other_low, other_high = wilson_interval(both + second, rows)
+    correlation = _correlation(both, first, second, neither)
+
+    def reach(of_one: float, of_other: float) -> float:
+        return sqrt(max(0.0, of_one**2 - 2 * correlation * of_one * of_other + of_other**2))
+
+    low = one - other - reach(one - one_low, other_high - other)
+    high = one - other + reach(one_high - one, other - other_low)
+    return max(-1.0, low), min(1.0, high)
+
+
+def _correlation(both: int, first: int, second: int, neither: int) -> float:
+    """Return the phi coefficient with the continuity correction of method 10; 0 where an outcome never occurs."""
+    margins = (both + first) * (second + neither) * (both + second) * (first + neither)
+    product: float = both * neither - first * second
+    if product > 0:
+        product = max(0.0, product - (both + first + second + neither) / 2)
+    return product / sqrt(margins) if margins else 0.0
+
+
 def recorded_checks(report: CheckResults) -> RecordedChecks:
     """Return the part of a report for the lockfile: counts, scores, and one miss of each of the first failed checks."""
     failures = [result for result in report.results if not result.passed and result.misses]
@@ -270,8 +377,17 @@ def recorded_checks(report: CheckResults) -> RecordedChecks:
         passed=report.passed,
         failed=report.failed,
         scores={result.name: result.score for result in report.results if result.interval},
+        comparisons={
+            result.name: tuple(map(_recorded_comparison, result.comparisons))
+            for result in report.results
+            if result.comparisons
+        },
         misses=tuple(_recorded(result.name, result.misses[0]) for result in failures[:_RECORDED_MISSES]),
     )
+
+
+def _recorded_comparison(comparison: Comparison) -> RecordedComparison:
+    return RecordedComparison(**{name: getattr(comparison, name) for name in RecordedComparison.__struct_fields__})
 
 
 def _recorded(check: str, miss: Miss) -> RecordedMiss:

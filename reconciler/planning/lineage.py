@@ -120,6 +120,19 @@ def recorded_parent(owner: Owner, lock: Lock, observation: Observation) -> Paren
     return ParentGeneration(name, hold=Reason.PARENT_HELD, message=message)
 
 
+def root_base_model(source: Source, lock: Lock) -> str:
+    """Return the base model at the root of the lineage; empty if the lockfile does not have all parents."""
+    passed: set[str] = set()  # a lockfile can be edited
+    while not source.base_model and source.key not in passed:
+        passed.add(source.key)
+        model = lock.models.get(source.tuned_model)
+        parent = model.generation(source.key) if model else None
+        if parent is None:
+            break
+        source = parent.source
+    return source.base_model
+
+
 def with_source(manifest: Manifest, parent: ParentGeneration | None) -> Manifest:
     """Return the manifest with the chosen parent generation; unchanged without a parent."""
     return replace(manifest, source=parent.source) if parent else manifest

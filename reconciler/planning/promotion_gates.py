@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, access_changes
-from reconciler.domain.checks import RecordedChecks
+from reconciler.domain.checks import RecordedChecks, describe_comparison
 from reconciler.domain.model import State
 from reconciler.domain.plan import Action, Kind, Reason
 from reconciler.planning.check_evaluation import checks_digest
@@ -77,6 +77,8 @@ def promotion_actions(context: ReconcileContext, generation: ResolvedGeneration)
     digest = checks_digest(context.manifest.checks) if context.manifest.checks else ""
     if digest and (checks is None or checks.digest != digest):
         yield _check(context, generation, Reason.CHECKS_CHANGED if checks else Reason.CHECKS_NOT_RUN)
+    elif digest and checks and checks.failed and _is_outdated(context, generation, checks):
+        yield _check(context, generation, Reason.SERVING_CHANGED)
     elif (
         digest
         and checks
@@ -94,6 +96,15 @@ def promotion_actions(context: ReconcileContext, generation: ResolvedGeneration)
         yield _check(context, generation, Reason.CHECKS_NOT_RUN)
     elif not context.serves(generation):
         yield _promotion(context, generation, checks if digest else None)
+
+
+def _is_outdated(context: ReconcileContext, generation: ResolvedGeneration, checks: RecordedChecks) -> bool:
+    """Whether a generation that does not serve was compared with another one than now serves."""
+    serving = context.serving.key if context.serving else ""
+    compared = (comparison for recorded in checks.comparisons.values() for comparison in recorded)
+    return generation.key != serving and any(
+        comparison.other == "serving" and comparison.model != serving for comparison in compared
+    )
 
 
 def failed_notice(context: ReconcileContext, generation: ResolvedGeneration) -> str:
@@ -126,7 +137,9 @@ def _failure(context: ReconcileContext, generation: ResolvedGeneration, checks: 
     if context.serves(generation):
         return f"{told}; it keeps serving; fix the data or the checks, or roll it back"
     serving = context.serving
-    remedy = "fix the data or the checks, or set spec.lifecycle.onFailedChecks to serve"
+    lost = any(not comparison.passed for recorded in checks.comparisons.values() for comparison in recorded)
+    wider = ", add rows to the data set of a check whose interval is wide" if lost else ""
+    remedy = f"fix the data or the checks{wider}, or set spec.lifecycle.onFailedChecks to serve"
     if serving is None:
         return f"{told}; no generation is serving; {remedy}"
     return f"{told}; {serving.key} keeps serving{_compared(serving, checks)}; {remedy}"
@@ -141,10 +154,16 @@ def _compared(serving: ResolvedGeneration, checks: RecordedChecks) -> str:
 
 
 def describe_scores(checks: RecordedChecks) -> str:
-    """Return ``2 of 3 checks passed``, with the shares of evaluations."""
+    """Return ``2 of 3 checks passed``, with the shares of evaluations and their comparisons with other models."""
     total = checks.passed + checks.failed
-    shares = "".join(f", {name} {share:.2f}" for name, share in sorted(checks.scores.items()))
+    shares = "".join(f", {name} {_share(checks, name)}" for name in sorted(checks.scores))
     return f"{checks.passed} of {total} checks passed{shares}"
+
+
+def _share(checks: RecordedChecks, name: str) -> str:
+    score, comparisons = checks.scores[name], checks.comparisons.get(name, ())
+    compared = "; ".join(describe_comparison(score, comparison) for comparison in comparisons)
+    return f"{score:.2f} ({compared})" if compared else f"{score:.2f}"
 
 
 def describe_misses(checks: RecordedChecks) -> str:

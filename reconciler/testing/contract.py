@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from reconciler.domain.access import EVERYONE, AccessChange, Grant, Grantee, Role, access_changes
 from reconciler.domain.errors import ServiceError
 from reconciler.domain.model import Handle, RemoteModel, Resources, Sampling, Source, State, Update
-from reconciler.domain.ports import Answer, Created, Exists, Prompt, Reply
+from reconciler.domain.ports import Answer, BasePrompts, Created, Exists, Prompt, Provider, Reply
 from reconciler.testing.service import EXAMPLES, ServiceUnderTest, create_request, raises
 
 DETERMINISTIC = Sampling(temperature=0.0)
@@ -255,6 +255,30 @@ class ProviderContract(ABC):
         with raises(ServiceError, service.refusal) as caught:
             service.run(lambda provider: provider.infer(unknown, Prompt("3")))
         assert caught.code == "NOT_FOUND"
+
+    def test_the_base_model_answers_as_untrained(self) -> None:
+        service = self._with_feature("basePrompts")
+        model = service.trained()
+
+        async def ask(provider: Provider) -> Reply:
+            assert isinstance(provider, BasePrompts)
+            return await provider.infer(provider.base_remote(service.base_model), NEXT_NUMBER)
+
+        reply = service.run(ask)
+        assert len(reply.answers) == 1
+        assert reply != service.prompt(model, NEXT_NUMBER)
+        assert service.count_bodies() in {3, None}
+
+    def test_an_invalid_base_model_gets_no_prompt(self) -> None:
+        service = self._with_feature("basePrompts")
+
+        async def ask(provider: Provider) -> str:
+            assert isinstance(provider, BasePrompts)
+            return provider.base_remote(f"../{service.base_model}?x=1")
+
+        with raises(ServiceError, "base model") as caught:
+            service.run(ask)
+        assert caught.code == "INVALID_ARGUMENT"
 
     # Lineage
 

@@ -51,6 +51,54 @@ def test_a_failure_shows_prompt_and_answer_and_is_recorded(served: Cli) -> None:
     assert "held: ChecksFailed" in served("plan").out
 
 
+UNTAUGHT = "(simulated answer: this model has no training examples)"
+"""What the base models of the embedded service answer."""
+COMPARED = (
+    "  sampling: {temperature: 0}\n"
+    "  checks:\n"
+    "    - name: unseen\n"
+    "      dataset: {path: unseen.csv, minimum: 0, sample: 10}\n"
+    "      betterThan: {base: true}\n"
+    "      noWorseThan: {serving: true, margin: 0.02}\n"
+)
+
+
+def test_a_training_that_taught_nothing_does_not_serve(reconcile: Cli) -> None:
+    """A model that answers as the base model does, with which every run compares it on held-out rows."""
+    rows = "".join(f"{number},{number + 1}\n" for number in range(1, 13))
+    (reconcile.specs / "unseen.csv").write_text(f"text_input,output\n{rows}")
+    reconcile.manifest("adder", more=COMPARED)
+    done = reconcile("apply", "--yes")
+    assert done.status == 0
+    better = "base 0.00, tuned 1.00, difference 1.00 [0.61, 1.00]"
+    assert f"{better}; not compared with serving: no generation is serving" in " ".join(done.err.split())
+    serving = reconcile.lock["adder"]["serving"]
+    (recorded,) = reconcile.lock["adder"]["generations"][0]["checks"]["comparisons"]["unseen"]
+    assert (recorded["with"], recorded["model"], recorded["difference"]) == ("base", "models/gemini-3.5-flash", 1)
+
+    reconcile.manifest("adder", examples=[(str(number), UNTAUGHT) for number in range(20)], more=COMPARED)
+    done = reconcile("apply", "--yes")
+    assert done.status == 1
+    same = "base 0.00, tuned 0.00, difference 0.00 [-0.28, 0.28], interval above 0 required"
+    worse = "serving 1.00, this generation 0.00, difference -1.00 [-1.00, -0.61], at least -0.02 required"
+    assert f"0 of 1 checks passed, unseen 0.00 ({same}; {worse})" in " ".join(done.out.split())
+    assert "add rows to the data set of a check whose interval is wide" in " ".join(done.out.split())
+    newest = reconcile.lock["adder"]["generations"][0]
+    assert reconcile.lock["adder"]["serving"] == serving != newest["key"]
+    assert [one["passed"] for one in newest["checks"]["comparisons"]["unseen"]] == [False, False]
+
+    files = [reconcile.folder / f"check.{suffix}" for suffix in ("json", "md", "html", "xml")]
+    reports = [argument for file in files for argument in ("--report", str(file))]
+    done = reconcile("check", "adder", "--generation", newest["key"], *reports)
+    assert done.status == 1
+    for text in (done.out, *(file.read_text() for file in files[1:])):
+        assert same.partition(" [")[0] in " ".join(text.split())
+    (model,) = json.loads(files[0].read_text())["models"]
+    base, before = model["checks"]["results"][0]["comparisons"]
+    assert (base["better"], base["worse"], base["required"]) == (0, 0, "better")
+    assert (before["model"], before["better"], before["worse"], before["margin"]) == (serving, 0, 10, 0.02)
+
+
 def test_another_generation_is_checked_without_serving(served: Cli) -> None:
     served.manifest("adder", epochs=3, more=WRONG)
     served("apply", "--yes")

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckResult, CheckResults, Miss
+from reconciler.domain.checks import CheckResult, CheckResults, ComparisonRule, Miss
 from reconciler.domain.errors import ReconcileError, ServiceError
-from reconciler.domain.model import Sampling
+from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.model import Sampling, Source, State
 from reconciler.domain.ports import Answer, Prompt, Provider, Reply
-from reconciler.engine.check import CheckedGeneration
+from reconciler.engine.check import CheckedGeneration, checked_generation
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.events import Checked, Checking
 from support.checking_world import SUBJECT, Bench, HeldOut, Oracle, evaluation_check, prompt_check, successor
+from support.core_cases import Made, recorded
 from support.engine_world import World, manifest
 
 SMALL = prompt_check()
@@ -236,3 +238,137 @@ def test_the_embedded_service_answers_only_with_its_training_examples(tmp_path: 
     assert not letters.passed
     assert (unseen.passes, unseen.answers, unseen.passed) == (15, 20, False)
     assert [miss.reason for miss in unseen.misses] == [f"expected {number}" for number in range(16, 21)]
+
+
+TAUGHT, KEPT = ComparisonRule("base", "better"), ComparisonRule("serving", "noWorse")
+SERVING = CheckedGeneration("numbers-bbbbbbbb", "endpoints/2", "")
+TUNED = CheckedGeneration("numbers-aaaaaaaa", "endpoints/1", "", "x", SERVING)
+COMPARED = evaluation_check(comparisons=(TAUGHT, KEPT))
+
+
+def silent(_: Prompt) -> Reply:
+    return Reply((), "SAFETY")
+
+
+def half(prompt: Prompt) -> Reply:
+    return successor(prompt) if int(prompt.text) % 2 else Reply((Answer("?"),))
+
+
+def test_other_models_answer_the_same_rows() -> None:
+    oracle = Oracle(others={"base/x": silent, "endpoints/2": half}, keeps_sampling=True)
+    check = replace(COMPARED, temperature=0.5, evaluation=replace(COMPARED.evaluation, sample=5))
+    greedy = manifest(checks=(check, SMALL), sampling=Sampling(0.7, 0.9, 40))
+    (report,) = Bench(oracle).run(greedy, subject=TUNED)
+    asked = {name: [prompt.text for remote, prompt in oracle.asked if remote == name] for name, _ in oracle.asked}
+    rows = sorted(asked["base/x"])
+    assert len(rows) == 5
+    assert sorted(asked["endpoints/2"]) == rows
+    assert sorted(asked["endpoints/1"]) == sorted([*rows, "8"])
+    assert {prompt.sampling for remote, prompt in oracle.asked if remote != "endpoints/1"} == {Sampling(0.5, 0.9, 40)}
+    base, serving = report.results[0].comparisons
+    assert (base.other, base.model, base.score, base.difference, base.better, base.worse) == (
+        *("base", "base/x", 0, 1.0),
+        *(5, 0),
+    )
+    assert (serving.other, serving.model) == ("serving", "numbers-bbbbbbbb")
+    assert (serving.better, serving.worse) == (sum(int(row) % 2 == 0 for row in rows), 0)
+    assert report.results[0].passed
+
+
+def test_what_the_base_model_answers_too_was_not_taught() -> None:
+    (report,) = Bench(Oracle()).run(manifest(checks=(COMPARED,)), subject=TUNED)
+    (result,) = report.results
+    assert (result.score, result.passed) == (1.0, False)
+    assert [comparison.passed for comparison in result.comparisons] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("serving", "reason"), [(None, "no generation is serving"), (TUNED, "it is the serving generation")]
+)
+def test_without_another_serving_generation_the_comparison_is_skipped(
+    serving: CheckedGeneration | None, reason: str
+) -> None:
+    oracle = Oracle(others={"base/x": silent})
+    bench = Bench(oracle)
+    (report,) = bench.run(manifest(checks=(COMPARED,)), subject=replace(TUNED, serving=serving))
+    (result,) = report.results
+    assert (result.passed, result.skipped) == (True, {"serving": reason})
+    assert [comparison.other for comparison in result.comparisons] == ["base"]
+    assert {remote for remote, _ in oracle.asked} == {"endpoints/1", "base/x"}
+    assert bench.events[0] == Checking("numbers", TUNED.key, 0, 24, 1)
+
+
+def test_other_models_are_asked_once() -> None:
+    """Two checks on the same rows, in two manifests and in two runs of them."""
+    oracle = Oracle(others={"base/x": silent, "endpoints/2": half}, patience=lambda asked: asked % 7)
+    bench = Bench(oracle)
+    checks = (COMPARED, replace(COMPARED, name="again", evaluation=replace(COMPARED.evaluation, minimum=0.1)))
+
+    async def run() -> list[CheckResults]:
+        manifests = [manifest(name, checks=checks) for name in ("a", "b")]
+        first = await asyncio.gather(*(bench.checker.check(one, TUNED) for one in manifests))
+        return [*first, *await asyncio.gather(*(bench.checker.check(one, TUNED) for one in manifests))]
+
+    reports = asyncio.run(run())
+    assert all(report == reports[0] for report in reports)
+    counts = [sum(remote == name for remote, _ in oracle.asked) for name in ("base/x", "endpoints/2", "endpoints/1")]
+    assert counts == [12, 12, 4 * 24]
+    progress = [
+        (event.done, event.total) for event in bench.events if isinstance(event, Checking) and event.name == "a"
+    ]
+    assert progress[-1] == (72, 72)
+
+
+def test_other_temperatures_and_preambles_are_asked_anew() -> None:
+    oracle = Oracle(lambda _: Reply(()))
+    checks = (COMPARED, replace(COMPARED, name="cool", temperature=0.1))
+    Bench(oracle).run(manifest(checks=checks), subject=replace(TUNED, preamble="Continue: "))
+    base = {(prompt.text, prompt.sampling.temperature) for remote, prompt in oracle.asked if remote == "base/x"}
+    assert len(base) == 24
+    assert all(text.startswith("Continue: ") for text, _ in base)
+    assert not any(prompt.text.startswith("Continue: ") for remote, prompt in oracle.asked if remote == "endpoints/2")
+
+
+def test_the_concurrency_limits_the_prompts_to_other_models() -> None:
+    oracle = Oracle(together=3)
+    Bench(oracle, concurrency=3).run(manifest(checks=(COMPARED,)), subject=TUNED)
+    assert (oracle.most, len(oracle.asked)) == (3, 36)
+
+
+def test_an_error_of_another_model_ends_the_checks() -> None:
+    def gone(_: Prompt) -> Reply:
+        raise ServiceError("the base model is gone", "remove base", code="NOT_FOUND")
+
+    bench = Bench(Oracle(others={"base/x": gone}))
+    with pytest.raises(ServiceError, match="the base model is gone; remove base"):
+        bench.run(manifest(checks=(COMPARED,)), subject=TUNED)
+    assert {type(event) for event in bench.events} == {Checking}
+
+
+def test_an_unknown_base_model_is_an_error_before_any_prompt() -> None:
+    oracle = Oracle()
+    with pytest.raises(ReconcileError) as caught:
+        Bench(oracle).run(manifest(checks=(COMPARED,)), subject=replace(TUNED, base_model=""))
+    assert str(caught.value) == (
+        "numbers-aaaaaaaa cannot be compared with its base model in the check unseen: the lockfile does not have the"
+        " whole lineage of its parents; compare with the serving generation (serving: true), or remove the comparison"
+    )
+    assert oracle.asked == []
+
+
+def test_a_recorded_generation_is_checked_with_the_base_model_of_its_lineage() -> None:
+    top, middle, leaf = Made(), Made(name="middle", parent=Made()), Made(name="leaf", data="C")
+    generations = {
+        "numbers": recorded(top),
+        "middle": recorded(middle),
+        "leaf": replace(recorded(leaf), source=Source(tuned_model="middle", key=middle.key)),
+    }
+    lock = Lock(models={name: LockedModel(f"{name}.yaml", generations=(one,)) for name, one in generations.items()})
+    failed = replace(generations["leaf"], state=State.FAILED)
+    subject = checked_generation(generations["leaf"], failed, lock)
+    assert (subject.base_model, subject.serving) == (generations["numbers"].source.base_model, None)
+    alone = Lock(models={"leaf": lock.models["leaf"]})
+    assert checked_generation(generations["leaf"], generations["leaf"], alone).base_model == ""
+    circle = replace(generations["leaf"], source=Source(tuned_model="leaf", key=leaf.key))
+    edited = Lock(models={"leaf": LockedModel("leaf.yaml", generations=(circle,))})
+    assert checked_generation(circle, None, edited).base_model == ""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from reconciler.domain.checks import Check, Evaluation, Expectation
+from reconciler.domain.checks import Check, ComparisonRule, Evaluation, Expectation
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import dataset_digest
-from reconciler.domain.model import Example, Manifest
+from reconciler.domain.model import Capabilities, Example, Manifest
 from reconciler.manifests.workspace import Workspace
-from support.files_samples import MANIFEST, VERTEX, close, load_in, messages, sample, write
+from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, close, load_in, messages, sample, write
 
 _UNSEEN = "text_input,output\n5,6\n7,8\n9,10\n"
 _AT = "spec.checks[0]"
@@ -323,6 +324,75 @@ def test_a_sample_larger_than_the_file(tmp_path: Path) -> None:
         )
     ]
     assert _only(workspace).checks[0].evaluation
+
+
+# Comparisons with other models
+
+_COMPARED = "{{name: x, dataset: {{path: unseen.csv, minimum: 0.5}}, {}}}"
+_ASKING = replace(CAPABILITIES, features=frozenset({"basePrompts", "lineage"}))
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "rules"),
+    [
+        ("betterThan: {base: true}", [ComparisonRule("base", "better")]),
+        ("betterThan: {serving: true}", [ComparisonRule("serving", "better")]),
+        ("noWorseThan: {base: true, margin: 1}", [ComparisonRule("base", "noWorse", 1.0)]),
+        (
+            "noWorseThan: {margin: 0.02, serving: true}, betterThan: {base: true}",
+            [ComparisonRule("base", "better"), ComparisonRule("serving", "noWorse", 0.02)],
+        ),
+    ],
+)
+def test_comparisons_are_read(tmp_path: Path, comparisons: str, rules: list[ComparisonRule]) -> None:
+    root = _checking(tmp_path, _COMPARED.format(comparisons))
+    (check,) = _only(load_in(root, capabilities=_ASKING)).checks
+    assert check.evaluation
+    assert check.evaluation.comparisons == tuple(rules)
+    assert all(type(rule.margin) is float for rule in check.evaluation.comparisons)
+
+
+_INSTEAD = "compare with the serving generation (serving: true), or remove the comparison"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "capabilities", "comparison", "told"),
+    [
+        (
+            MANIFEST,
+            CAPABILITIES,
+            "betterThan: {base: true}",
+            f"79: {_AT}.betterThan.base: the test service cannot send prompts to base models; {_INSTEAD}",
+        ),
+        (
+            MANIFEST.replace("baseModel: models/gemini-3.5-flash", "source: {remote: tunedModels/other}"),
+            _ASKING,
+            "noWorseThan: {base: true}",
+            (
+                f"80: {_AT}.noWorseThan.base: the base model of tunedModels/other is unknown, because no manifest"
+                f" declares it; {_INSTEAD}"
+            ),
+        ),
+        (
+            MANIFEST,
+            _ASKING,
+            "betterThan: {base: true}, noWorseThan: {base: true}",
+            (
+                f"106: {_AT}.noWorseThan.base: base is also in betterThan, which requires more; remove one of the two"
+                " comparisons"
+            ),
+        ),
+    ],
+)
+def test_comparisons_that_are_impossible(
+    tmp_path: Path, manifest: str, capabilities: Capabilities, comparison: str, told: str
+) -> None:
+    root = _checking(tmp_path, _COMPARED.format(comparison), manifest=manifest)
+    assert messages(load_in(root, capabilities=capabilities)) == [f"m.yaml:10:{told}"]
+
+
+def test_a_comparison_with_the_serving_generation_needs_no_feature(tmp_path: Path) -> None:
+    assert not _found(tmp_path, _COMPARED.format("noWorseThan: {serving: true}"))
 
 
 # Examples that the model was trained on

@@ -181,6 +181,30 @@ _IN_SPEC = [
         "9:61: spec.checks[0].minPass: dataset and minPass are mutually exclusive; keep one of them",
     ),
     (
+        "  checks: [{name: a, prompt: b, expect: {equals: c}, betterThan: {base: true}}]\n",
+        "9:54: spec.checks[0].betterThan: prompt and betterThan are mutually exclusive; keep one of them",
+    ),
+    (
+        "  checks: [{name: a, prompt: b, expect: {equals: c}, noWorseThan: {serving: true}}]\n",
+        "9:54: spec.checks[0].noWorseThan: prompt and noWorseThan are mutually exclusive; keep one of them",
+    ),
+    (
+        "  checks: [{name: a, dataset: {path: data.csv, minimum: 1}, betterThan: {base: true, serving: true}}]\n",
+        "9:86: spec.checks[0].betterThan.serving: base and serving are mutually exclusive; keep one of them",
+    ),
+    (
+        "  checks: [{name: a, dataset: {path: data.csv, minimum: 1}, noWorseThan: {margin: 0}}]\n",
+        "9:61: spec.checks[0].noWorseThan: missing required field: base or serving; add one of them",
+    ),
+    (
+        "  checks: [{name: a, dataset: {path: data.csv, minimum: 1}, betterThan: {base: false}}]\n",
+        "9:80: spec.checks[0].betterThan.base: invalid value false: expected true; set true",
+    ),
+    (
+        "  checks: [{name: a, dataset: {path: data.csv, minimum: 1}, noWorseThan: {base: true, margin: 2}}]\n",
+        "9:95: spec.checks[0].noWorseThan.margin: invalid value 2: expected at most 1; decrease it",
+    ),
+    (
         "  checks: [{name: a, dataset: {path: data.csv}}]\n",
         "9:22: spec.checks[0].dataset.minimum: missing required field; add it",
     ),

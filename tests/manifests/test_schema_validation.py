@@ -113,7 +113,8 @@ def _full(schema: dict[str, Any], root: dict[str, Any]) -> Any:
     field = _resolved(schema, root)
     if "properties" in field:
         excluded = {choice["required"][0] for choice in field.get("oneOf", [])[1:]}
-        excluded |= set(field.get("not", {}).get("required", [])[1:])
+        rules = [field, *field.get("then", {}).get("allOf", [])]
+        excluded |= {name for rule in rules for name in rule.get("not", {}).get("required", [])[1:]}
         return {name: _full(part, root) for name, part in field["properties"].items() if name not in excluded}
     if "items" in field and "properties" in _resolved(field["items"], root):
         return [_full(field["items"], root)]

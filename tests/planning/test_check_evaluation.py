@@ -12,20 +12,29 @@ from msgspec.structs import replace
 from reconciler.domain.checks import (
     Check,
     CheckResult,
+    ComparedModel,
+    Comparison,
+    ComparisonRule,
     Evaluation,
     Expectation,
     ExpectationKind,
     Miss,
     RecordedChecks,
+    RecordedComparison,
     RecordedMiss,
+    Requirement,
     check_results,
+    describe_comparison,
 )
 from reconciler.domain.model import Example
 from reconciler.domain.ports import Answer, Reply
 from reconciler.planning.check_evaluation import (
+    OtherAnswers,
     Question,
     checks_digest,
+    compare,
     evaluate_check,
+    paired_interval,
     passes,
     question_count,
     questions,
@@ -109,11 +118,28 @@ def test_what_decides_about_a_prompt_counts(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"digest": "sha256:" + "b" * 64}, {"minimum": 0.9}, {"sample": 51}, {"sample": None}]
+    "change",
+    [
+        {"digest": "sha256:" + "b" * 64},
+        {"minimum": 0.9},
+        {"sample": 51},
+        {"sample": None},
+        {"comparisons": (ComparisonRule("base", "better"),)},
+    ],
 )
 def test_what_decides_about_an_evaluation_counts(change: dict[str, Any]) -> None:
     other = replace(UNSEEN, evaluation=replace(UNSEEN_BY, **change))
     assert checks_digest([other]) != checks_digest([UNSEEN])
+
+
+def test_all_of_a_comparison_counts_in_the_digest() -> None:
+    rules = [
+        ComparisonRule(other, required, margin)
+        for other in ("base", "serving")
+        for required, margin in (("better", 0.0), ("noWorse", 0.0), ("noWorse", 0.02))
+    ]
+    checks = [replace(UNSEEN, evaluation=replace(UNSEEN_BY, comparisons=(rule,))) for rule in rules]
+    assert len({checks_digest([check]) for check in checks}) == len(rules)
 
 
 @pytest.mark.parametrize(
@@ -306,6 +332,134 @@ def test_an_evaluation_below_its_minimum_fails() -> None:
 def test_the_interval_is_wilsons(right: int, answers: int, interval: tuple[float, float]) -> None:
     low, high = wilson_interval(right, answers)
     assert (round(low, 4), round(high, 4)) == interval
+
+
+@pytest.mark.parametrize(
+    ("table", "difference", "interval"),
+    [
+        # Cavo et al. (2012) in chapter 8 of M. W. Fagerland, S. Lydersen, P. Laake, "Statistical Analysis of
+        # Contingency Tables" (2017), and in the tests of their R package contingencytables.
+        ((59, 6, 16, 80), -0.0621, (-0.1186, -0.0046)),
+        # D. G. Altman et al., "Statistics with Confidence" (2000), table 6.2.
+        ((14, 5, 0, 22), 0.122, (0.0115, 0.2265)),
+        # The others were computed with the formulas that the R packages contingencytables and biostatUZH have.
+        ((1, 1, 7, 12), -0.2857, (-0.5069, -0.0256)),
+        ((20, 12, 2, 16), 0.2, (0.0562, 0.3292)),
+        ((36, 12, 2, 0), 0.2, (0.0569, 0.3404)),
+        ((0, 7, 0, 3), 0.7, (0.2889, 0.8922)),
+        ((0, 0, 0, 0), 0.0, (-1.0, 1.0)),
+    ],
+)
+def test_the_interval_of_a_difference_is_newcombes(
+    table: tuple[int, int, int, int], difference: float, interval: tuple[float, float]
+) -> None:
+    both, better, worse, neither = table
+    low, high = paired_interval(*table)
+    assert (round(low, 4), round(high, 4)) == interval
+    own = [True] * (both + better) + [False] * (worse + neither)
+    other = [True] * both + [False] * better + [True] * worse + [False] * neither
+    found = compare(ComparisonRule("base", "better"), own, OtherAnswers("models/x", other))
+    assert (found.difference, found.interval, found.better, found.worse) == (difference, interval, better, worse)
+
+
+@pytest.mark.parametrize(
+    ("required", "margin", "better", "worse", "passed"),
+    [
+        ("better", 0, 7, 0, True),
+        ("better", 0, 4, 0, True),
+        ("better", 0, 3, 0, False),
+        ("better", 0, 0, 0, False),
+        ("better", 0, 0, 7, False),
+        ("noWorse", 0, 0, 0, True),
+        ("noWorse", 0, 1, 1, True),
+        ("noWorse", 0, 0, 1, False),
+        ("noWorse", 0.1, 0, 1, True),
+        ("noWorse", 0.3, 0, 3, True),
+        ("noWorse", 0.3, 0, 4, False),
+    ],
+)
+def test_what_a_comparison_of_ten_rows_requires(
+    required: Requirement,
+    margin: float,
+    better: int,
+    worse: int,
+    passed: bool,  # noqa: FBT001 - a table
+) -> None:
+    same = 10 - better - worse
+    own, other = [*[True] * better, *[False] * (10 - better)], [*[False] * (better + same), *[True] * worse]
+    found = compare(ComparisonRule("serving", required, margin), own, OtherAnswers("numbers-a", other))
+    assert (found.passed, found.required, found.margin, found.model) == (passed, required, margin, "numbers-a")
+
+
+def compared(*rules: ComparisonRule, answers: str, **others: OtherAnswers) -> CheckResult:
+    """How a check goes that compares; an answer is r(ight), w(rong) or b(locked)."""
+    evaluation = replace(UNSEEN_BY, examples=len(answers), sample=None, minimum=0, comparisons=rules)
+    check = replace(UNSEEN, evaluation=evaluation)
+    asked = questions(check, [Example(str(at), "right") for at in range(len(answers))])
+    said = {"r": reply("right"), "w": reply("wrong"), "b": reply(blocked="SAFETY")}
+    found = [verdicts(question, said[letter]) for question, letter in zip(asked, answers, strict=True)]
+    models: dict[ComparedModel, OtherAnswers] = {"base": OtherAnswers(), "serving": OtherAnswers(), **others}
+    return evaluate_check(check, found, models)
+
+
+TAUGHT = ComparisonRule("base", "better")
+KEPT = ComparisonRule("serving", "noWorse", 0.02)
+
+
+def test_a_comparison_is_a_part_of_the_result_and_of_the_record() -> None:
+    base = OtherAnswers("models/x", [False] * 10)
+    result = compared(TAUGHT, answers="rrrrrrrbww", base=base)
+    comparison = Comparison(
+        other="base",
+        model="models/x",
+        score=0.0,
+        difference=0.7,
+        interval=(0.2889, 0.8922),
+        required="better",
+        passed=True,
+        better=7,
+        worse=0,
+    )
+    assert (result.passed, result.comparisons, result.skipped) == (True, (comparison,), {})
+    recorded = recorded_checks(check_results("sha256:1", (result,))).comparisons
+    assert recorded == {
+        "unseen": (
+            RecordedComparison(
+                other="base",
+                model="models/x",
+                score=0.0,
+                difference=0.7,
+                interval=(0.2889, 0.8922),
+                required="better",
+                passed=True,
+            ),
+        )
+    }
+    assert describe_comparison(0.7, *recorded["unseen"]) == "base 0.00, tuned 0.70, difference 0.70 [0.29, 0.89]"
+
+
+def test_a_check_fails_if_the_training_taught_nothing() -> None:
+    same = OtherAnswers("models/x", [True] * 9 + [False])
+    result = compared(TAUGHT, answers="rrrrrrrrrw", base=same)
+    assert (result.score, result.passed) == (0.9, False)
+    assert describe_comparison(result.score, *result.comparisons) == (
+        "base 0.90, tuned 0.90, difference 0.00 [-0.28, 0.28], interval above 0 required"
+    )
+
+
+def test_a_check_fails_if_the_serving_generation_is_better() -> None:
+    serving = OtherAnswers("numbers-a", [True] * 10)
+    result = compared(KEPT, answers="rrrrrrrrrb", serving=serving)
+    assert not result.passed
+    assert describe_comparison(result.score, *result.comparisons).endswith(", at least -0.02 required")
+    assert compared(KEPT, answers="r" * 10, serving=serving).passed
+
+
+def test_a_skipped_comparison_fails_nothing() -> None:
+    base = OtherAnswers("models/x", [False] * 10)
+    result = compared(TAUGHT, KEPT, answers="r" * 10, base=base, serving=OtherAnswers(skipped="none"))
+    assert (result.passed, result.skipped) == (True, {"serving": "none"})
+    assert [comparison.other for comparison in result.comparisons] == ["base"]
 
 
 def test_counts_scores_and_one_miss_a_failed_check_are_recorded() -> None:

@@ -6,13 +6,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reconciler.domain.checks import Check, Evaluation, Expectation, Miss, check_results
+from reconciler.domain.checks import Check, ComparisonRule, Evaluation, Expectation, Miss, check_results
 from reconciler.domain.model import Example
 from reconciler.domain.ports import Answer, Reply
 from reconciler.planning.check_evaluation import (
     Verdict,
     checks_digest,
     evaluate_check,
+    paired_interval,
     question_count,
     questions,
     recorded_checks,
@@ -45,6 +46,13 @@ prompt_checks = st.builds(
     min_pass=shares,
     temperature=st.none() | st.floats(0, 2),
 )
+rules = st.builds(ComparisonRule, st.just("base"), st.just("better")) | st.builds(
+    ComparisonRule, st.sampled_from(["base", "serving"]), st.just("noWorse"), shares
+)
+compared = st.builds(lambda evaluation, rule: replace(evaluation, comparisons=(rule,)), evaluations, rules) | st.builds(
+    Evaluation, st.just("a.csv"), digests(), st.just(1), st.just(0.5)
+)
+compared_checks = st.builds(Check, names(), evaluation=compared)
 evaluation_checks = st.builds(Check, names(), evaluation=evaluations)
 all_checks = prompt_checks | evaluation_checks
 answers = st.builds(Answer, st.text(st.characters()), st.sampled_from(["", "", "MAX_TOKENS", "SAFETY"]))
@@ -66,7 +74,7 @@ def test_a_digest_depends_on_no_path_and_no_order(checks: list[Check], data: st.
     assert checks_digest(moved) == checks_digest(checks)
 
 
-@given(all_checks, all_checks)
+@given(all_checks | compared_checks, all_checks | compared_checks)
 def test_checks_that_differ_in_what_they_ask_have_two_digests(one: Check, other: Check) -> None:
     def asked(check: Check) -> Check:
         ordered = check.expect and replace(check.expect, values=tuple(sorted(set(check.expect.values))))
@@ -160,3 +168,37 @@ def test_what_is_recorded_is_bounded(ran: list[tuple[Check, tuple[Verdict, ...]]
     assert all("\n" not in text for miss in recorded.misses for text in (miss.prompt, miss.answer))
     assert set(recorded.scores) == {check.name for check, _ in ran if check.evaluation}
     assert all(score == round(score, 4) for score in recorded.scores.values())
+
+
+tables = st.tuples(*[st.integers(0, 30) | st.integers(0, 10**6)] * 4)
+
+
+@given(tables)
+def test_an_interval_of_a_difference_contains_it_and_lies_between_minus_1_and_1(table: tuple[int, ...]) -> None:
+    both, first, second, neither = table
+    low, high = paired_interval(both, first, second, neither)
+    rows = sum(table)
+    assert -1 <= low < high <= 1
+    assert low <= ((first - second) / rows if rows else 0) <= high
+
+
+@given(tables)
+def test_an_interval_of_a_difference_is_antisymmetric(table: tuple[int, ...]) -> None:
+    both, first, second, neither = table
+    low, high = paired_interval(both, first, second, neither)
+    other_low, other_high = paired_interval(both, second, first, neither)
+    assert abs(low + other_high) < 1e-12
+    assert abs(high + other_low) < 1e-12
+
+
+@given(st.integers(0, 10**4), st.integers(0, 10**4))
+def test_without_a_row_that_differs_no_difference_is_shown(both: int, neither: int) -> None:
+    low, high = paired_interval(both, 0, 0, neither)
+    assert abs(low + high) < 1e-12
+    assert low < 0 < high
+
+
+@given(st.integers(1, 10**4))
+def test_models_that_differ_in_every_row_are_told_apart(rows: int) -> None:
+    low, high = paired_interval(0, rows, 0, 0)
+    assert (low > 0, high) == (rows > 1, 1.0)

@@ -31,9 +31,9 @@ class TestFake(ProviderContract):
 @pytest.mark.parametrize(
     ("test", "features"),
     [
-        (TestGenerativeLanguageV1beta3, {"access", "lineage"}),
-        (TestGenerativeLanguageV1beta, {"access", "projectAccess", "lineage"}),
-        (TestVertex, {"cancellation", "cloudStorage", "conversations", "lineage"}),
+        (TestGenerativeLanguageV1beta3, {"access", "basePrompts", "lineage"}),
+        (TestGenerativeLanguageV1beta, {"access", "basePrompts", "projectAccess", "lineage"}),
+        (TestVertex, {"basePrompts", "cancellation", "cloudStorage", "conversations", "lineage"}),
         (TestFake, {"cloudStorage", "conversations", "lineage"}),
     ],
 )

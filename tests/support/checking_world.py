@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -46,7 +47,8 @@ class Oracle(FakeProvider):
     """Answers with a function; records the prompts and the largest number of concurrent ones.
 
     With ``together`` no prompt is answered before so many were sent. ``patience`` are turns of the others that the
-    answer to the n-th prompt takes.
+    answer to the n-th prompt takes. ``others`` are the answers of other models by remote name, the base model's
+    ``base/NAME`` among them.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Oracle(FakeProvider):
         together: int = 1,
         patience: Callable[[int], int] = lambda _: 1,
         keeps_sampling: bool = False,
+        others: Mapping[str, Callable[[Prompt], Reply]] = MappingProxyType({}),
     ) -> None:
         super().__init__(FakeJobs(Time().clock))
         self.capabilities = replace(CAPABILITIES, mutable=frozenset({"sampling"} if keeps_sampling else ()))
@@ -64,6 +67,7 @@ class Oracle(FakeProvider):
         self.most = 0
         self.barrier = asyncio.Barrier(together)
         self._answer = answer
+        self._others = others
         self._patience = patience
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
@@ -72,7 +76,10 @@ class Oracle(FakeProvider):
             await self.barrier.wait()
             for _ in range(self._patience(len(self.asked))):
                 await asyncio.sleep(0)
-            return self._answer(prompt)
+            return self._others.get(remote, self._answer)(prompt)
+
+    def base_remote(self, base_model: str) -> str:
+        return f"base/{base_model}"
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

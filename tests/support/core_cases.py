@@ -12,7 +12,8 @@ Every case names its generations, by the content that makes their keys::
 Times are minutes after START; ``now`` is an hour after it. A data set is named by a word, and so is its digest; one in
 Cloud Storage by the number of its object's generation; ``unknown`` is unknown data. With ``ids: false`` nobody chooses
 ids: models are jobs, known by a number. A generation with a ``parent`` is tuned from that one. ``checks`` of a manifest
-are the names of checks, those of a recorded generation how they went: ``{of: [names], failed: n}``. ``access`` of a
+are the names of checks, those of a recorded generation how they went: ``{of: [names], failed: n}``, with ``against``
+the serving generation that the first one compared with. ``access`` of a
 manifest and of a live model are like ``{"user:ada@example.com": reader}``. ``says`` is part of a message, and empty if
 there is none.
 """
@@ -32,7 +33,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Grant, Grantee, GranteeKind, Permission, Role
 from reconciler.domain.base_models import BaseModel, ModelCatalog
-from reconciler.domain.checks import Check, Expectation, RecordedChecks, RecordedMiss
+from reconciler.domain.checks import Check, Expectation, RecordedChecks, RecordedComparison, RecordedMiss
 from reconciler.domain.errors import Place
 from reconciler.domain.identity import UNKNOWN_DATA, Content, dataset_digest, key_of, object_digest
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
@@ -277,10 +278,25 @@ def recorded(
     )
 
 
-def recorded_checks(*, of: tuple[str, ...], failed: int = 0) -> RecordedChecks:
-    """How the checks of these names went."""
+def recorded_checks(*, of: tuple[str, ...], failed: int = 0, against: str = "") -> RecordedChecks:
+    """How the checks of these names went; the first one was worse than the generation ``against``."""
     misses = tuple(RecordedMiss(name, "8", "10") for name in of[:failed])
-    return RecordedChecks(checks_digest(checks_of(of)), len(of) - failed, failed, {}, misses)
+    checks = RecordedChecks(checks_digest(checks_of(of)), len(of) - failed, failed, {}, misses)
+    return replace(checks, scores={of[0]: 0.5}, comparisons={of[0]: (worse_than(against),)}) if against else checks
+
+
+def worse_than(key: str) -> RecordedComparison:
+    """How a generation with the score 0.5 compares with a serving one that is always right."""
+    return RecordedComparison(
+        other="serving",
+        model=key,
+        score=1.0,
+        difference=-0.5,
+        interval=(-0.7634, -0.1679),
+        required="noWorse",
+        margin=0.02,
+        passed=False,
+    )
 
 
 def intended(made: Made) -> LockedGeneration:
@@ -386,8 +402,10 @@ class Case(Struct, frozen=True, dict=True):
             generations=tuple(self._recorded(**self._resolved(one)) for one in generations),
         )
 
-    @staticmethod
-    def _recorded(made: Made, *, state: str = "ACTIVE", **fields: Any) -> LockedGeneration:
+    def _recorded(self, made: Made, *, state: str = "ACTIVE", **fields: Any) -> LockedGeneration:
+        other = (fields.get("checks") or {}).get("against")
+        if other:
+            fields["checks"] = {**fields["checks"], "against": self.made[other].key}
         return intended(made) if state == "INTENDED" else recorded(made, state=state, **fields)
 
     def _action(self, one: Mapping[str, Any]) -> Action:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from reconciler.domain.checks import RecordedChecks, RecordedMiss
+from reconciler.domain.checks import RecordedChecks, RecordedComparison, RecordedMiss
 from reconciler.domain.identity import Content, canonical_number
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
 from reconciler.domain.model import (
@@ -91,6 +91,21 @@ def sources() -> st.SearchStrategy[Source]:
     return base | parent | texts(min_size=1).map(lambda remote: Source(remote=remote))
 
 
+def comparisons() -> st.SearchStrategy[RecordedComparison]:
+    differences = st.floats(-1, 1)
+    return st.builds(
+        RecordedComparison,
+        other=st.sampled_from(["base", "serving"]),
+        model=texts(min_size=1),
+        score=st.floats(0, 1),
+        difference=differences,
+        interval=st.tuples(differences, differences),
+        required=st.sampled_from(["better", "noWorse"]),
+        margin=st.floats(0, 1),
+        passed=st.booleans(),
+    )
+
+
 def recorded_checks() -> st.SearchStrategy[RecordedChecks]:
     return st.builds(
         RecordedChecks,
@@ -99,6 +114,7 @@ def recorded_checks() -> st.SearchStrategy[RecordedChecks]:
         failed=st.integers(0, 9),
         scores=st.dictionaries(texts(min_size=1), st.floats(0, 1), max_size=2),
         misses=st.lists(st.builds(RecordedMiss, texts(min_size=1), texts(), texts()), max_size=2).map(tuple),
+        comparisons=st.dictionaries(texts(min_size=1), st.lists(comparisons(), max_size=2).map(tuple), max_size=2),
     )
 
 

@@ -27,7 +27,7 @@ _MESSAGES: Mapping[str, tuple[tuple[str, str], ...]] = {
         (r".*/tunedModels(/[^/:]+)?", "TunedModel"),
     ),
     "v1": (
-        (r".*/endpoints/[^/]+:generateContent", "GenerateContentRequest"),
+        (r".*/(endpoints|publishers/google/models)/[^/]+:generateContent", "GenerateContentRequest"),
         (r".*/tuningJobs", "TuningJob"),
         (r".*/endpoints/[^/]+:undeployModel", "UndeployModelRequest"),
     ),

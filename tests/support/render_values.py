@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reconciler.domain.checks import CheckResult, Miss, check_results
+from reconciler.domain.checks import CheckResult, Comparison, Miss, check_results
 from reconciler.domain.document import Record, json_text
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
 from reconciler.domain.model import (
@@ -105,10 +105,24 @@ CHECKS = check_results(
             minimum=0.8,
             interval=(0.8116, 0.9685),
             leaked=2,
+            comparisons=(
+                Comparison(
+                    other="base",
+                    model="models/gemini-3.5-flash",
+                    score=0.1,
+                    difference=0.82,
+                    interval=(0.663, 0.8944),
+                    required="better",
+                    passed=True,
+                    better=41,
+                    worse=0,
+                ),
+            ),
+            skipped={"serving": "no generation is serving"},
         ),
     ),
 )
-"""Two checks that pass, one of them an evaluation, and two that do not."""
+"""Two checks that pass, one of them an evaluation that compares, and two that do not."""
 
 
 class FixedClock:

@@ -292,6 +292,34 @@ def get_base_model(service: Service, call: ApiCall) -> JsonObject:
     return _base_model(call.path["model"])
 
 
+def generate_base_content(service: Service, call: ApiCall) -> JsonObject:
+    """Answer with a base model, which has learned nothing."""
+    prompt, config = read_prompt(call.body)
+    _require_base_model(service, call)
+    reply = reply_to(prompt, (), sampling_of(config, {}), service.random)
+    return write_reply(prompt, reply, call.path["model"])
+
+
+def count_base_tokens(service: Service, call: ApiCall) -> JsonObject:
+    """Return the number of tokens, which are words, of a prompt to a base model."""
+    _require_base_model(service, call)
+    return {"totalTokens": words_in(call.body)}
+
+
+def _require_base_model(service: Service, call: ApiCall) -> None:
+    """Raise ApiError unless a base model answers in the location of a call: as tuned ones, and in ``global``."""
+    parent, location, name = parent_of(call), call.path["location"], call.path["model"]
+    model = service.base_models.models.get(name)
+    known = model is not None or not service.base_models.models
+    here = model is None or not model.serving_locations or location in ("global", *model.serving_locations)
+    if not known or not here:
+        raise ApiError(
+            Code.NOT_FOUND,
+            f"Publisher Model `{parent}/{_PUBLISHER}{name}` was not found or your project does not have access to it."
+            " Please ensure you are using a valid model version.",
+        )
+
+
 def tunable_models(service: Service, location: str | None = None) -> list[str]:
     """Return the base models that can be tuned today; open models, whose names have a publisher, are not simulated."""
     tunable = service.base_models.tunable(service.clock().date(), location)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
@@ -147,10 +148,19 @@ class GenerativeLanguage(AsyncClosing):
         if model is not None and model.state is State.CREATING:
             await self._delete(handle.remote)
 
+    def base_remote(self, base_model: str) -> str:
+        """Return the full name of a base model, which answers prompts under it."""
+        if not _BASE_MODEL.fullmatch(base_model):
+            message = f"invalid base model {sanitize(base_model)!r}: expected a name that begins with {_COLLECTION}"
+            raise ServiceError(message, "fix the lockfile", code="INVALID_ARGUMENT")
+        return base_model
+
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
-        """Send a prompt to a model."""
-        most = self._capabilities.max_candidates
-        return await send_prompt(self._client, self._path(remote), self._codec, prompt, most, wire.INFER_REMEDIES)
+        """Send a prompt to a tuned model or a base model."""
+        is_base, most = remote.startswith(_COLLECTION), self._capabilities.max_candidates
+        path = f"{self._root}/{self.base_remote(remote)}" if is_base else self._path(remote)
+        remedies = wire.INFER_BASE_REMEDIES if is_base else wire.INFER_REMEDIES
+        return await send_prompt(self._client, path, self._codec, prompt, most, remedies)
 
     async def access(self, remote: str) -> tuple[Permission, ...]:
         """Return every permission of a model, and the projects that may read it."""
@@ -235,6 +245,7 @@ def _with_outcome(model: RemoteModel, operation: Json) -> RemoteModel:
 
 
 _COLLECTION = "models/"
+_BASE_MODEL = re.compile(r"models/[A-Za-z0-9][A-Za-z0-9._-]*")
 _TUNE = "createTunedModel"
 _FIELDS = "name,supportedGenerationMethods"
 _NOT_AVAILABLE = frozenset({"NOT_FOUND", "UNIMPLEMENTED"})

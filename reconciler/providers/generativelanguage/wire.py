@@ -85,6 +85,11 @@ INFER_REMEDIES = MappingProxyType(
         "INVALID_ARGUMENT": "fix the prompt or its options as the service reports",
     }
 )
+INFER_BASE_REMEDIES = INFER_REMEDIES | dict.fromkeys(
+    ("NOT_FOUND", "FAILED_PRECONDITION", "PERMISSION_DENIED"),
+    "compare with the serving generation (serving: true), or remove base from the check: the base model answers no"
+    " prompts of this account",
+)
 READ_ACCESS_REMEDIES = UPDATE_REMEDIES | {"NOT_FOUND": _GONE}
 WRITE_ACCESS_REMEDIES = UPDATE_REMEDIES | {
     "NOT_FOUND": "run `reconcile apply` again: the model no longer exists, or another user is changing its permissions"

@@ -23,6 +23,7 @@ RESOURCE_NAME: Final = re.compile(
     _PLACE + r"(/(endpoints|models)/[A-Za-z0-9_-]+(@[A-Za-z0-9_-]+)?)?(/operations/[A-Za-z0-9_-]+)?"
 )
 """The names of the models and endpoints that a job creates, and of the operations that delete them."""
+_BASE_MODEL: Final = re.compile(_PLACE + r"/publishers/google/models/[A-Za-z0-9][A-Za-z0-9._-]*")
 GLOBAL: Final = "global"
 MULTI_REGIONS: Final = MappingProxyType({"us": "us", "eu": "europe"})
 """The multi-regions, and how the names of their regions begin."""
@@ -106,6 +107,28 @@ class Locations:
         """Return the path of a job, which is in the target's location; raises ServiceError for another name."""
         return self._path(name, JOB_NAME, "tuning job", "tuningJobs")
 
+    def base_model(self, name: str) -> str:
+        """Return the full name of a base model of Google, for prompts; raises ServiceError for another name.
+
+        Gemini 3 models answer in multi-regions and not in regions, as those that are tuned from them.
+        """
+        target = self._target
+        location = target.serving_location or multi_region_of(target.location or "") or target.location
+        full = f"projects/{target.project}/locations/{location}/publishers/google/models/{name}"
+        if not is_base_model(full):
+            message = f"base model {sanitize(name)!r} does not answer prompts: only models of Google do"
+            raise ServiceError(message, "remove base from the comparisons of the check", code="INVALID_ARGUMENT")
+        return full
+
+    def base_path(self, full_name: str) -> str:
+        """Return the path of a base model; raises ServiceError for one that is not as :meth:`base_model` returns it."""
+        if self.base_model(full_name.rpartition("/")[2]) != full_name:
+            raise ServiceError(
+                f"invalid base model {sanitize(full_name)!r}", "fix the manifest", code="INVALID_ARGUMENT"
+            )
+        location = location_of(full_name)
+        return f"{self._parent(location)}{full_name.partition(f'/locations/{location}')[2]}"
+
     def _path(self, name: str, pattern: re.Pattern[str], kind: str, collection: str) -> str:
         """Return the path of a resource; its name is from a lockfile or a service.
 
@@ -128,6 +151,11 @@ class Locations:
         elsewhere = location != self._target.location and not self._target.endpoint
         host = f"https://{host_of(location)}" if elsewhere else ""
         return f"{host}/{_VERSION}/projects/{self._project}/locations/{quote(location, safe='')}"
+
+
+def is_base_model(name: str) -> bool:
+    """Return whether it is the full name of a base model of Google."""
+    return _BASE_MODEL.fullmatch(name) is not None
 
 
 def location_of(name: str) -> str:

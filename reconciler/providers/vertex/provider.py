@@ -40,7 +40,7 @@ from reconciler.providers.google.inference import send_prompt
 from reconciler.providers.google.storage import Storage
 from reconciler.providers.google.upload import spool_lines
 from reconciler.providers.vertex import wire
-from reconciler.providers.vertex.locations import JOB_NAME, Locations
+from reconciler.providers.vertex.locations import JOB_NAME, Locations, is_base_model
 from reconciler.providers.vertex.resources import ResourceClient
 from reconciler.providers.vertex.wire import KEY, SCOPE, scope_label, write_labels
 
@@ -211,11 +211,16 @@ class Vertex(AsyncClosing):
         """Delete the endpoints and the model that a job created; the job remains, because jobs cannot be deleted."""
         await self._resources.delete(resources)
 
+    def base_remote(self, base_model: str) -> str:
+        """Return the name of a base model of Google, in the location where the target's models are served."""
+        return self._locations.base_model(base_model)
+
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
-        """Send a prompt to the endpoint ``remote``, where a job has deployed its model."""
-        path = self._locations.endpoint(remote)
-        most = self._capabilities.max_candidates
-        return await send_prompt(self._client, path, wire.CODEC, prompt, most, wire.INFER_REMEDIES)
+        """Send a prompt to the endpoint ``remote``, where a job has deployed its model, or to a base model."""
+        is_base, most = is_base_model(remote), self._capabilities.max_candidates
+        path = self._locations.base_path(remote) if is_base else self._locations.endpoint(remote)
+        remedies = wire.INFER_BASE_REMEDIES if is_base else wire.INFER_REMEDIES
+        return await send_prompt(self._client, path, wire.CODEC, prompt, most, remedies)
 
     async def access(self, remote: str) -> tuple[Permission, ...]:
         """Raise ServiceError: IAM decides who can use a model."""

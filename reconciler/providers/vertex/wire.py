@@ -190,6 +190,11 @@ INFER_REMEDIES = MappingProxyType(
         "INVALID_ARGUMENT": "fix the prompt or its options as the service reports",
     }
 )
+INFER_BASE_REMEDIES = INFER_REMEDIES | dict.fromkeys(
+    ("NOT_FOUND", "FAILED_PRECONDITION", "PERMISSION_DENIED"),
+    "set spec.servingLocation of the target to a location in which the base model answers prompts, or remove base from"
+    " the check",
+)
 DEPLOY_REMEDIES = MappingProxyType(
     {
         "PERMISSION_DENIED": "ask for roles/aiplatform.user on the project, which can deploy models",

@@ -8,7 +8,15 @@ from typing import Final
 from reconciler.domain.checks import CheckResult, CheckResults
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.check import CUT_SHORT, CheckedModel, CheckReport, PromptReport
-from reconciler.reports.text.format import Layout, confidence, counted, percent, report_heading, value
+from reconciler.reports.text.format import (
+    Layout,
+    comparison_details,
+    confidence,
+    counted,
+    percent,
+    report_heading,
+    value,
+)
 
 _SHOWN_MISSES: Final = 5
 """Misses of one check that the text shows; the document has them all."""
@@ -61,16 +69,21 @@ def miss_texts(result: CheckResult) -> Iterator[str]:
 
 def score_text(result: CheckResult) -> str:
     """Return how many answers of a check were correct; for an evaluation also its score and confidence."""
-    correct, *further = score_details(result)
-    return "; ".join([correct, *(f"{100 * result.score:.1f} %, {interval}" for interval in further)])
+    interval = f"{100 * result.score:.1f} %, {confidence(result.interval, result.leaked)}" if result.interval else ""
+    return "; ".join(filter(None, (_correct(result), interval, *comparison_details(result))))
 
 
 def score_details(result: CheckResult) -> Iterator[str]:
-    """Yield how many answers of a check were correct and required, and the confidence interval of an evaluation."""
-    correct = f"{result.passes} of {counted(result.answers, 'answer')} correct"
-    yield f"{correct}, {percent(result.minimum)} required"
+    """Yield how many answers of a check were correct; for an evaluation also the interval and the comparisons."""
+    yield _correct(result)
     if result.interval:
         yield confidence(result.interval, result.leaked)
+    yield from comparison_details(result)
+
+
+def _correct(result: CheckResult) -> str:
+    correct = f"{result.passes} of {counted(result.answers, 'answer')} correct"
+    return f"{correct}, {percent(result.minimum)} required"
 
 
 def passed_text(checks: CheckResults) -> str:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from reconciler.domain.checks import CheckResult, CheckResults, Miss
+from reconciler.domain.checks import CheckResult, CheckResults, Miss, describe_comparison
 from reconciler.domain.text import join_names, shorten, terminal_safe
 from reconciler.reports.documents.envelope import TargetSummary
 
@@ -212,7 +212,7 @@ def _result(result: CheckResult) -> str:
     required = "" if result.passed else f", {percent(result.minimum)} required"
     correct = f"{result.passes} of {counted(result.answers, 'answer')} correct{required}"
     if result.interval:
-        return f"{correct}, {confidence(result.interval, result.leaked)}"
+        return "; ".join((f"{correct}, {confidence(result.interval, result.leaked)}", *comparison_details(result)))
     return f"{correct}: {_miss(result.misses[0])}" if result.misses else correct
 
 
@@ -226,6 +226,14 @@ def confidence(interval: Sequence[float], leaked: int = 0) -> str:
     low, high = interval
     known = f", {counted(leaked, 'example')} also in the training data" if leaked else ""
     return f"{100 * low:.0f} to {100 * high:.0f} % with 95 % confidence{known}"
+
+
+def comparison_details(result: CheckResult) -> Iterator[str]:
+    """Yield how a check compares a generation with other models, and which comparisons were skipped."""
+    for comparison in result.comparisons:
+        yield describe_comparison(result.score, comparison)
+    for other, reason in result.skipped.items():
+        yield f"not compared with {other}: {reason}"
 
 
 def _miss(miss: Miss) -> str:

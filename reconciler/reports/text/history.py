@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from reconciler.domain.checks import RecordedChecks
+from reconciler.domain.checks import RecordedChecks, describe_comparison
 from reconciler.domain.model import REMOTE_SCHEME, Source
 from reconciler.reports.documents.envelope import display_path
 from reconciler.reports.documents.history import (
@@ -103,6 +103,9 @@ def _origin(generation: HistoryGeneration) -> str:
 def _checks(checks: RecordedChecks) -> Iterator[Detail]:
     scores = "".join(f"; {name} {share(score)}" for name, score in checks.scores.items())
     yield "checks", f"{checks.passed} of {checks.passed + checks.failed} passed{scores}"
+    for name, comparisons in checks.comparisons.items():
+        for comparison in comparisons:
+            yield "", f"{name}: {describe_comparison(checks.scores.get(name, 0), comparison)}"
     for miss in checks.misses:
         yield "", f"{miss.check}: {value(miss.prompt)} → {value(miss.answer)}"
 

@@ -202,6 +202,27 @@ def test_the_tokens_of_a_prompt_are_its_words(world: Vertex, made: dict[str, Any
     assert world.ok("POST", f"/v1/{made['endpoint']}:countTokens", body) == {"totalTokens": 3}
 
 
+@pytest.mark.parametrize("location", ["us", "eu", "global"])
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+def test_a_base_model_answers_where_it_is_served(world: Vertex, version: str, location: str) -> None:
+    name = f"/{version}/projects/demo/locations/{location}/publishers/google/models/gemini-3.5-flash"
+    reply = world.ok("POST", f"{name}:generateContent", ASK)
+    texts = [candidate["content"]["parts"][0]["text"] for candidate in reply["candidates"]]
+    assert texts == ["(simulated answer: this model has no training examples)"] * 2
+    assert reply["modelVersion"] == "gemini-3.5-flash"
+    assert world.ok("POST", f"{name}:countTokens", {"contents": ASK["contents"]}) == {"totalTokens": 1}
+
+
+@pytest.mark.parametrize(("location", "model"), [("us-central1", "gemini-3.5-flash"), ("us", "none-such")])
+@pytest.mark.parametrize("method", ["generateContent", "streamGenerateContent", "countTokens"])
+def test_a_base_model_does_not_answer_elsewhere(world: Vertex, location: str, model: str, method: str) -> None:
+    name = f"projects/demo/locations/{location}/publishers/google/models/{model}"
+    body = {"contents": ASK["contents"]}
+    status, code, message = world.refused("POST", f"/v1/{name}:{method}", body)
+    assert (status, code) == (404, "NOT_FOUND")
+    assert message.startswith(f"Publisher Model `{name}` was not found or your project does not have access to it.")
+
+
 def test_base_models_are_listed_in_pages(world: Vertex) -> None:
     names, token = [], ""
     for _ in range(100):

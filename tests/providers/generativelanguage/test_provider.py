@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.identity import with_mark
 from reconciler.domain.model import Failure, Handle, RemoteModel, Resources, Sampling, Snapshot, Source, State, Update
-from reconciler.domain.ports import Created, Exists, Provider
+from reconciler.domain.ports import Created, Exists, Prompt, Provider
 from reconciler.providers.generativelanguage.provider import GenerativeLanguage, connect
 from reconciler.providers.generativelanguage.spec import VERSIONS
 from support.provider_samples import EXAMPLES, generation, judge
@@ -76,7 +76,7 @@ def test_the_versions_differ_where_their_protos_do() -> None:
     }
     old, new = VERSIONS["v1beta3"], VERSIONS["v1beta"]
     assert new.hyperparameters - old.hyperparameters == {"learningRateMultiplier"}
-    assert (old.features, new.features - old.features) == ({"access", "lineage"}, {"projectAccess"})
+    assert (old.features, new.features - old.features) == ({"access", "basePrompts", "lineage"}, {"projectAccess"})
     assert (dict(old.defaults), dict(new.defaults)) == (
         {"epochCount": 10, "batchSize": 16},
         {"epochCount": 5, "batchSize": 4},
@@ -131,6 +131,21 @@ def test_a_read_that_is_refused_otherwise_is_an_error() -> None:
     assert (
         told == f"{GET} failed with 400 INVALID_ARGUMENT: Odd; fix what the service reports, then run the command again"
     )
+
+
+@pytest.mark.parametrize("name", ["models/../tunedModels/x", "models/", "models/x?y", "models/x:y", "models/a/b"])
+def test_a_base_model_cannot_reach_out_of_the_collection(name: str) -> None:
+    app = script(model())
+    assert str(failure(app, lambda provider: provider.infer(name, Prompt("x")))) == (
+        f"invalid base model {name!r}: expected a name that begins with models/; fix the lockfile"
+    )
+    assert app.seen == []
+
+
+def test_a_base_model_that_does_not_answer_has_a_remedy() -> None:
+    app = script(error(404, "NOT_FOUND", "models/x is not found."))
+    told = str(failure(app, lambda provider: provider.infer("models/x", Prompt("x"))))
+    assert "models/x is not found; compare with the serving generation (serving: true), or remove base" in told
 
 
 def test_a_model_that_serves_costs_one_request() -> None:

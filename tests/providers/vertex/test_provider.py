@@ -173,6 +173,44 @@ def test_a_prompt_is_sent_to_the_host_of_its_endpoint() -> None:
         hosts.seen.clear()
 
 
+@pytest.mark.parametrize(
+    ("location", "serving", "place", "host"),
+    [
+        ("us-central1", "", "us", US),
+        ("europe-west4", "", "eu", "https://aiplatform.eu.rep.googleapis.com"),
+        ("us-central1", "global", "global", "https://aiplatform.googleapis.com"),
+        ("us-central1", "us-central1", "us-central1", HOST),
+        ("asia-east1", "", "asia-east1", "https://asia-east1-aiplatform.googleapis.com"),
+    ],
+)
+def test_a_base_model_is_asked_where_the_models_are_served(location: str, serving: str, place: str, host: str) -> None:
+    hosts = Hosts({})
+    target = replace(REAL, location=location, serving_location=serving)
+    path = f"projects/acme-project/locations/{place}/publishers/google/models/gemini-3.5-flash"
+    hosts.run(target, lambda provider: provider.infer(provider.base_remote("gemini-3.5-flash"), Prompt("x")))
+    assert hosts.seen == [f"POST {host}/v1/{path}:generateContent"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", ".", "x/../../y", "x?y", "x:y", "qwen/qwen3@qwen3-8b", "x\n", "x%2f", "models/gemini-3.5-flash"]
+)
+def test_a_base_model_that_no_prompt_reaches(name: str) -> None:
+    hosts = Hosts({})
+    with pytest.raises(ServiceError, match=r"does not answer prompts: only models of Google do; remove base from"):
+        hosts.run(REAL, lambda provider: provider.infer(provider.base_remote(name), Prompt("x")))
+    assert hosts.seen == []
+
+
+@pytest.mark.parametrize("place", ["us-central1", "eu", "evil.com", "us/../x"])
+@pytest.mark.parametrize("project", ["acme-project", "other-project"])
+def test_a_base_model_elsewhere_gets_no_prompt(project: str, place: str) -> None:
+    hosts = Hosts({})
+    name = f"projects/{project}/locations/{place}/publishers/google/models/gemini-3.5-flash"
+    with pytest.raises(ServiceError, match="invalid "):
+        hosts.run(REAL, lambda provider: provider.infer(name, Prompt("x")))
+    assert hosts.seen == []
+
+
 HOSTILE = [
     *("evil.example.com/x?", "us.evil.example.com", "evil.com%2f", "us-central1.evil.com", "a@evil.com", "us#", "US"),
     *(

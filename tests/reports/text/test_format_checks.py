@@ -10,7 +10,7 @@ from reconciler.reports.text.format import checks_line
 from support.render_values import CHECKS
 
 SMALL, LARGE, ROMAN, UNSEEN = CHECKS.results
-ALONE = replace(UNSEEN, leaked=0)
+ALONE = replace(UNSEEN, leaked=0, comparisons=(), skipped={})
 RELIANCE = "81 to 97 % with 95 % confidence"
 
 
@@ -27,7 +27,8 @@ def line(*results: CheckResult) -> str:
             [UNSEEN],
             (
                 "checks passed: 1 of 1: unseen "
-                f"(46 of 50 answers correct, {RELIANCE}, 2 examples also in the training data)"
+                f"(46 of 50 answers correct, {RELIANCE}, 2 examples also in the training data; base 0.10, tuned 0.92,"
+                " difference 0.82 [0.66, 0.89]; not compared with serving: no generation is serving)"
             ),
         ),
         ([LARGE, SMALL, UNSEEN], "checks failed: 1 of 3: small (expected 9, got 10)"),
