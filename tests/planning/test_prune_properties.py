@@ -11,8 +11,7 @@ from support.core_cases import SCOPE
 from support.core_pruning import PruningWorld, pruning_worlds
 
 
-@given(pruning_worlds())
-def test_nothing_is_deleted_that_serves_is_published_or_protected_by_any_lockfile(world: PruningWorld) -> None:
+def nothing_is_deleted_that_serves_is_published_or_protected_by_any_lockfile(world: PruningWorld) -> None:
     deleted = world.deletions()
     event(f"deletes {min(len(deleted), 3)}")
     assert not {one.remote for one in deleted} & set(world.relied_on())
@@ -20,8 +19,7 @@ def test_nothing_is_deleted_that_serves_is_published_or_protected_by_any_lockfil
     assert not {one.name for one in deleted} & protected
 
 
-@given(pruning_worlds())
-def test_nothing_is_deleted_that_is_not_ours_or_is_not_what_was_recorded(world: PruningWorld) -> None:
+def nothing_is_deleted_that_is_not_ours_or_is_not_what_was_recorded(world: PruningWorld) -> None:
     for one in world.deletions():
         model = world.observation.models[one.remote]
         assert model.mark is None or model.mark.scope == SCOPE
@@ -37,14 +35,12 @@ def test_nothing_is_deleted_that_is_not_ours_or_is_not_what_was_recorded(world: 
         assert model.state is not State.CREATING
 
 
-@given(pruning_worlds())
-def test_nothing_is_deleted_that_something_descends_from_which_stays(world: PruningWorld) -> None:
+def nothing_is_deleted_that_something_descends_from_which_stays(world: PruningWorld) -> None:
     deleted = {one.remote for one in world.deletions()}
     assert not deleted & world.ancestors_of_what_stays(deleted)
 
 
-@given(pruning_worlds())
-def test_what_descends_from_something_is_deleted_before_it(world: PruningWorld) -> None:
+def what_descends_from_something_is_deleted_before_it(world: PruningWorld) -> None:
     deleted = {one.remote: one for one in world.deletions()}
     for remote in deleted:
         above = world.ancestors_of(remote) & deleted.keys() - {remote}
@@ -52,8 +48,7 @@ def test_what_descends_from_something_is_deleted_before_it(world: PruningWorld) 
             assert remote in deleted[ancestor].descendants
 
 
-@given(pruning_worlds())
-def test_an_observation_that_is_not_believed_deletes_nothing(world: PruningWorld) -> None:
+def an_observation_that_is_not_believed_deletes_nothing(world: PruningWorld) -> None:
     if is_suspicious(world.lock, world.observation):
         made = world.plan()
         assert {one.kind for one in made.actions} <= {Kind.HOLD}
@@ -62,22 +57,19 @@ def test_an_observation_that_is_not_believed_deletes_nothing(world: PruningWorld
         } - {one.name for one in world.manifests}
 
 
-@given(pruning_worlds())
-def test_what_is_not_declared_is_deleted_only_when_everything_was_read(world: PruningWorld) -> None:
+def what_is_not_declared_is_deleted_only_when_everything_was_read(world: PruningWorld) -> None:
     if not world.request.complete:
         assert {one.name for one in world.deletions()} <= world.declared
 
 
-@given(pruning_worlds())
-def test_deleting_what_a_plan_deletes_leaves_at_most_records_without_models(world: PruningWorld) -> None:
+def deleting_what_a_plan_deletes_leaves_at_most_records_without_models(world: PruningWorld) -> None:
     once = world.without(world.deletions())
     left = once.deletions()
     assert all(one.remote == "" for one in left)
     assert once.without(left).deletions() == []
 
 
-@given(pruning_worlds())
-def test_every_generation_that_is_there_is_deleted_or_told_why_it_is_kept(world: PruningWorld) -> None:
+def every_generation_that_is_there_is_deleted_or_told_why_it_is_kept(world: PruningWorld) -> None:
     if is_suspicious(world.lock, world.observation):
         return
     made = world.plan()
@@ -91,3 +83,18 @@ def test_every_generation_that_is_there_is_deleted_or_told_why_it_is_kept(world:
         if (one.mark and one.mark.scope == SCOPE and not world.recorded(one.remote))
     }
     assert ours <= held | kept
+
+
+@given(pruning_worlds())
+def test_what_holds_of_deletions(world: PruningWorld) -> None:
+    for holds in (
+        nothing_is_deleted_that_serves_is_published_or_protected_by_any_lockfile,
+        nothing_is_deleted_that_is_not_ours_or_is_not_what_was_recorded,
+        nothing_is_deleted_that_something_descends_from_which_stays,
+        what_descends_from_something_is_deleted_before_it,
+        an_observation_that_is_not_believed_deletes_nothing,
+        what_is_not_declared_is_deleted_only_when_everything_was_read,
+        deleting_what_a_plan_deletes_leaves_at_most_records_without_models,
+        every_generation_that_is_there_is_deleted_or_told_why_it_is_kept,
+    ):
+        holds(world)

@@ -40,8 +40,7 @@ def suspicious(*plans: Plan) -> bool:
     return any(one.reason is Reason.LISTING_SUSPICIOUS for made in plans for one in made.actions)
 
 
-@given(worlds_without_ids())
-def test_one_training_a_key_is_left_and_none_beside_what_is_ready(world: World) -> None:
+def one_training_a_key_is_left_and_none_beside_what_is_ready(world: World) -> None:
     world = world.refreshed()
     made = world.plan()
     if suspicious(made):
@@ -52,8 +51,7 @@ def test_one_training_a_key_is_left_and_none_beside_what_is_ready(world: World) 
         assert trained[key] == (0 if served[key] else 1)
 
 
-@given(worlds_without_ids())
-def test_only_trainings_that_another_one_replaces_are_cancelled(world: World) -> None:
+def only_trainings_that_another_one_replaces_are_cancelled(world: World) -> None:
     made = world.plan()
     kept = {key for key, model in ours(world) if model.state in PRESENT and model.remote not in cancelled(made)}
     for action in made.of_kind(Kind.DELETE):
@@ -64,15 +62,13 @@ def test_only_trainings_that_another_one_replaces_are_cancelled(world: World) ->
         assert action.key in kept
 
 
-@given(races())
-def test_two_lockfiles_agree_on_what_is_cancelled(pair: Pair) -> None:
+def two_lockfiles_agree_on_what_is_cancelled(pair: Pair) -> None:
     plans = [world.refreshed().plan() for world in pair]
     if not suspicious(*plans):
         assert cancelled(plans[0]) == cancelled(plans[1])
 
 
-@given(races())
-def test_two_lockfiles_come_to_record_the_same_jobs(pair: Pair) -> None:
+def two_lockfiles_come_to_record_the_same_jobs(pair: Pair) -> None:
     """Where both had trainings that got ready, each keeps its own; it is paid for, and may serve already."""
     first, second = (replace(world, request=Request(complete=False)) for world in pair)
     for _ in range(ROUNDS):
@@ -91,8 +87,7 @@ def test_two_lockfiles_come_to_record_the_same_jobs(pair: Pair) -> None:
             assert usable[one.key] != 1 or one.remote == remotes[one.key]
 
 
-@given(races())
-def test_a_plan_that_was_carried_out_is_quiet_when_it_is_made_again(pair: Pair) -> None:
+def a_plan_that_was_carried_out_is_quiet_when_it_is_made_again(pair: Pair) -> None:
     world = pair[0]
     for _ in range(ROUNDS):
         world = world.refreshed()
@@ -102,14 +97,22 @@ def test_a_plan_that_was_carried_out_is_quiet_when_it_is_made_again(pair: Pair) 
     assert world.refreshed() == world
 
 
-@given(worlds_without_ids())
-def test_what_is_there_is_never_trained_again(world: World) -> None:
+@given(races())
+def test_what_holds_of_two_runs(pair: Pair) -> None:
+    for holds in (
+        two_lockfiles_agree_on_what_is_cancelled,
+        two_lockfiles_come_to_record_the_same_jobs,
+        a_plan_that_was_carried_out_is_quiet_when_it_is_made_again,
+    ):
+        holds(pair)
+
+
+def what_is_there_is_never_trained_again(world: World) -> None:
     there = {key for key, model in ours(world) if model.state in PRESENT}
     assert not [one for one in world.plan().of_kind(Kind.CREATE) if one.key in there]
 
 
-@given(worlds_without_ids())
-def test_nobody_trains_again_what_ended_badly_without_being_asked_to(world: World) -> None:
+def nobody_trains_again_what_ended_badly_without_being_asked_to(world: World) -> None:
     made = replace(world, request=Request()).plan()
     ended = {key for key, model in ours(world) if model.state in {State.FAILED, State.CANCELLED}}
     lost = {one.key for block in world.lock.models.values() for one in block.generations if one.state in RECORDED}
@@ -120,8 +123,7 @@ RECORDED = {State.CREATING, State.ACTIVE, State.MISSING}
 """What is gone is trained again, although a double of it was cancelled."""
 
 
-@given(worlds_without_ids())
-def test_no_intent_outlives_the_run_that_comes_after_it(world: World) -> None:
+def no_intent_outlives_the_run_that_comes_after_it(world: World) -> None:
     """An intent is gone on with, taken up or withdrawn; kept where something holds the manifest, or it is not read."""
     world = replace(world.refreshed(), request=Request(complete=True)).refreshed()
     made = world.plan()
@@ -135,6 +137,18 @@ def test_no_intent_outlives_the_run_that_comes_after_it(world: World) -> None:
         if any(one.state is State.INTENDED for one in block.generations)
     }
     assert left <= held | {one.name for one in world.manifests if in_use(after, one.name)}
+
+
+@given(worlds_without_ids())
+def test_what_holds_of_one_run(world: World) -> None:
+    for holds in (
+        one_training_a_key_is_left_and_none_beside_what_is_ready,
+        only_trainings_that_another_one_replaces_are_cancelled,
+        what_is_there_is_never_trained_again,
+        nobody_trains_again_what_ended_badly_without_being_asked_to,
+        no_intent_outlives_the_run_that_comes_after_it,
+    ):
+        holds(world)
 
 
 def in_use(world: World, name: str) -> bool:
