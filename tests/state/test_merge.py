@@ -125,32 +125,28 @@ def sides(draw: st.DrawFn) -> tuple[Lock | None, Lock, Lock]:
 LOCKS = sides() | st.tuples(*[locks().map(lambda lock: replace(lock, target=TARGET))] * 3)
 
 
-@given(LOCKS)
-def test_a_change_on_one_side_is_taken(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
+def a_change_on_one_side_is_taken(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
     base, ours, theirs = merge_input
     assert merge(base, ours, ours).lock == ours
     assert merge(ours, ours, theirs).lock == theirs
     assert merge(ours, theirs, ours).lock == theirs
 
 
-@given(LOCKS)
-def test_the_order_of_the_sides_does_not_matter(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
+def the_order_of_the_sides_does_not_matter(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
     base, ours, theirs = merge_input
     merged, mirrored = merge(base, ours, theirs), merge(base, theirs, ours)
     assert dumps(merged.lock) == dumps(mirrored.lock)
     assert merged.notes == mirrored.notes
 
 
-@given(LOCKS)
-def test_merging_again_changes_nothing_and_the_result_is_valid(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
+def merging_again_changes_nothing_and_the_result_is_valid(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
     base, ours, theirs = merge_input
     merged = merge(base, ours, theirs).lock
     assert merge(base, merged, merged).lock == merged
     assert loads(dumps(merged), "x") == merged
 
 
-@given(LOCKS)
-def test_additions_of_both_sides_are_kept(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
+def additions_of_both_sides_are_kept(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
     base, *both = merge_input
     merged = merge(base, *both).lock
     for side in both:
@@ -163,6 +159,17 @@ def test_additions_of_both_sides_are_kept(merge_input: tuple[Lock | None, Lock, 
                 assert added <= set(keys_of(result))
                 assert rejected <= set(result.rejected)
                 assert result.protect or not changed.protect or before.protect
+
+
+@given(LOCKS)
+def test_what_holds_of_every_merge(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
+    for holds in (
+        a_change_on_one_side_is_taken,
+        the_order_of_the_sides_does_not_matter,
+        merging_again_changes_nothing_and_the_result_is_valid,
+        additions_of_both_sides_are_kept,
+    ):
+        holds(merge_input)
 
 
 @given(sides())

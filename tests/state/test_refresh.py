@@ -39,15 +39,13 @@ def after(world: World) -> Lock:
     return reduce(record, refresh_events(inputs(world)), world.lock)
 
 
-@given(worlds())
-def test_a_second_refresh_changes_nothing(world: World) -> None:
+def a_second_refresh_changes_nothing(world: World) -> None:
     again = replace(world, lock=after(world))
     if not (is_suspicious(world.lock, world.observation) or is_suspicious(again.lock, world.observation)):
         assert after(again) == again.lock
 
 
-@given(worlds())
-def test_serving_generations_and_rejections_stay(world: World) -> None:
+def serving_generations_and_rejections_stay(world: World) -> None:
     lock = after(world)
     for name, model in lock.models.items():
         before = world.lock.models.get(name, LockedModel(""))
@@ -60,8 +58,7 @@ def test_serving_generations_and_rejections_stay(world: World) -> None:
         assert model.rejected == before.rejected
 
 
-@given(worlds())
-def test_no_record_is_lost_and_the_result_is_valid(world: World) -> None:
+def no_record_is_lost_and_the_result_is_valid(world: World) -> None:
     lock = after(world)
     for name, model in world.lock.models.items():
         kept = {generation.key for generation in model.generations if generation.state is not State.INTENDED}
@@ -69,8 +66,7 @@ def test_no_record_is_lost_and_the_result_is_valid(world: World) -> None:
     assert loads(dumps(lock), "x") == lock
 
 
-@given(worlds())
-def test_nothing_is_left_to_adopt(world: World) -> None:
+def nothing_is_left_to_adopt(world: World) -> None:
     lock = after(world)
     if is_suspicious(world.lock, world.observation) or is_suspicious(lock, world.observation):
         return
@@ -78,8 +74,7 @@ def test_nothing_is_left_to_adopt(world: World) -> None:
     assert [action for action in plan.of_kind(Kind.ADOPT) if action.reason is Reason.FOUND_UNRECORDED] == []
 
 
-@given(worlds())
-def test_only_models_with_the_mark_are_adopted(world: World) -> None:
+def only_models_with_the_mark_are_adopted(world: World) -> None:
     before = {generation.key for model in world.lock.models.values() for generation in model.generations}
     for name, model in after(world).models.items():
         for generation in model.generations:
@@ -87,6 +82,18 @@ def test_only_models_with_the_mark_are_adopted(world: World) -> None:
                 mark = world.observation.models[generation.remote].mark
                 assert mark
                 assert (mark.scope, mark.name) == (SCOPE, name)
+
+
+@given(worlds())
+def test_what_holds_of_every_refresh(world: World) -> None:
+    for holds in (
+        a_second_refresh_changes_nothing,
+        serving_generations_and_rejections_stay,
+        no_record_is_lost_and_the_result_is_valid,
+        nothing_is_left_to_adopt,
+        only_models_with_the_mark_are_adopted,
+    ):
+        holds(world)
 
 
 # case by case
