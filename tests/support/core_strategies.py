@@ -208,4 +208,4 @@ def locks() -> st.SearchStrategy[Lock]:
     optional = st.none() | texts(min_size=1)
     limits = st.dictionaries(st.sampled_from(["maxCreates", "maxSteps", "concurrency"]), st.integers(0, 10**6))
     target = st.builds(LockedTarget, names(), names(), scopes(), optional, optional, limits)
-    return st.builds(Lock, target, st.dictionaries(names(), locked_models(), max_size=3))
+    return st.builds(Lock, target, st.dictionaries(names(), locked_models(), max_size=2))

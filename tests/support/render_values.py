@@ -28,6 +28,7 @@ from reconciler.domain.model import (
     Target,
 )
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, TrainingEstimate
+from support import core_strategies
 from support.base_models import GEMINI_API
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -183,11 +184,11 @@ def uncoloured(text: str) -> str:
 texts = st.text(max_size=30)
 some = st.text(min_size=1, max_size=30)
 counts = st.integers(0, 10**9)
-names = st.from_regex(r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?", fullmatch=True)
+names = core_strategies.names()
 numbers = st.integers(0, 10**6) | st.floats(0, 1e6)
 values = st.none() | texts | numbers | st.booleans()
 losses = st.floats()
-digests = st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True)
+digests = core_strategies.digests()
 
 datasets = st.builds(Dataset, digests, texts, counts, generation=texts, checksum=texts, size=counts)
 resources = st.builds(
@@ -286,9 +287,9 @@ locks = st.builds(
             serving=st.none() | some,
             rejected=st.lists(some, max_size=2, unique=True).map(tuple),
             protect=st.booleans(),
-            generations=st.lists(generations, max_size=3, unique_by=lambda one: one.key).map(tuple),
+            generations=st.lists(generations, max_size=2, unique_by=lambda one: one.key).map(tuple),
         ),
-        max_size=3,
+        max_size=2,
     ),
 )
 remote_models = st.builds(
