@@ -6,8 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-import pytest
-
+from support.cases import each_row
 from support.console import Console, agrees, blocks, examples
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +23,7 @@ def open_example(name: str, folder: Path) -> Console:
     return Console(copy)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+@each_row("page", PAGES, ids=lambda page: page.parent.name)
 def test_the_commands_of_an_example_print_what_its_page_shows(page: Path, tmp_path: Path) -> None:
     console = open_example(page.parent.name, tmp_path)
     commands = [example for block in blocks(page.read_text(encoding="utf-8"), "console") for example in examples(block)]
@@ -34,7 +33,7 @@ def test_the_commands_of_an_example_print_what_its_page_shows(page: Path, tmp_pa
         assert agrees(shown, real), f"$ {command}\n{real}"
 
 
-@pytest.mark.parametrize("title", SECTIONS)
+@each_row("title", SECTIONS)
 def test_every_error_on_the_page_about_troubleshooting_is_real(title: str, tmp_path: Path) -> None:
     """Each section starts from an example; what leads to the error is a comment that readers do not see."""
     preparation = re.search(r"<!-- in (\S+)\n(.*?)-->", SECTIONS[title], re.DOTALL)

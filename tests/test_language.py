@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
+from support.cases import each_row
 from support.prose import ROOT, covered_files, find_phrases, read_file, read_rules
 
 RULES = read_rules()
@@ -42,7 +41,7 @@ def test_the_glossary_has_every_action_of_the_command_line_once() -> None:
     assert {"desired state", "live state", "recorded state", "serving generation", "prune", "drift"} <= set(terms)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "text", "phrases"),
     [
         ("a.py", 'x = f"model {y} stands here"\n', ["stands"]),

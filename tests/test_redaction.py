@@ -14,11 +14,12 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from reconciler.redaction import Secrets, redact, redact_free_texts, remember, remember_members, secrets_of
+from support.cases import each_row
 
 SECRET = "1//0gPz4Vt8mWq+Xy<AbCd>EfGh-IjKl_MnOp"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "form",
     [
         SECRET,
@@ -48,7 +49,7 @@ def test_a_secret_within_a_text_in_base64_is_removed(before: str) -> None:
     assert len(shown) <= len("[secret]") + 4 * len(before)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("environ", "text"),
     [
         ({"RECONCILE_ACCESS_TOKEN": "any"}, "any model"),
@@ -66,7 +67,7 @@ def test_ordinary_values_are_shown(environ: dict[str, str], text: str) -> None:
         assert redact(text) == text
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("environ", "secret"),
     [
         ({"CI_JOB_TOKEN": "abcdefgh"}, "abcdefgh"),
@@ -108,7 +109,7 @@ def test_members_of_an_answer_are_secret_by_their_names() -> None:
         assert redact("another-secret") == "[secret]"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "value"),
     [
         ("Authorization", f"Bearer {SECRET}"),

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from reconciler.commands.main import cli
+from support.cases import each_row
 
 ROOT = Path(__file__).parents[1]
 IGNORED = {".git", ".venv", "venv", "build", "dist", "__pycache__", ".reconcile", ".hypothesis"}
@@ -147,3 +148,19 @@ def test_the_changelog_names_versions_and_their_days() -> None:
     first, *released = re.findall(r"^## (.+)$", changelog, re.MULTILINE)
     assert first == "[Unreleased]"
     assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", title) for title in released)
+
+
+@each_row("number", [1, 2, pytest.param(3, id="three"), 4])
+def failing_table(number: int) -> None:
+    if number == 1:
+        pytest.skip("this row only")
+    if number == 3:
+        with pytest.raises(ValueError, match="never raised"):
+            pass
+    assert number == 2
+
+
+def test_every_failing_row_of_a_table_is_reported() -> None:
+    with pytest.raises(BaseExceptionGroup, match="2 of 4 rows failed") as caught:
+        failing_table()
+    assert [error.__notes__ for error in caught.value.exceptions] == [["in the row three"], ["in the row (4,)"]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from reconciler.domain.access import (
     EVERYONE,
     AccessChange,
@@ -13,6 +11,7 @@ from reconciler.domain.access import (
     apply_access_changes,
     effective_access,
 )
+from support.cases import each_row
 
 ADA, TEAM = "ada@example.com", "nlp@example.com"
 OWNS = Permission(Grantee("user", "owner@example.com"), "owner")
@@ -24,7 +23,7 @@ TEAM_WRITES = Permission(Grantee("group", TEAM), "writer")
 PROJECT = Permission(Grantee("project", "123"), "reader")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("permissions", "certain", "perhaps"),
     [
         ([], None, ()),

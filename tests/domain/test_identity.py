@@ -29,6 +29,7 @@ from reconciler.domain.identity import (
     with_mark,
 )
 from reconciler.domain.model import Conversation, Example, Mark, Source
+from support.cases import each_row
 from support.core_strategies import FLOAT32_MAX, contents, examples, marks, rates, texts
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "keys.v1.json").read_text(encoding="utf-8"))["keys"]
@@ -48,7 +49,7 @@ def content_of(vector: Mapping[str, Any]) -> Content:
     )
 
 
-@pytest.mark.parametrize("vector", GOLDEN, ids=lambda vector: vector["what"])
+@each_row("vector", GOLDEN, ids=lambda vector: vector["what"])
 def test_keys_of_version_1_never_change(vector: dict[str, Any]) -> None:
     content = content_of(vector)
     assert content.data == vector["data"]
@@ -57,7 +58,7 @@ def test_keys_of_version_1_never_change(vector: dict[str, Any]) -> None:
     assert key_of(content.mark()) == vector["key"]
 
 
-@pytest.mark.parametrize("vector", GOLDEN, ids=lambda vector: vector["what"])
+@each_row("vector", GOLDEN, ids=lambda vector: vector["what"])
 def test_the_golden_keys_follow_from_first_principles(vector: dict[str, Any]) -> None:
     def plain(text: str) -> str:
         return json.dumps(text.replace("\r\n", "\n").replace("\r", "\n"), ensure_ascii=False)
@@ -146,7 +147,7 @@ def test_a_canonical_number_is_the_same_float32_and_stays_what_it_is(value: floa
     assert canonical_number(round_to_float32(value)) == canonical
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "canonical"),
     [(3, "3"), (3.0, "3"), (0.1, "0.1"), (1e-05, "1e-05"), (0.0, "0"), (-0.0, "0"), (2.0**60, "1.1529215e+18")],
 )
@@ -171,7 +172,7 @@ def test_a_number_is_the_same_after_a_trip_over_the_wire(value: float) -> None:
     assert same_number(value, round_to_float32(value))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("declared", "effective"),
     [
         (0.001, 0.0011),
@@ -240,7 +241,7 @@ def test_a_description_without_a_mark_is_left_as_it_is(text: str) -> None:
     assert split_mark(text) == (text, None)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "change",
     [
         ("managed-by=reconcile", "managed-by=other"),

@@ -27,6 +27,7 @@ from reconciler.domain.lock import (
 )
 from reconciler.domain.model import Checkpoint, Dataset, Failure, Limits, RemoteModel, Resources, State, Target
 from reconciler.state.lockfile import LockWriter, dumps, loads
+from support.cases import each_row
 from support.core_strategies import generation, locked_models, locks, names
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "lock.schema.json"
@@ -243,7 +244,7 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize(("text", "message"), UNREADABLE.values(), ids=UNREADABLE.keys())
+@each_row(("text", "message"), UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_errors_name_the_field_and_the_remedy(text: str, message: str) -> None:
     with pytest.raises(ReconcileError) as caught:
         loads(text, FILE)

@@ -37,6 +37,7 @@ from reconciler.planning.events import (
     record,
 )
 from reconciler.state.lockfile import dumps
+from support.cases import each_row
 from support.core_strategies import generation
 
 NAMES: Final = [f"model-{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
@@ -126,7 +127,7 @@ def lock_of(state: State) -> Lock:
     return Lock(LockedTarget("default", "embedded", "demo"), {name: recorded(name, state) for name in NAMES})
 
 
-@pytest.mark.parametrize(("state", "event", "most"), TRANSITIONS.values(), ids=TRANSITIONS.keys())
+@each_row(("state", "event", "most"), TRANSITIONS.values(), ids=TRANSITIONS.keys())
 def test_what_happens_to_one_model_changes_few_lines_of_its_block(state: State, event: Event, most: int) -> None:
     before = lock_of(state)
     after = record(before, event)

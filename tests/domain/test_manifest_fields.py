@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pytest
 from msgspec.structs import fields, replace
 
 from reconciler.domain.model import FIELDS, MUTABLE_FIELDS, Dataset, FieldRole, Lifecycle, Manifest, Source, with_value
 from reconciler.manifests.schema_validation import schema_text
 from reconciler.planning.diff import mutable_changes
 from reconciler.planning.generations import desired_content
+from support.cases import each_row
 from support.core_cases import CAPABILITIES, SCOPE, Made, live, manifest
 
 SCHEMA = json.loads(schema_text("TunedModel"))["properties"]
@@ -66,7 +66,7 @@ def test_drift_can_be_ignored_for_mutable_fields() -> None:
     assert set(SCHEMA["spec"]["properties"]["ignoreDrift"]["items"]["enum"]) == names
 
 
-@pytest.mark.parametrize("row", [row for row in FIELDS if row.attribute], ids=lambda row: row.path)
+@each_row("row", [row for row in FIELDS if row.attribute], ids=lambda row: row.path)
 def test_only_identity_fields_change_the_content_of_a_generation(row: Any) -> None:
     before = manifest(MADE)
     after = with_value(before, row.attribute, OTHER[row.attribute])
@@ -74,7 +74,7 @@ def test_only_identity_fields_change_the_content_of_a_generation(row: Any) -> No
     assert changed == (row.role is FieldRole.IDENTITY)
 
 
-@pytest.mark.parametrize("row", MUTABLE_FIELDS, ids=lambda row: row.path)
+@each_row("row", MUTABLE_FIELDS, ids=lambda row: row.path)
 def test_mutable_fields_are_patched_unless_their_drift_is_ignored(row: Any) -> None:
     declared = with_value(manifest(MADE), row.attribute, OTHER[row.attribute])
     model = live(MADE)

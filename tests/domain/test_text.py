@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.domain.endpoints import is_host
 from reconciler.domain.text import encodable, sanitize, terminal_safe
+from support.cases import each_row
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_what_steers_a_terminal_is_escaped() -> None:
     assert terminal_safe("a\x1b\n\u202e") == r"a\x1b\n\u202e"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("netloc", "is_valid"),
     [
         ("localhost:8080", True),

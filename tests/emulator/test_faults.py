@@ -16,7 +16,7 @@ from msgspec import convert
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import State
 from reconciler.emulator.faults import FaultInjector, FaultKind, Faults
-from support.cases import slow_except
+from support.cases import each_row, slow_except
 from support.emulator_world import REQUEST
 from support.engine_world import World, manifest
 from support.provider_service import Time
@@ -52,7 +52,7 @@ def ask(world: World, method: str = "GET", path: str = MODELS, **query: str) -> 
     return asyncio.run(send())
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("rule", "status", "headers", "text"),
     [
         ({"status": 429, "retryAfter": 7}, 429, {"retry-after": "7"}, '"status": "RESOURCE_EXHAUSTED"'),
@@ -72,8 +72,8 @@ def test_a_status_is_sent_as_json_or_as_a_page(
     assert text in answer.text
 
 
-@pytest.mark.parametrize("executed", [False, True])
-@pytest.mark.parametrize("fault", ["status", "reset", "hang"])
+@each_row("executed", [False, True])
+@each_row("fault", ["status", "reset", "hang"])
 def test_a_lost_reply_is_one_of_a_request_that_was_carried_out(tmp_path: Path, fault: str, *, executed: bool) -> None:
     world = faulty(tmp_path, {"fault": fault, "method": "POST", "executed": executed})
 

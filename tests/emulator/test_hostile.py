@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.cases import each_row
 from support.cli_world import Cli
 from support.emulator_process import Process, running
 from support.emulator_world import World
@@ -63,7 +64,7 @@ def test_an_upload_is_not_shown_as_a_page(service: Process) -> None:
     assert ask(service).headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "..", "link", "a/b", ""])
+@each_row("name", ["../secret", "/etc/hostname", "..", "link", "a/b", ""])
 def test_a_store_that_names_another_file_as_an_object_reads_and_deletes_nothing(tmp_path: Path, name: str) -> None:
     store, secret = tmp_path / "store", tmp_path / "secret"
     secret.write_text("the user's own file")
@@ -80,8 +81,8 @@ def test_a_store_that_names_another_file_as_an_object_reads_and_deletes_nothing(
     assert secret.read_text() == "the user's own file"
 
 
-@pytest.mark.parametrize("name", [".reconcile", ".reconcile/default.sqlite3", ".reconcile/default.sqlite3-objects"])
-@pytest.mark.parametrize("to", [".git", "elsewhere"])
+@each_row("name", [".reconcile", ".reconcile/default.sqlite3", ".reconcile/default.sqlite3-objects"])
+@each_row("to", [".git", "elsewhere"])
 def test_the_store_of_a_target_is_not_written_through_a_link(tmp_path: Path, name: str, to: str) -> None:
     reconcile = Cli(tmp_path)
     (tmp_path / ".git").mkdir()

@@ -8,6 +8,7 @@ from reconciler.emulator import proto
 from reconciler.emulator.errors import ApiError
 from reconciler.emulator.proto import message
 from reconciler.emulator.service import includes, parse_fields, select
+from support.cases import each_row
 
 LEAF = message("Leaf", x=proto.STRING, longName=proto.STRING)
 TREE = message(
@@ -17,7 +18,7 @@ LEAVES = {"x": "1", "longName": "2"}
 VALUE = {"a": "A", "b": LEAVES, "many": [{"leaf": LEAVES}, {}]}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("fields", "selected"),
     [
         ("", VALUE),
@@ -40,7 +41,7 @@ def test_only_the_selected_fields_are_left(fields: str, selected: Any) -> None:
     assert select(VALUE, parse_fields(fields, TREE)) == selected
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("fields", "path"),
     [
         ("foo", "foo"),

@@ -15,6 +15,7 @@ from reconciler.emulator.generativelanguage import messages
 from reconciler.emulator.generativelanguage.messages import V1BETA, V1BETA3
 from reconciler.emulator.proto import Field, Message, decode, decode_query, encode, message, read_json
 from reconciler.emulator.vertex import messages as vertex_messages
+from support.cases import each_row
 from support.google_clients import LazyModule, gemini, palm, vertex, vertex_v1beta1
 
 SAMPLE = message(
@@ -164,7 +165,7 @@ def test_everything_wrong_is_told_at_once() -> None:
     assert refusal({"foo": 1, "count": "x", "text": 2}).count("\n") == 2
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("body", "message"),
     [
         (b"{", "Invalid JSON payload received. Unable to parse: Expecting property name"),
@@ -191,7 +192,7 @@ def test_an_object_and_a_list_may_end_with_a_comma(body: bytes, value: Any) -> N
     assert read_json(body) == value
 
 
-@pytest.mark.parametrize(
+@each_row(
     "body", [b"{,}", b'{"a": [ ,]}', b'{"a": [1,,]}', b'{"a": 1},', b'{"a",}', b'{"a":,}', b'{"a": "x,}', b'{"a": 1,,}']
 )
 def test_another_comma_is_refused(body: bytes) -> None:
@@ -199,7 +200,7 @@ def test_another_comma_is_refused(body: bytes) -> None:
         read_json(body)
 
 
-@pytest.mark.parametrize("part", [b'"', b'\\"', b", ", b"[ ,", b'"x", '])
+@each_row("part", [b'"', b'\\"', b", ", b"[ ,", b'"x", '])
 def test_commas_are_found_in_linear_time(part: bytes) -> None:
     """A quadratic search would take hours."""
     with pytest.raises(ApiError):

@@ -13,6 +13,7 @@ import pytest
 from reconciler.domain.errors import ReconcileError
 from reconciler.emulator.objects import ObjectStore
 from reconciler.emulator.store import MAX_STORE_BYTES, Store
+from support.cases import each_row
 from support.emulator_world import REQUEST, World
 from support.fork_server import forked
 
@@ -31,7 +32,7 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == (f"{file}: not a store of the embedded service: file is not a database; {MOVE_AWAY}")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("statement", "problem"),
     [
         (

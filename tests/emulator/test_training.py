@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from reconciler.domain.identity import canonical_number, round_to_float32
 from reconciler.domain.model import State
 from reconciler.emulator.training import MAX_SNAPSHOTS, SimulatedTraining, timestamp, total_steps
+from support.cases import each_row
 from support.emulator_world import FIXTURES, START
 
 SHORT = SimulatedTraining(
@@ -57,7 +58,7 @@ def test_epochs_are_counted_like_the_real_service_does() -> None:
     assert {step: step * 4 // 15 for step in recorded} == recorded
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("at", "state", "steps", "started", "ended"),
     [
         (-5, State.CREATING, 0, False, False),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.domain.errors import ReconcileError
+from support.cases import each_row
 from support.emulator_world import FIXTURES, World
 
 REAL = FIXTURES / "list_tuned_models.v1beta3.json"
@@ -73,7 +74,7 @@ def test_an_empty_world_is_a_world(tmp_path: Path) -> None:
     assert World(world=tmp_path / "world.json").names() == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "message"),
     [
         ('{"tunedModels": [\n  }', "{file}:2:3: not valid JSON: Expecting value"),

@@ -13,6 +13,7 @@ from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Limits, Manifest, State
 from reconciler.domain.plan import Kind, Reason, Request
 from reconciler.planning.events import Adopted, Dropped
+from support.cases import each_row
 from support.engine_fake import Blind, Eventful, Meanwhile, World, manifest, raising
 from support.provider_fake import FakeProvider
 
@@ -55,7 +56,7 @@ def killed(world: World, *, taken: bool, declared: Manifest | None = None, **opt
     world.checkout.path.write_text(left[0], encoding="utf-8")
 
 
-@pytest.mark.parametrize("lag", LAGS)
+@each_row("lag", LAGS)
 def test_a_run_killed_after_the_create_is_resumed(tmp_path: Path, lag: int) -> None:
     world = World(tmp_path, lag)
     killed(world, taken=True)
@@ -67,7 +68,7 @@ def test_a_run_killed_after_the_create_is_resumed(tmp_path: Path, lag: int) -> N
     assert world.run(manifest()).happened == []
 
 
-@pytest.mark.parametrize("lag", LAGS)
+@each_row("lag", LAGS)
 def test_a_run_killed_before_the_create_trains_once(tmp_path: Path, lag: int) -> None:
     world = World(tmp_path, lag)
     killed(world, taken=False)
@@ -195,7 +196,7 @@ def test_no_training_starts_after_the_lockfile_becomes_read_only(tmp_path: Path)
     assert len(world.jobs.jobs) == 1
 
 
-@pytest.mark.parametrize("lag", LAGS)
+@each_row("lag", LAGS)
 def test_racing_runs_record_the_same_training(tmp_path: Path, lag: int) -> None:
     world = World(tmp_path, lag, time=Meanwhile(0))  # many polls
     checkouts = [world.another("first.json"), world.another("second.json")]
@@ -210,7 +211,7 @@ def test_racing_runs_record_the_same_training(tmp_path: Path, lag: int) -> None:
         assert world.run(manifest(), checkout=checkout).happened == []
 
 
-@pytest.mark.parametrize("lag", LAGS)
+@each_row("lag", LAGS)
 def test_racing_runs_that_share_a_lockfile_leave_one_training_in_it(tmp_path: Path, lag: int) -> None:
     world = World(tmp_path, lag)
     runs = world.race(world.checkout, world.checkout)

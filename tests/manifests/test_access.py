@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.access import EVERYONE, Grant, Grantee
 from reconciler.manifests.workspace import Workspace
+from support.cases import each_row
 from support.files_samples import CAPABILITIES, MANIFEST, TARGET, VERTEX, load_in, messages, sample
 
 _ABLE = replace(CAPABILITIES, features=frozenset({"access", "projectAccess"}))
@@ -46,7 +47,7 @@ _ADDRESS = "is not allowed here; write an e-mail address, as in ada@example.com"
 _NUMBER = 'write the number of a project, as in "123456789012"; `gcloud projects describe PROJECT` shows it'
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("access", "told"),
     [
         (

@@ -12,6 +12,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Capabilities, Example, Manifest
 from reconciler.manifests.workspace import Workspace
+from support.cases import each_row
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, close, load_in, messages, sample, write
 
 _UNSEEN = "text_input,output\n5,6\n7,8\n9,10\n"
@@ -77,7 +78,7 @@ def test_a_name_that_is_taken_names_the_other_place(tmp_path: Path) -> None:
 _SYNTAX = "fix the syntax, without look-around and back-references (github.com/google/re2/wiki/Syntax)"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("expression", "told"),
     [
         ("(a", f"missing ): (a; {_SYNTAX}"),
@@ -98,7 +99,7 @@ def test_a_wrong_regular_expression_is_told_with_the_library_s_reason(
     ]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("check", "told"),
     [
         ('{name: x, prompt: " ", expect: {equals: b}}', "25: {}.prompt: is empty; fill it in, or delete the check"),
@@ -218,7 +219,7 @@ def test_held_out_examples_that_change_before_they_are_asked_are_refused(tmp_pat
 _PATH = f"{_AT}.dataset.path"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("path", "told"),
     [
         ("x/y.csv", "x/y.csv: no such file; fix the path, or add the file"),

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from reconciler.manifests.scaffold import guess_scope
+from support.cases import each_row
 from support.files_samples import write
 
 _CONFIG = '[core]\n\tbare = false\n\tbare\n[remote "origin"]\n\turl = {}\n\tfetch = +refs/*:refs/*\n[remote "origin"]\n'
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("url", "scope"),
     [
         ("https://github.com/Acme/NLP-models.git", "acme/nlp-models"),

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.model import UNKNOWN_DATA, Dataset
 from reconciler.manifests.workspace import Workspace
+from support.cases import each_row
 from support.files_samples import CAPABILITIES, MANIFEST, load_in, messages, sample, write
 
 _ABLE = replace(CAPABILITIES, features=frozenset({"lineage"}))
@@ -32,7 +33,7 @@ def test_former_names_are_read(tmp_path: Path) -> None:
     assert (one.formerly, one.names) == (("summer", "one-up"), ("adder", "summer", "one-up"))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("formerly", "told"),
     [
         (

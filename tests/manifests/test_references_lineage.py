@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from reconciler.domain.model import Source
 from reconciler.manifests.manifest import cycles
 from reconciler.manifests.workspace import Workspace, load
+from support.cases import each_row
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample, write
 
 _ABLE = replace(CAPABILITIES, features=frozenset({"lineage"}))
@@ -82,7 +83,7 @@ def test_a_remote_name_that_is_none(tmp_path: Path, able: object, told: str) -> 
     ]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("source", "told"),
     [
         ("{remote: ''}", "20: spec.source.remote: empty value; set a value, or delete the line"),

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import InvalidInput, ReconcileError, UsageError
 from reconciler.domain.model import Manifest
 from reconciler.manifests.scaffold import init
+from support.cases import each_row
 from support.files_samples import CAPABILITIES, data_file, load_in, write
 
 SCHEMAS = ("specs/.schemas/target.schema.json", "specs/.schemas/tuned-model.schema.json")
@@ -45,7 +46,7 @@ def test_the_scope_is_quoted_where_yaml_would_misread_it(tmp_path: Path) -> None
     assert _valid(tmp_path / "1e3").name == "null"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "text", "fields"),
     [
         ("a.csv", "Question,id,Answer\nq,1,a\n", ("q", "a")),
@@ -81,7 +82,7 @@ def test_data_outside_the_repository_is_copied(tmp_path: Path) -> None:
     assert (manifest.name, manifest.dataset.path) == ("my-data-1", "datasets/My Data #1.csv")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("stem", "name"),
     [("2026", "model-2026"), ("日本", "model"), ("x" * 40, "x" * 31), (f"{'x' * 30} y", "x" * 30), ("A_b.c", "a-b-c")],
 )
@@ -146,7 +147,7 @@ def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) ->
     assert not (tmp_path / "folder").exists()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "text", "message"),
     [
         (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.text import list_choices, quote, suggest_name
+from support.cases import each_row
 from support.files_samples import CAPABILITIES, MANIFEST, load_in, messages, sample
 
 _LONG = "1" * 5000
@@ -250,7 +250,7 @@ _IN_SPEC = [
 ]
 
 
-@pytest.mark.parametrize(("line", "message"), _IN_SPEC)
+@each_row(("line", "message"), _IN_SPEC)
 def test_what_is_wrong_in_a_spec(tmp_path: Path, line: str, message: str) -> None:
     workspace = load_in(sample(tmp_path, manifest=MANIFEST + line))
     assert messages(workspace) == ([f"m.yaml:{message}"] if message else [])
@@ -346,7 +346,7 @@ _REPLACED = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "expected"), _REPLACED)
+@each_row(("old", "new", "expected"), _REPLACED)
 def test_what_is_wrong_elsewhere(tmp_path: Path, old: str, new: str, expected: list[str]) -> None:
     assert old in MANIFEST
     workspace = load_in(sample(tmp_path, manifest=MANIFEST.replace(old, new)))

@@ -24,6 +24,7 @@ from reconciler.manifests.schema_validation import (
     validator,
 )
 from reconciler.manifests.yaml_parser import parse
+from support.cases import each_row
 
 _INPUTS = ["TunedModel", "Target"]
 
@@ -50,7 +51,7 @@ def test_the_kinds_are_named_after_the_files() -> None:
     assert SCHEMA_KINDS["Target"].name == "target.schema.json"
 
 
-@pytest.mark.parametrize("kind", SCHEMA_KINDS)
+@each_row("kind", SCHEMA_KINDS)
 def test_every_schema_is_valid_2020_12(kind: str) -> None:
     schema = json.loads(schema_text(kind))
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -215,7 +216,7 @@ def test_every_keyword_means_what_it_means_to_jsonschema(schema: dict[str, Any],
         assert strict_validator(schema).is_valid(value)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "schema",
     [
         {"patternProperties": {"a": True}},

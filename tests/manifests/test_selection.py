@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import UsageError
 from reconciler.manifests.discovery import Selection, check_names
+from support.cases import each_row
 from support.core_cases import Made, manifest
 
 MANIFESTS = [
@@ -16,7 +17,7 @@ MANIFESTS = [
 ]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("selection", "names"),
     [
         (Selection(), ["numbers", "words", "letters"]),

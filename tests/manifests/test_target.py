@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.domain.errors import InvalidInput, UsageError
 from reconciler.domain.model import Target
+from support.cases import each_row
 from support.files_samples import MANIFEST, TARGET, load_in, messages, sample, write
 
 VERTEX = (
@@ -24,7 +25,7 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "message"),
     [
         ("", "1:1: contains no Target; add one, or delete the file and run `reconcile init`"),
@@ -110,7 +111,7 @@ def test_what_is_wrong_with_a_target(tmp_path: Path, text: str, message: str) ->
     assert problems[0] == f"reconcile.yaml:{message}"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "endpoint",
     [
         "http://example.com",
@@ -145,7 +146,7 @@ def test_endpoints_that_may_not_be_used(tmp_path: Path, endpoint: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     "endpoint",
     ["https://example.com", "https://example.com:8443", "http://localhost:80", "http://127.8.9.1", "http://[::1]:8080"],
 )
@@ -161,7 +162,7 @@ def test_the_address_of_cloud_storage_is_held_to_the_same_rule(tmp_path: Path) -
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("more", "expected"),
     [
         ("", ""),
@@ -216,7 +217,7 @@ _BUCKET = "write gs://BUCKET or gs://BUCKET/PREFIX, as in gs://acme-tuning-data"
 _LOCK = "write gs://BUCKET/NAME.json, as in gs://acme-tuning-data/production.lock.json"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "message"),
     [
         (
@@ -311,7 +312,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("wrong", "path"),
     [
         ("metadata: {name: 1}", "metadata.name"),
@@ -417,7 +418,7 @@ def test_the_working_folder_of_standard_input(tmp_path: Path) -> None:
         load_in(tmp_path, "-", stdin="")
 
 
-@pytest.mark.parametrize("name", ["../x", "a.b", "", "x" * 64, "a\n"])
+@each_row("name", ["../x", "a.b", "", "x" * 64, "a\n"])
 def test_names_that_no_target_can_have(tmp_path: Path, name: str) -> None:
     if not name:
         assert load_in(sample(tmp_path), target=name).target.name == "default"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.domain.errors import InvalidInput
+from support.cases import each_row
 from support.files_samples import TARGET, load_in, messages, sample, write
 
 _REMOTE = TARGET.replace("embedded", "generativelanguage")
@@ -74,7 +75,7 @@ def test_policies_that_are_none(tmp_path: Path, text: str, told: str) -> None:
     assert _refused(tmp_path, text) == f"reconcile.yaml:{told}"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("path", "told"),
     [
         ("''", "empty value; set a value, or delete the line"),
@@ -136,7 +137,7 @@ def test_a_path_with_a_nul_character(tmp_path: Path) -> None:
 _OBJECT = "invalid address of a JSON object in Cloud Storage; set gs://BUCKET/NAME.json, or the path of a file"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("address", "told"),
     [
         ("gs://bucket", _OBJECT),

@@ -12,6 +12,7 @@ import pytest
 
 from reconciler.domain.plan import Unread
 from reconciler.manifests.unread import declared_in, find_unread
+from support.cases import each_row
 from support.files_samples import DATA, TARGET, load_in, write
 from support.git_repository import Repository
 
@@ -46,7 +47,7 @@ JSON = json.dumps(
 )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("file", "text"),
     [
         ("adder.YAML", manifest("adder")),
@@ -85,7 +86,7 @@ def test_a_file_that_may_declare_a_model_keeps_it(tmp_path: Path, file: str, tex
     assert not found.reason("another")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("file", "text"),
     [
         ("README.md", manifest("adder")),
@@ -195,7 +196,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@each_row("text", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_file_is_searched_in_linear_time(text: Callable[[], str]) -> None:
     began = time.process_time()
     declared_in(text())

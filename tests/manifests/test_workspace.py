@@ -18,6 +18,7 @@ from reconciler.domain.errors import InvalidInput, Place, ReconcileError, UsageE
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Dataset, Example, FieldPlace, Lifecycle, Limits, Manifest, Sampling, Source, Target
 from reconciler.manifests.workspace import Workspace, load
+from support.cases import each_row
 from support.files_samples import CAPABILITIES, DATA, MANIFEST, TARGET, VERTEX, close, load_in, messages, sample, write
 
 _SECOND = MANIFEST.replace("number-generator", "second")
@@ -89,9 +90,7 @@ def test_what_is_left_out_is_undeclared(tmp_path: Path) -> None:
     assert (found.sampling, found.lifecycle) == (Sampling(), Lifecycle())
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("4h", 4 * 3600), ("30m", 1800), ("1h30m", 5400), ("90s", 90), ("100h0m", 360000)]
-)
+@each_row(("text", "expected"), [("4h", 4 * 3600), ("30m", 1800), ("1h30m", 5400), ("90s", 90), ("100h0m", 360000)])
 def test_timeouts(tmp_path: Path, text: str, expected: int) -> None:
     (found,) = load_in(sample(tmp_path, manifest=f"{MANIFEST}  lifecycle: {{timeout: {text}}}\n")).manifests
     assert found.lifecycle.timeout == timedelta(seconds=expected)
@@ -216,7 +215,7 @@ def test_no_standard_input(tmp_path: Path) -> None:
         load_in(sample(tmp_path), "-")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "message"),
     [
         (
@@ -389,7 +388,7 @@ def _selecting(folder: Path, name: str) -> Workspace:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("before", "after", "data"),
     [
         ("baseModel: models/gemini-3.5-flash", "source: {remote: tunedModels/x}", DATA),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from reconciler.domain.errors import Place
 from reconciler.manifests.yaml_parser import MAX_DEPTH, MAX_EXPANDED, dotted, parse
+from support.cases import each_row
 
 _BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdef", "bcdefg", strict=True)
@@ -146,7 +147,7 @@ def test_documents_before_a_fault_are_kept() -> None:
     assert len(parsed.problems) == 1
 
 
-@pytest.mark.parametrize("data", [b"", b"# nothing\n", b"---\n---\n", b"\xef\xbb\xbf", b"null\n"])
+@each_row("data", [b"", b"# nothing\n", b"---\n---\n", b"\xef\xbb\xbf", b"null\n"])
 def test_empty_documents_are_left_out(data: bytes) -> None:
     assert parse(data, "f") == parse(b"", "f")
 

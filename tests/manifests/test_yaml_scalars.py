@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.manifests.yaml_parser import parse_scalar
+from support.cases import each_row
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "value"),
     [
         ("", None),
@@ -41,7 +42,7 @@ def test_core_schema_values(text: str, value: object) -> None:
     assert type(parse_scalar(text)) is type(value)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     [
         "no",

@@ -42,6 +42,7 @@ from reconciler.planning.check_evaluation import (
     verdicts,
     wilson_interval,
 )
+from support.cases import each_row
 
 DATA = "sha256:" + "a" * 64
 SMALL = Check("small", prompt="8", expect=Expectation("equals", ("9",)))
@@ -99,7 +100,7 @@ def test_what_decides_nothing_does_not_count(same: tuple[Check, ...]) -> None:
     assert checks_digest(same) == checks_digest([SMALL, WORDS, UNSEEN])
 
 
-@pytest.mark.parametrize(
+@each_row(
     "change",
     [
         {"name": "more"},
@@ -142,7 +143,7 @@ def test_all_of_a_comparison_counts_in_the_digest() -> None:
     assert len({checks_digest([check]) for check in checks}) == len(rules)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("expectation", "right", "wrong"),
     [
         (expecting("equals", "9"), [" 9\n", "9"], ["99", "nine", ""]),
@@ -222,7 +223,7 @@ def test_what_ends_the_lines_of_an_input_does_not_count() -> None:
     assert next(questions(one, [Example("a\r\nb", "c")])).prompt == "a\nb"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("expectation", "why"),
     [
         (expecting("equals", "9"), "expected 9"),
@@ -236,7 +237,7 @@ def test_a_miss_says_what_was_expected(expectation: Expectation, why: str) -> No
     assert verdicts(Question("8", expectation), reply(" ten\n")) == (Miss("8", "ten", why),)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "verdict"),
     [
         (Answer("9", "SAFETY"), Miss("8", "9", "blocked: SAFETY")),
@@ -279,7 +280,7 @@ def test_a_prompt_passes_with_one_right_answer() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("right", "min_pass", "passed"),
     [
         (2, 0.67, False),
@@ -296,7 +297,7 @@ def test_the_share_is_compared_as_it_is(right: int, min_pass: float, passed: boo
     assert (result.passes, result.answers, result.passed) == (right, 3, passed)
 
 
-@pytest.mark.parametrize("tenths", range(11))
+@each_row("tenths", range(11))
 def test_no_rounding_error_decides(tenths: int) -> None:
     check = replace(WORDS, candidates=10, min_pass=tenths * 0.1)
     assert judge(check, *["V"] * tenths, *["X"] * (10 - tenths)).passed
@@ -316,7 +317,7 @@ def test_an_evaluation_below_its_minimum_fails() -> None:
     assert not judge(UNSEEN, *["right"] * 39, *["wrong"] * 11).passed
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("right", "answers", "interval"),
     [
         (0, 0, (0.0, 1.0)),

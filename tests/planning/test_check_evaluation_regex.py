@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.planning.check_evaluation import ExpressionError, compile_expression
+from support.cases import each_row
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("expression", "text", "is_found"),
     [
         ("^[0-9]+$", "12", True),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from msgspec.structs import replace
 
@@ -13,6 +12,7 @@ from reconciler.domain.plan import MARK_FIELD
 from reconciler.planning.diff import content_changes, mutable_changes, update_of
 from reconciler.planning.generations import resolve_generations, satisfies
 from reconciler.planning.live_proof import Owner
+from support.cases import each_row
 from support.core_cases import CAPABILITIES, SCOPE, Made, live, manifest
 from support.core_worlds import World, worlds
 
@@ -22,7 +22,7 @@ DECLARED = manifest(MADE, display_name="counter", description="counts", sampling
 IN_SYNC = live(MADE, display_name="counter", description="counts", sampling={"temperature": 0.7, "top_k": 40})
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("drifted", "update"),
     [
         ({"display_name": "other"}, {"display_name": "counter"}),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.planning.drift import with_severities
+from support.cases import each_row
 from support.drift_cases import DriftCase, cases, facts
 
 CASES = cases()
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+@each_row("case", CASES.values(), ids=CASES.keys())
 def test_a_case(case: DriftCase) -> None:
     found = case.findings()
     assert [facts(finding) for finding in found] == case.expected()

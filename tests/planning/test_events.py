@@ -37,6 +37,7 @@ from reconciler.planning.events import (
     record,
     update_observed,
 )
+from support.cases import each_row
 from support.core_cases import Made, manifest
 from support.core_strategies import DIGEST, generation
 
@@ -145,7 +146,7 @@ def test_a_former_name_without_records_changes_nothing(models: dict[str, LockedM
     assert record(lock, RENAMED) is lock
 
 
-@pytest.mark.parametrize(
+@each_row(
     "event",
     [
         Started("numbers", "numbers.yaml", CREATING),
@@ -348,7 +349,7 @@ def test_what_a_training_made_is_recorded_as_the_service_reports_it() -> None:
     assert update_observed(known, READY).resources == Resources()
 
 
-@pytest.mark.parametrize(
+@each_row(
     "event",
     [
         Dropped("numbers", KEY, "jobs/2"),

@@ -16,6 +16,7 @@ from reconciler.planning.generations import (
     replaced_fields,
     shared_remotes,
 )
+from support.cases import each_row
 from support.core_cases import CAPABILITIES, SCOPE, START, Made, at, live, manifest, recorded
 
 
@@ -37,7 +38,7 @@ def known(
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("candidates", "serving", "replacing", "expected"),
     [
         ([], None, False, None),
@@ -107,8 +108,8 @@ def world_of(declared: Manifest, lock: Lock, *models: RemoteModel) -> World:
     return World((declared,), lock, target, CAPABILITIES, START, observation)
 
 
-@pytest.mark.parametrize("state", ["ACTIVE", "CREATING", "FAILED"])
-@pytest.mark.parametrize("shared", [True, False], ids=["access declared", "no access declared"])
+@each_row("state", ["ACTIVE", "CREATING", "FAILED"])
+@each_row("shared", [True, False], ids=["access declared", "no access declared"])
 def test_permissions_are_read_of_ready_models_only(state: str, *, shared: bool) -> None:
     made, unlisted = Made(), Made(data="B")
     lock = Lock(models={"numbers": LockedModel("numbers.yaml", generations=(recorded(unlisted),))})
@@ -131,7 +132,7 @@ RECORD, CHILD_RECORD = recorded(MADE), recorded(CHILD)
 PARENTS = Lock(models={"base": LockedModel("base.yaml", generations=(recorded(PARENT),))})
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("generation", "model", "lock", "fields"),
     [
         (RECORD, live(MADE), Lock(), []),

@@ -20,6 +20,7 @@ from reconciler.planning.live_proof import Owner, Owners, find_mismatch, is_else
 from reconciler.planning.lock_review import published_lock, requested_serving, review_lock, withheld_promotions
 from reconciler.planning.observed_events import apply_corrections
 from reconciler.planning.planner import plan
+from support.cases import each_row
 from support.core_cases import CAPABILITIES, SCOPE, START, Made, at, live, manifest, recorded
 
 MADE = Made()
@@ -39,7 +40,7 @@ def moved(model: RemoteModel, **fields: Any) -> RemoteModel:
     return replace(model, mark=replace(model.mark, **fields))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("record", "owner", "model"),
     [
         (recorded(MADE), OWNER, live(MADE)),
@@ -63,7 +64,7 @@ def test_what_the_live_model_proves(record: LockedGeneration, owner: Owner, mode
     assert find_mismatch(record, owner, model) is None
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("record", "owner", "model", "field"),
     [
         (recorded(MADE), OWNER, replace(live(MADE), remote="tunedModels/other"), "remote"),
@@ -102,7 +103,7 @@ def test_what_the_live_model_contradicts(
     assert found.field == field
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("remote", "elsewhere"),
     [("jobs/1", False), ("jobs/x", True), ("other/jobs/1", True), ("jobs/1\n", True), ("", False)],
 )
@@ -243,8 +244,8 @@ def test_every_field_of_the_lockfile_is_forged() -> None:
     assert {field for field, _ in MODEL_FIELDS} == set(LockedModel.__struct_fields__)
 
 
-@pytest.mark.parametrize("of", [SERVING, CANDIDATE, ORPHAN], ids=["serving", "candidate", "orphan"])
-@pytest.mark.parametrize(("field", "value"), GENERATION_FIELDS, ids=lambda value: str(value)[:20])
+@each_row("of", [SERVING, CANDIDATE, ORPHAN], ids=["serving", "candidate", "orphan"])
+@each_row(("field", "value"), GENERATION_FIELDS, ids=lambda value: str(value)[:20])
 def test_a_forged_field_of_a_generation_changes_nothing_and_is_shown(of: Made, field: str, value: Any) -> None:
     lock, honest = forged(of, field, value), world_of(HONEST)
     if lock == HONEST:
@@ -256,8 +257,8 @@ def test_a_forged_field_of_a_generation_changes_nothing_and_is_shown(of: Made, f
     assert shown(lock) != shown(HONEST)
 
 
-@pytest.mark.parametrize("name", ["numbers", "words"])
-@pytest.mark.parametrize(("field", "value"), MODEL_FIELDS, ids=lambda value: str(value)[:20])
+@each_row("name", ["numbers", "words"])
+@each_row(("field", "value"), MODEL_FIELDS, ids=lambda value: str(value)[:20])
 def test_a_forged_field_of_a_model_changes_nothing_and_is_shown(name: str, field: str, value: Any) -> None:
     lock = replace(HONEST, models={**HONEST.models, name: replace(HONEST.models[name], **{field: value})})
     world, honest = world_of(lock), world_of(HONEST)

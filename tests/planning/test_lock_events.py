@@ -22,6 +22,7 @@ from reconciler.planning.events import (
     record,
 )
 from reconciler.planning.observed_events import observed_events
+from support.cases import each_row
 from support.core_cases import CAPABILITIES, SCOPE, START, Made, intended, job, live, manifest, recorded
 
 ONE, OTHER = Made(), Made(data="B")
@@ -75,8 +76,8 @@ def test_an_observation_that_is_not_believed_tells_nothing() -> None:
     assert told(lock, gone=frozenset({job(1), job(2)})) == []
 
 
-@pytest.mark.parametrize("state", ["CREATING", "ACTIVE", "FAILED", "CANCELLED"])
-@pytest.mark.parametrize("manifests", [WANTED, {}], ids=["declared", "orphaned"])
+@each_row("state", ["CREATING", "ACTIVE", "FAILED", "CANCELLED"])
+@each_row("manifests", [WANTED, {}], ids=["declared", "orphaned"])
 def test_an_intent_that_shows_is_taken_up_as_what_it_became(state: str, manifests: Mapping[str, Manifest]) -> None:
     lock = lock_of(intended(ONE))
     (event,) = told(lock, live(ONE, state=state, number=1, created=3, failure="bad luck"), manifests=manifests)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import pytest
 from hypothesis import given
 from msgspec.structs import replace
 
@@ -28,6 +27,7 @@ from reconciler.planning.generations import resolve_recorded, satisfies
 from reconciler.planning.live_proof import Owner
 from reconciler.planning.observed_events import apply_moved, declared_names, find_moved, moved_actions
 from reconciler.state.lockfile import dumps, loads
+from support.cases import each_row
 from support.core_cases import SCOPE, Made, live, manifest, recorded
 from support.core_worlds import World, worlds
 
@@ -177,7 +177,7 @@ def test_what_is_forgotten_leaves_what_applications_know() -> None:
     assert record(left, Published("numbers", None)).models == {}
 
 
-@pytest.mark.parametrize("state", [state for state in State if state is not State.CANCELLED])
+@each_row("state", [state for state in State if state is not State.CANCELLED])
 def test_what_somebody_cancelled_stays_so_while_others_wait_for_it(state: State) -> None:
     one = recorded(MADE, state="CANCELLED")
     lock = Lock(models={"numbers": block(one)})

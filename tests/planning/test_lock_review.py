@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, record_target
 from reconciler.domain.model import Checkpoint, Dataset, Failure, Resources, Source, State, Target
 from reconciler.planning.lock_review import LockChange, review_lock
+from support.cases import each_row
 from support.core_cases import SCOPE, Made, at, manifest, recorded
 
 MADE = Made()
@@ -36,7 +36,7 @@ ENDED = replace(
 )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("before", "after"),
     [
         (CREATING, ENDED),
@@ -54,7 +54,7 @@ def test_a_training_explains_what_it_fills_in(before: LockedGeneration, after: L
     assert review(lock_of(before), lock_of(after)) == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("before", "after", "found"),
     [
         (ENDED, replace(ENDED, state=State.FAILED), "fact state"),
@@ -97,7 +97,7 @@ def test_a_new_record_with_the_content_of_the_manifest_is_explained() -> None:
     assert review(lock_of(ENDED), lock_of(recorded(replace(other, attempt=1)), ENDED)) == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("new", "found", "reason"),
     [
         (recorded(Made(name="words")), "fact spec", CONTENT),
@@ -134,7 +134,7 @@ def test_a_record_that_occurs_twice_is_reported() -> None:
     assert review(lock_of(ENDED), lock_of(ENDED, ENDED)) == ["fact key"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("before", "after", "found"),
     [
         ({}, {"serving": ENDED.key}, ["decision serving"]),

@@ -13,6 +13,7 @@ from reconciler.domain.errors import Place
 from reconciler.domain.model import Dataset, FieldPlace, Manifest, Source
 from reconciler.planning.model_catalog import CatalogContext, catalog_warnings
 from reconciler.providers.registry import provider_spec
+from support.cases import each_row
 
 TODAY = date(2026, 11, 30)
 MODEL = BaseModel(
@@ -118,7 +119,7 @@ def test_the_share_of_validation_examples(training: int, validation: int, allowe
     assert found(fewer, model=model) == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("days", "later", "text"),
     [
         (91, False, ""),
@@ -160,7 +161,7 @@ def test_an_unknown_base_model_has_a_warning_unless_the_service_lists_it() -> No
 VERTEX = provider_spec("vertex").catalog()
 
 
-@pytest.mark.parametrize("name", VERTEX.models)
+@each_row("name", VERTEX.models)
 def test_each_base_model_of_vertex_in_each_location(name: str) -> None:
     model = VERTEX.models[name]
     assert model.source.startswith("https://")

@@ -24,6 +24,7 @@ from reconciler.domain.model import (
 )
 from reconciler.domain.plan import Kind, Observation, Plan, Pruning, Reason, Request
 from reconciler.planning.prune import approved_only, deletions_only, without_deletions
+from support.cases import each_row
 from support.core_cases import SCOPE, START, Made, at, live, manifest, recorded
 from support.core_pruning import PruningWorld
 
@@ -447,7 +448,7 @@ def test_what_nobody_declares_goes_with_what_is_tuned_from_it_children_first() -
     assert descendants == {FIRST.key: {CHILD.remote}, CHILD.key: frozenset()}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("state", "keeps"),
     [
         ("INTENDED", True),
@@ -459,7 +460,7 @@ def test_what_nobody_declares_goes_with_what_is_tuned_from_it_children_first() -
         ("DELETED", False),
     ],
 )
-@pytest.mark.parametrize("provider", ["here", "embedded", "vertex"])
+@each_row("provider", ["here", "embedded", "vertex"])
 def test_a_recorded_child_keeps_its_parent_while_it_may_exist(state: str, provider: str, *, keeps: bool) -> None:
     """The child is recorded here, or in the lockfile of another target, and is not listed."""
     before = world()
@@ -520,8 +521,8 @@ def test_a_parent_that_is_kept_anyway_keeps_its_own_reason() -> None:
     assert kept(made)[FOURTH.key] == "it is serving; it matches the manifest"
 
 
-@pytest.mark.parametrize("project", ["123", "my-project"])
-@pytest.mark.parametrize("version", ["@1", "", "@default"])
+@each_row("project", ["123", "my-project"])
+@each_row("version", ["@1", "", "@default"])
 def test_the_model_of_a_job_is_known_by_number_or_id_of_its_project_and_with_or_without_version(
     project: str, version: str
 ) -> None:
@@ -551,7 +552,7 @@ def crowd(count: int, superseded: int) -> PruningWorld:
     return world(manifests=manifests, lock=Lock(models=models), observation=shown(*map(live, every)), limits=Limits())
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("count", "gone", "allowed"),
     [(1, 1, True), (3, 3, True), (9, 9, False), (5, 4, False), (10, 3, True), (10, 4, False), (20, 6, True)],
 )

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Failure, Resources, State
 from reconciler.planning.events import Deleted, Ended, Event, Published, Unprotected, Unserved, record
+from support.cases import each_row
 from support.core_cases import at
 from support.core_strategies import generation
 
@@ -46,7 +47,7 @@ def test_that_a_training_ended_badly_stays_recorded(
     assert (one.state, one.failure) == (State.DELETED, kept)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "event",
     [
         Deleted("words", "words-aaaaaaaa", REMOTE),

@@ -18,10 +18,11 @@ from reconciler.planning.training_time import (
     total_steps,
     training_start,
 )
+from support.cases import each_row
 from support.core_cases import CAPABILITIES, START, Made, at, manifest
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("examples", "epochs", "batch", "steps"),
     [(15, 3, 2, 23), (15, 3, 4, 12), (15, 50, 4, 188), (1, 1, 64, 1), (16, 10, 16, 10)],
 )
@@ -60,7 +61,7 @@ def training(**fields: object) -> RemoteModel:
     return RemoteModel("tunedModels/m", State.CREATING, **fields)  # type: ignore[arg-type] # fields of every type
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("model", "left"),
     [
         (training(start_time=at(0), completed_steps=10), 60 / 10 * 13),
@@ -98,7 +99,7 @@ def test_a_training_counts_from_its_start_or_until_then_from_its_creation() -> N
     assert training_start(training()) is None
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("left", "waited", "capabilities", "delay"),
     [
         (200, 0, REAL, 10),

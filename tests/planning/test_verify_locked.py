@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.planning.lock_review import verify_locked
+from support.cases import each_row
 from support.core_cases import SCOPE, Made, manifest, recorded
 
 MADE = Made()
@@ -30,7 +31,7 @@ def test_a_ready_generation_of_this_content_is_enough(wanted: Made, generation: 
     assert list(verify_locked([manifest(wanted)], SCOPE, lock_of(generation), LOCKFILE)) == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("lock", "found"),
     [
         (Lock(), "none is recorded"),

@@ -10,6 +10,7 @@ import pytest
 from reconciler.domain.base_models import BaseModel, ModelCatalog
 from reconciler.domain.errors import ReconcileError
 from reconciler.providers.catalog import extended, parse
+from support.cases import each_row
 
 KNOWN = BaseModel(methods=("SFT",), locations=("a",), retirement=date(2027, 1, 1), retirement_can_be_later=True)
 REMEDY = "write it as in docs/models.md"
@@ -27,7 +28,7 @@ def test_a_field_of_the_file_replaces_that_of_the_catalog(tmp_path: Path) -> Non
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "message"),
     [
         ("x = 1", f'm.toml:1:1: x: unknown field "x"; {REMEDY}'),
@@ -75,7 +76,7 @@ def test_bytes_that_are_not_text() -> None:
         parse(b"\n\xff", "m.toml")
 
 
-@pytest.mark.parametrize("declared", ["../outside.toml", "/etc/passwd", "missing.toml", ".", "link.toml"])
+@each_row("declared", ["../outside.toml", "/etc/passwd", "missing.toml", ".", "link.toml"])
 def test_paths_that_are_no_files_of_the_repository(tmp_path: Path, declared: str) -> None:
     (tmp_path / "outside.toml").write_text("")
     root = tmp_path / "root"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.github_annotations import Annotation, annotated, commands, defused
+from support.cases import each_row
 from support.github_runner import Command, commands_in
 from support.render_values import CREATE, FAILED, LOCKFILE, SIMULATED, TARGET
 
@@ -62,9 +62,7 @@ def test_a_stream_takes_no_command_in_pieces(pieces: list[str]) -> None:
     assert below.getvalue() == defused("".join(pieces))
 
 
-@pytest.mark.parametrize(
-    "text", ["a: b::c", "std::string", "specs/a.yaml:3:5: x", "# heading", "#[x]", "C#[x]", "# #[x]"]
-)
+@each_row("text", ["a: b::c", "std::string", "specs/a.yaml:3:5: x", "# heading", "#[x]", "C#[x]", "# #[x]"])
 def test_other_text_is_left_as_it_is(text: str) -> None:
     assert defused(text) == text
 

@@ -21,6 +21,7 @@ from reconciler.reports.documents.doctor import doctor_report
 from reconciler.reports.documents.plan import DataBase, DataChange, DataSample, PlanReport, plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from reconciler.reports.markdown import COMMENT, Limit, code, markdown, marker, prose, utf8_bytes, utf16_units
+from support.cases import each_row
 from support.render_values import CREATE, FAILED, IN_SYNC, LOCKFILE, SIMULATED, TARGET, names, plans, texts
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def test_no_text_breaks_a_cell_of_a_table(contents: list[str], escape: Any) -> N
     judged(table)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "drawn"),
     [
         ("the training failed: out of quota; ask for more", "the training failed: out of quota; ask for more"),

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from reconciler.domain.lock import Lock
 from reconciler.state.lockfile import dumps
+from support.cases import each_row
 from support.render_values import ACTIVE, held_to, locks, schema
 
 NAMES = (
@@ -49,7 +50,7 @@ def described(part: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from described(one, where)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_row("name", NAMES)
 def test_a_schema_describes_every_property(name: str) -> None:
     assert [
         where for where, one in described(schema(name), name) if not (one.get("title") and one.get("description"))
@@ -67,7 +68,7 @@ def objects(part: Any) -> Iterator[dict[str, Any]]:
             yield from objects(one)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_row("name", NAMES)
 def test_no_object_takes_fields_that_it_does_not_name(name: str) -> None:
     assert [one["title"] for one in objects(schema(name)) if "additionalProperties" not in one] == []
 

@@ -12,6 +12,7 @@ import pytest
 
 from reconciler.domain.document import Record, escape_unseen, json_text
 from reconciler.domain.text import JOINERS, UNSEEN, sanitize, terminal_safe
+from support.cases import each_row
 
 HOSTILE = "\x7f\x9b\x85\u202e\u2066\u200b\u200d\u00ad\u2028\u3164\ufe01\ufeff\U000e0041\U000e0100"
 IGNORED = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180f\u2065\u3164\ufe00\ufe0f\uffa0\ufff0\U000e0000\U000e0100\U000e0fff"
@@ -31,7 +32,7 @@ def test_the_list_has_every_character_that_unicode_calls_a_control_or_a_format()
     assert not unseen.search("plain grün 数字 ٣ \u3000 e\u0301 😀")
 
 
-@pytest.mark.parametrize("character", HOSTILE)
+@each_row("character", HOSTILE)
 def test_json_escapes_it_and_means_the_same(character: str) -> None:
     written = json_text(_Text(f"a{character}b"))
     assert written.isascii()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.state.json_decoder import MergeSides, has_conflict_markers, split_sides
+from support.cases import each_row
 
 FILE = "specs/reconcile.lock.json"
 LINES = st.lists(st.sampled_from([f'  "{letter}": 1,\n' for letter in "abcde"]), max_size=8).map("".join)
@@ -33,8 +34,8 @@ def merged(folder: Path, base: str, ours: str, theirs: str, style: str) -> str:
 BASE, OURS, THEIRS = "{\n  1\n  2\n  3\n}\n", "{\n  1\n  x\n  3\n  o\n}\n", "{\n  1\n  y\n  3\n  t\n}\n"
 
 
-@pytest.mark.parametrize("style", ["", "diff3", "zdiff3"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@each_row("style", ["", "diff3", "zdiff3"])
+@each_row("end", ["\n", "\r\n"])
 def test_the_sides_of_a_conflict(tmp_path: Path, style: str, end: str) -> None:
     base, ours, theirs = (text.replace("\n", end) for text in (BASE, OURS, THEIRS))
     text = merged(tmp_path, base, ours, theirs, style)
@@ -72,7 +73,7 @@ def test_a_text_without_markers_is_the_same_on_every_side(ours: str, theirs: str
     assert split_sides(conflict, FILE) == MergeSides(ours, theirs)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "detail"),
     [
         ("<<<<<<< a\n1\n", "the last conflict has no end marker"),

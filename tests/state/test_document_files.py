@@ -18,6 +18,7 @@ from reconciler.reports.documents.plan import PlanReport, plan_report
 from reconciler.reports.documents.saved_plan import SavedPlan
 from reconciler.reports.writer import type_of
 from reconciler.state.document_files import read_document, read_saved_plan
+from support.cases import each_row
 from support.render_values import CREATE, LOCKFILE, SIMULATED, TARGET
 
 PLAN = plan_report(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE)
@@ -38,7 +39,7 @@ def test_a_document_is_read_as_it_was_written(tmp_path: Path, content: str | byt
     assert read(tmp_path, content) == PLAN
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("content", "message"),
     [
         ("", f"plan.json:1:1: empty file; {AGAIN}"),

@@ -27,6 +27,7 @@ from reconciler.state.document_files import read_saved_plan
 from reconciler.state.json_decoder import JsonError, JsonSource, scan
 from reconciler.state.lockfile import dumps, loads
 from reconciler.state.published_pointer import read_pointer
+from support.cases import each_row
 
 LOCKFILES = Path(__file__).parents[1] / "fixtures" / "lockfiles"
 VALID = (LOCKFILES / "checks.lock.json").read_bytes()
@@ -130,7 +131,7 @@ def test_the_scan_accepts_what_the_parser_accepts(text: str) -> None:
             JsonSource(text, "x.json", "fix it").parse()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("data", "message"),
     [
         (b'\xef\xbb\xbf{"version": 1}', "x.json:1:1: begins with a byte order mark; save it as UTF-8 without"),
@@ -169,7 +170,7 @@ class CountedText(str):
         return part
 
 
-@pytest.mark.parametrize("filler", ['"a": 1, ', '"a": "\\u0041", ', "[[[]]], ", '{"a": [1, 2]}, ', "  \n"])
+@each_row("filler", ['"a": 1, ', '"a": "\\u0041", ', "[[[]]], ", '{"a": [1, 2]}, ', "  \n"])
 def test_the_work_of_a_scan_is_linear_in_the_size(filler: str) -> None:
     def work(count: int) -> int:
         CountedText.copied = 0
@@ -208,7 +209,7 @@ def calls_of(data: bytes) -> int:
     return count
 
 
-@pytest.mark.parametrize(
+@each_row(
     "build",
     [
         pytest.param(lambda n: b"{" + listed(b'"k%d": 1', n) + b', "k0": 1}', id="duplicates"),

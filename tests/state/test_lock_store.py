@@ -15,6 +15,7 @@ import pytest
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import MAX_GENERATIONS, MAX_LOCKFILE_BYTES, MAX_MODELS
 from reconciler.state.lockfile import LockFile, loads
+from support.cases import each_row
 
 _PERMISSIONS = "check the permissions of the file and its folder"
 _FOLDER = "name a file in an existing, writable directory"
@@ -175,7 +176,7 @@ def error_of(action: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "reason", "remedy"),
     [
         ("folder", "Is a directory", _FOLDER),
@@ -235,7 +236,7 @@ def _lockfile(name: str = "m", version: object = 1, **changed: object) -> str:
     return json.dumps({"models": models, "target": _TARGET, "version": version})
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "message"),
     [
         (_lockfile("m\n"), r"models.m\n: expected a name of up to 31 lowercase letters, digits and hyphens, which"),

@@ -17,13 +17,14 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.text import UNSEEN
 from reconciler.state.lockfile import dumps, loads
 from reconciler.state.merge import merge
+from support.cases import each_row
 
 ROOT = Path(__file__).parents[2]
 LOCKFILES = ROOT / "tests" / "fixtures" / "lockfiles"
 VALIDATOR = Draft202012Validator(json.loads((ROOT / "schemas" / "lock.schema.json").read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in LOCKFILES.iterdir()))
+@each_row("file", sorted(path.name for path in LOCKFILES.iterdir()))
 def test_a_recorded_lockfile_is_read_and_written_again_byte_for_byte(file: str) -> None:
     recorded = (LOCKFILES / file).read_bytes()
     VALIDATOR.validate(json.loads(recorded))

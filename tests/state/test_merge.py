@@ -28,6 +28,7 @@ from reconciler.planning.events import (
 )
 from reconciler.state.lockfile import dumps, loads
 from reconciler.state.merge import merge
+from support.cases import each_row
 from support.core_strategies import DIGEST, generation, locks
 
 TARGET = LockedTarget("default", "embedded", "demo")
@@ -280,7 +281,7 @@ ACTIVE = generation(A, create_time=moment(0), complete_time=moment(2), final_los
 CREATING = generation(A, state=State.CREATING, create_time=moment(0), operation="operations/1")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("ours", "theirs", "state"),
     [
         (State.CREATING, State.ACTIVE, State.ACTIVE),

@@ -24,6 +24,7 @@ from reconciler.state.published_pointer import (
     require_unchanged,
     serving_keys,
 )
+from support.cases import each_row
 from support.core_strategies import generation
 
 TARGET = Target("default", "specs/reconcile.yaml", "embedded", "demo")
@@ -68,7 +69,7 @@ def test_only_ready_serving_generations_are_published() -> None:
     assert serving_keys(models) == {"words": K1}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("pointer_keys", "model", "unchanged"),
     [
         ({}, locked(K1), True),
@@ -183,7 +184,7 @@ def test_a_pointer_is_read_as_models_by_name() -> None:
     assert read_pointer(pointer(), TARGET, POINTER) == {}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "detail"),
     [
         ("", "1:1: {}empty file"),

@@ -40,6 +40,7 @@ from reconciler.trainer.run_files import (
     start_folder,
     write_record,
 )
+from support.cases import each_row
 
 HUB = {"hub": "org/model", "revision": "0123456789abcdef0123456789abcdef01234567"}
 
@@ -50,7 +51,7 @@ def write_run(folder: Path, **members: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("method", "tuning", "examples", "given", "expected"),
     [
         (
@@ -84,7 +85,7 @@ def test_omitted_hyperparameters_have_defaults(
     assert {name: getattr(chosen, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("members", "message"),
     [
         (

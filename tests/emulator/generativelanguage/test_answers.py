@@ -18,6 +18,7 @@ from reconciler.emulator.generativelanguage.inference import (
     reply_to,
 )
 from reconciler.emulator.store import with_inherited
+from support.cases import each_row
 
 NUMBERS = [("1", "2"), ("seven", "eight"), ("seventy", "seventy one"), ("two hundred", "two hundred one")]
 CERTAIN = SamplingParameters(temperature=0, top_p=1, top_k=40, candidates=1)
@@ -129,7 +130,7 @@ def test_a_model_without_examples_says_so(sampling: SamplingParameters) -> None:
     assert set(texts("1", sampling, [])) == {UNTRAINED}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("output", "limit", "said", "finish"),
     [
         ("one two three", None, "one two three", "STOP"),
@@ -145,7 +146,7 @@ def test_an_answer_is_cut_after_as_many_words(output: str, limit: int | None, sa
     assert say("a", replace(CERTAIN, max_tokens=limit), [("a", output)]) == (GeneratedAnswer(said, finish),)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("stops", "limit", "said", "finish"),
     [
         (("two",), None, "one ", "STOP"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from reconciler.emulator.vertex.creation import CHECKED_LINES
 from reconciler.providers.vertex.spec import SPEC as SPEC_OF_VERTEX
+from support.cases import each_row
 from support.emulator_vertex import DONE, NUMBERS, PARENT, URI, Vertex, line, lines, request
 from support.google_clients import vertex
 
@@ -302,8 +303,8 @@ def test_the_base_models_of_today_can_be_tuned_in_two_locations() -> None:
     assert {CATALOG.models[name].locations for name in TUNABLE} == {tuple(sorted(SERVED))}
 
 
-@pytest.mark.parametrize("location", SERVED)
-@pytest.mark.parametrize("name", TUNABLE)
+@each_row("location", SERVED)
+@each_row("name", TUNABLE)
 def test_a_model_of_today_is_tuned_in_its_location_and_served_around_it(name: str, location: str) -> None:
     world, parent = Vertex(now=TODAY), f"projects/demo/locations/{location}"
     created = world.tune(parent=parent, baseModel=name)
@@ -322,8 +323,8 @@ def test_a_model_of_today_is_tuned_in_its_location_and_served_around_it(name: st
     assert child["preTunedModel"]["baseModel"] == name
 
 
-@pytest.mark.parametrize("location", ["us-east1", "us", "eu", "global"])
-@pytest.mark.parametrize("name", TUNABLE)
+@each_row("location", ["us-east1", "us", "eu", "global"])
+@each_row("name", TUNABLE)
 def test_a_model_is_not_tuned_elsewhere(name: str, location: str) -> None:
     path = f"/v1/projects/demo/locations/{location}/tuningJobs"
     assert Vertex(now=TODAY).refused("POST", path, request(baseModel=name)) == (

@@ -21,6 +21,7 @@ from reconciler.domain.model import Example
 from reconciler.manifests.datasets.records import ReadOptions
 from reconciler.manifests.datasets.validation import file_source, validate_dataset
 from reconciler.manifests.scaffold import init
+from support.cases import each_row
 from support.files_samples import CAPABILITIES, data_file, load_in
 
 SERVICE = replace(CAPABILITIES, max_input_characters=None, max_output_characters=None, max_dataset_bytes=None)
@@ -52,7 +53,7 @@ def _started(folder: Path, name: str) -> tuple[dict[str, Any], list[Example]]:
     return declared, [example for example in workspace.training(workspace.manifests[0]) if isinstance(example, Example)]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "kind", "columns", "options"),
     [
         ("d.parquet", "parquet", QUESTIONS, {"inputField": "question", "outputField": "answer"}),
@@ -139,7 +140,7 @@ TABLES = [
 ]
 
 
-@pytest.mark.parametrize("name", TABLES)
+@each_row("name", TABLES)
 def test_arrow_reads_tables_to_the_same_rows(name: str) -> None:
     declared, content = EXPECTED[name]["dataset"], (CORPUS / name).read_bytes()
     text = (gzip.decompress(content) if declared.get("compression") else content).decode(

@@ -15,6 +15,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Conversation, Example
 from reconciler.manifests.datasets.conversations import canonical_json
+from support.cases import each_row
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample, write
 
 _MANIFEST = MANIFEST.replace("data.csv", "d.jsonl").replace("models/gemini-3.5-flash", "gemini-3.5-flash")
@@ -106,7 +107,7 @@ _TURNS = "let user and model take turns, beginning with user"
 _SURROGATE = "contains an unpaired surrogate character; write the whole character in place of \\ud…"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "expected"),
     [
         ({"contents": []}, ["empty contents: expected a list; write the turns of user and model"]),
@@ -175,7 +176,7 @@ def test_what_is_wrong_with_a_conversation(tmp_path: Path, value: Any, expected:
 _ANOTHER_WAY = "rewrite or delete the example"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("part", "message"),
     [
         ("9007199254740993", "contains a number that JSON readers may read differently"),

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import Conversation, Example
 from reconciler.manifests.scaffold import init
+from support.cases import each_row
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, data_file, load_in, sample, write
 
 CORPUS = Path(__file__).parents[2] / "corpus"
@@ -26,7 +26,7 @@ def test_every_file_has_an_expectation() -> None:
     assert {file.name for file in CORPUS.iterdir()} == {*EXPECTED, "expected.json"}
 
 
-@pytest.mark.parametrize("name", READABLE)
+@each_row("name", READABLE)
 def test_init_declares_how_to_read_a_file(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_bytes((CORPUS / name).read_bytes())
@@ -44,7 +44,7 @@ def test_init_declares_how_to_read_a_file(tmp_path: Path, name: str) -> None:
     assert list(examples) == [Example(*pair) for pair in EXPECTED[name]["examples"]]
 
 
-@pytest.mark.parametrize("name", [name for name, expected in EXPECTED.items() if "error" in expected])
+@each_row("name", [name for name, expected in EXPECTED.items() if "error" in expected])
 def test_what_cannot_be_read_says_why(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_bytes((CORPUS / name).read_bytes())

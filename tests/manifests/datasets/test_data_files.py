@@ -17,6 +17,7 @@ from reconciler.manifests.datasets.conversion import TARGETS, check_conversion, 
 from reconciler.manifests.datasets.data_files import DataFile, open_data_file, read_valid
 from reconciler.manifests.datasets.file_formats import encoded
 from reconciler.manifests.datasets.splitting import HeldOutShare, split_file, split_paths
+from support.cases import each_row
 
 CORPUS = Path(__file__).parents[2] / "corpus"
 EXPECTED = json.loads((CORPUS / "expected.json").read_text(encoding="utf-8"))
@@ -52,7 +53,7 @@ def texts(data: DataFile) -> list[Any]:
     return [record.text for record in read_valid(data)]
 
 
-@pytest.mark.parametrize("name", [name for name in READABLE if "config" not in name])
+@each_row("name", [name for name in READABLE if "config" not in name])
 def test_every_file_is_the_same_after_a_conversion(tmp_path: Path, name: str) -> None:
     data = opened(CORPUS / name)
     if "system" in name or "developer" in name:  # the examples have the system instruction joined with the input
@@ -64,8 +65,8 @@ def test_every_file_is_the_same_after_a_conversion(tmp_path: Path, name: str) ->
     assert texts(convert(again, "alpaca", tmp_path / "third.jsonl.zst")) == texts(data)
 
 
-@pytest.mark.parametrize("target", sorted(TARGETS))
-@pytest.mark.parametrize("name", CHATS)
+@each_row("target", sorted(TARGETS))
+@each_row("name", CHATS)
 def test_a_conversion_loses_nothing_or_is_refused(tmp_path: Path, name: str, target: str) -> None:
     data = opened(CORPUS / name)
     output = tmp_path / f"out.{TARGETS[target].containers[0]}"
@@ -170,7 +171,7 @@ def test_the_ending_of_the_output_must_fit() -> None:
             output_options(name, "messages")
 
 
-@pytest.mark.parametrize("name", [*READABLE, *CHATS[:1]])
+@each_row("name", [*READABLE, *CHATS[:1]])
 def test_a_split_file_has_the_examples_in_the_same_format(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_bytes((CORPUS / name).read_bytes())
@@ -261,7 +262,7 @@ def test_compressed_files_have_no_time(tmp_path: Path) -> None:
     assert train[4:8] == bytes(4)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("old", "new", "counts", "listed"),
     [
         ("a,1\nb,2\n", "b,2\na,1\n", (0, 0, 0, 2), []),

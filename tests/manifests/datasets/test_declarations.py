@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Dataset, Example
+from support.cases import each_row
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample, write
 
 _MANIFEST = MANIFEST.replace("models/gemini-3.5-flash", "gemini-3.5-flash")
@@ -41,7 +42,7 @@ _ADDRESS = "invalid address of an object in Cloud Storage; write gs://BUCKET/NAM
 _ONE_OBJECT = "invalid object name: contains a wildcard or control character; remove any of * ? [ ] #"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("path", "message"),
     [
         ("gs://", _ADDRESS),
@@ -134,7 +135,7 @@ def test_elsewhere_the_block_is_not_read(tmp_path: Path) -> None:
 _WHERE = "spec.vertex.validationDataset"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("dataset", "expected"),
     [
         (

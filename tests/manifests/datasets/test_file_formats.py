@@ -17,6 +17,7 @@ from reconciler.manifests.datasets.file_formats import file_records
 from reconciler.manifests.datasets.json_files import array_places, json_array
 from reconciler.manifests.datasets.records import MAX_CHARACTERS, Fault, ReadOptions, Record, Row
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
+from support.cases import each_row
 from support.files_samples import write
 
 _FIELDS = ReadOptions("text_input", "output")
@@ -99,8 +100,8 @@ def test_examples_of_the_greatest_length_are_read(tmp_path: Path) -> None:
     assert [(item.number, item.input) for item in items if isinstance(item, Row)] == [(2, "1"), (3, "2")]
 
 
-@pytest.mark.parametrize("start", ["", "\ufeff"])
-@pytest.mark.parametrize(
+@each_row("start", ["", "\ufeff"])
+@each_row(
     ("before", "place"),
     [
         ('["' + "é" * 7, (1, 10)),
@@ -147,7 +148,7 @@ class _Blocks(StringIO):
         return super().read(self._size)
 
 
-@pytest.mark.parametrize("rest", _CUT)
+@each_row("rest", _CUT)
 def test_an_array_is_read_alike_wherever_it_is_cut_into_blocks(rest: str) -> None:
     """Also the places of its faults."""
     text = f"[\n{rest}"
@@ -161,7 +162,7 @@ def test_an_array_is_read_alike_wherever_it_is_cut_into_blocks(rest: str) -> Non
 _ONE = '{"text_input": "1", "output": "2"}'
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "records"),
     [
         (f'{{"version": 1, "data": [{_ONE}], "other": [[1], {{}}]}}', [Row(1, "1", "2")]),

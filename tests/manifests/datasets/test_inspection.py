@@ -13,6 +13,7 @@ from reconciler.manifests.datasets.data_files import example_index, open_data_fi
 from reconciler.manifests.datasets.inspection import inspect_dataset
 from reconciler.manifests.datasets.near_duplicates import SAMPLE, Sample, SampledText, near_duplicates
 from reconciler.manifests.datasets.suspicious_texts import suspicions
+from support.cases import each_row
 
 CORPUS = Path(__file__).parents[2] / "corpus"
 EXPECTED = json.loads((CORPUS / "expected.json").read_text(encoding="utf-8"))
@@ -34,7 +35,7 @@ def found(inspection: Inspection) -> list[tuple[str, int, list[tuple[int, int | 
     ]
 
 
-@pytest.mark.parametrize("name", [name for name, expected in EXPECTED.items() if "examples" in expected])
+@each_row("name", [name for name, expected in EXPECTED.items() if "examples" in expected])
 def test_the_examples_of_each_readable_file_are_counted(name: str) -> None:
     data = open_data_file(CORPUS / name, name)
     inspection = inspect_dataset(data.source, data.shape)
@@ -47,7 +48,7 @@ def test_the_examples_of_each_readable_file_are_counted(name: str) -> None:
     assert not any(finding.severity == "error" for finding in inspection.findings)
 
 
-@pytest.mark.parametrize("name", [name for name, expected in EXPECTED.items() if "examples" not in expected])
+@each_row("name", [name for name, expected in EXPECTED.items() if "examples" not in expected])
 def test_what_cannot_be_read_is_a_finding_or_an_error(name: str) -> None:
     try:
         data = open_data_file(CORPUS / name, name)
@@ -132,7 +133,7 @@ def test_a_file_with_only_a_header_has_no_examples(tmp_path: Path) -> None:
 _SIMILAR = "How do I change the delivery address of an order that was shipped?"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("other", "similar"),
     [
         ("how do I change the delivery address of an order, that was shipped", True),
@@ -166,7 +167,7 @@ def test_the_sample_depends_on_the_texts_and_not_on_their_order() -> None:
     assert samples[0] == samples[1] == set(digests[:SAMPLE])
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "name"),
     [
         ("key AKIAIOSFODNN7EXAMPLE here", "an AWS access key"),

@@ -18,6 +18,7 @@ from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Example
 from reconciler.manifests.datasets.file_formats import file_records
 from reconciler.manifests.datasets.records import ReadOptions, Row
+from support.cases import each_row
 from support.files_samples import CAPABILITIES, DATA, MANIFEST, close, load_in, messages, sample, write
 
 _PAIRS = [("1", "2"), ("a, b", 'say "c"'), ("ü\tx", "y\nz")]
@@ -38,7 +39,7 @@ def _named(name: str) -> str:
     return MANIFEST.replace("data.csv", name)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "text"),
     [
         ("a.csv", _separated(",")),
@@ -281,7 +282,7 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "data", "expected"),
     _BROKEN,
     ids=lambda value: value if isinstance(value, str) and "." in value[:3] else "",
@@ -293,8 +294,8 @@ def test_what_is_wrong_with_data(tmp_path: Path, name: str, data: str | bytes, e
     assert not workspace.manifests
 
 
-@pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.jsonl", "d.json"])
-@pytest.mark.parametrize("text", ["", "\n \n"])
+@each_row("name", ["d.csv", "d.tsv", "d.jsonl", "d.json"])
+@each_row("text", ["", "\n \n"])
 def test_an_empty_data_set(tmp_path: Path, name: str, text: str) -> None:
     workspace = load_in(write(sample(tmp_path, manifest=_named(name)), {name: text}))
     assert messages(workspace) == [f"{name}:1:1: spec.dataset.path: the data set has no examples; add examples"]
@@ -405,7 +406,7 @@ _PATHS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "message"), _PATHS, ids=lambda value: value[:12].replace("/", "|"))
+@each_row(("path", "message"), _PATHS, ids=lambda value: value[:12].replace("/", "|"))
 def test_paths_that_lead_nowhere(tmp_path: Path, path: str, message: str) -> None:
     root = write(
         tmp_path,

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from reconciler.domain.errors import ServiceError
 from support.base_models import GEMINI_API
+from support.cases import each_row
 from support.provider_service import Answer, Script, Time, error, provider_of, script
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def test_what_the_list_lacks_is_asked_for_by_name() -> None:
     assert app.lines[1:] == ["GET /v1beta3/models/hidden", "GET /v1beta3/models/shy"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "answer",
     [
         error(403, "PERMISSION_DENIED", "Not for you."),

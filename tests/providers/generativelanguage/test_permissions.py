@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.access import EVERYONE, AccessChange, Grantee, Permission
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
+from support.cases import each_row
 from support.google_clients import gemini, palm
 from support.provider_samples import judge
 from support.provider_service import Script, Time, error, provider_of, script
@@ -91,7 +92,7 @@ def test_pages_that_lead_nowhere_are_an_error() -> None:
         access(script(listed(OWNER, nextPageToken="t")))
 
 
-@pytest.mark.parametrize(
+@each_row(
     "unknown",
     [
         shown(kind="DOMAIN"),
@@ -124,7 +125,7 @@ def test_projects_that_may_read_are_reported_where_there_are_such() -> None:
     assert app.seen[1].query == {"fields": "readerProjectNumbers"}
 
 
-@pytest.mark.parametrize("numbers", [["x"], [None], 5, [{}], ["NaN"], [float("inf")]])
+@each_row("numbers", [["x"], [None], 5, [{}], ["NaN"], [float("inf")]])
 def test_a_project_that_is_no_number_spoils_the_list_that_would_be_written_back(numbers: Any) -> None:
     body = Response(json.dumps({"readerProjectNumbers": numbers}), media_type="application/json")
     with pytest.raises(ServiceError, match=f"^GET /v1beta/{MODEL} returned a body of another shape"):
@@ -189,8 +190,8 @@ def test_a_name_cannot_reach_out_of_the_tuned_models(name: str) -> None:
 # changing
 
 
-@pytest.mark.parametrize("version", ["v1beta3", "v1beta"])
-@pytest.mark.parametrize(
+@each_row("version", ["v1beta3", "v1beta"])
+@each_row(
     ("grantee", "body"),
     [
         (ADA, {"granteeType": "USER", "emailAddress": "ada@example.com", "role": "READER"}),
@@ -231,8 +232,8 @@ def test_what_is_the_owners_is_never_touched(role: Any) -> None:
     assert change(script(OK), AccessChange(OWNED.grantee, OWNED, role), live=[OWNED]) == []
 
 
-@pytest.mark.parametrize("answers", [[TAKEN], [BUSY, TAKEN]])
-@pytest.mark.parametrize(
+@each_row("answers", [[TAKEN], [BUSY, TAKEN]])
+@each_row(
     ("there", "more"),
     [
         (shown(), []),

@@ -16,6 +16,7 @@ from reconciler.domain.model import Failure, Handle, RemoteModel, Resources, Sam
 from reconciler.domain.ports import Created, Exists, Prompt, Provider
 from reconciler.providers.generativelanguage.provider import GenerativeLanguage, connect
 from reconciler.providers.generativelanguage.spec import VERSIONS
+from support.cases import each_row
 from support.provider_samples import EXAMPLES, generation, judge
 from support.provider_service import ENDPOINT, Script, Time, error, provider_of, script, settings_of
 
@@ -210,7 +211,7 @@ def test_an_operation_that_is_refused_otherwise_is_an_error() -> None:
     assert told.startswith(f"{GET_OPERATION} failed with 400 INVALID_ARGUMENT: Odd")
 
 
-@pytest.mark.parametrize("name", ["models/x", "tunedModels/../models", "tunedModels//x", "", "/etc", "tunedModels/."])
+@each_row("name", ["models/x", "tunedModels/../models", "tunedModels//x", "", "/etc", "tunedModels/."])
 def test_a_name_cannot_reach_out_of_the_collection(name: str) -> None:
     app = script(model())
     caught = failure(app, lambda provider: provider.delete(Handle(name), Resources()))

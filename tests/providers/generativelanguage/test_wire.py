@@ -18,6 +18,7 @@ from reconciler.domain.identity import with_mark
 from reconciler.domain.model import Failure, RemoteModel, Sampling, Snapshot, Source, State, Update
 from reconciler.providers.generativelanguage import wire
 from reconciler.providers.google.errors import read_failure, read_integer
+from support.cases import each_row
 from support.google_clients import gemini, palm
 from support.provider_samples import EXAMPLES, generation
 from support.provider_service import Time, provider_of, script
@@ -58,7 +59,7 @@ def test_an_empty_list_is_an_empty_object() -> None:
     assert wire.read_page({}) == ((), "")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("shown", "state"),
     [
         ("ACTIVE", State.ACTIVE),
@@ -154,7 +155,7 @@ def test_an_update_writes_the_mark_with_the_description() -> None:
 TIMES = ("createTime", "startTime", "completeTime")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("told", "read"),
     [
         ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
@@ -174,7 +175,7 @@ def test_a_time_that_is_none_is_unknown(told: object, read: str) -> None:
     assert (model.create_time, model.start_time, model.complete_time) == (read, read, read)
 
 
-@pytest.mark.parametrize("told", ["NaN", "Infinity", float("nan"), float("-inf"), "1e999", 10**400, "fast", [], {}])
+@each_row("told", ["NaN", "Infinity", float("nan"), float("-inf"), "1e999", 10**400, "fast", [], {}])
 def test_a_number_that_is_none_is_not_told(told: object) -> None:
     task = {"hyperparameters": {"learningRate": told, "epochCount": 3}}
     sampling = {"temperature": told, "topP": told, "topK": told}

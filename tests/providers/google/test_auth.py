@@ -16,6 +16,7 @@ from reconciler.domain.errors import AccessError, UsageError
 from reconciler.providers.generativelanguage.wire import SERVICE
 from reconciler.providers.google.auth import BearerAuth, google_auth
 from reconciler.providers.google.http import Client, HttpRequest
+from support.cases import each_row
 from support.provider_service import Script, Time, client_of, error, script, settings_of
 
 TOKEN = "ya29.SECRET"
@@ -46,7 +47,7 @@ def test_without_a_project_none_is_named() -> None:
     assert "x-goog-user-project" not in app.seen[0].headers
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("endpoint", "allowed"),
     [
         ("https://generativelanguage.googleapis.com", ""),
@@ -66,7 +67,7 @@ def test_hosts_that_may_have_a_token(endpoint: str, allowed: str) -> None:
     assert app.seen[0].headers["authorization"] == f"Bearer {TOKEN}"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("endpoint", "allowed", "shown"),
     [
         ("http://generativelanguage.googleapis.com", "", "http://generativelanguage.googleapis.com"),
@@ -107,7 +108,7 @@ NEW_TOKEN = (
 OTHER_CHARACTERS = "it contains characters that no token has, such as quotes or spaces"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("token", "problem"),
     [
         ('"ya29.SECRET"', "it contains quotes"),
@@ -181,7 +182,7 @@ def test_what_needs_no_credentials_does_not_load_google_auth() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603 - our own program
 
 
-@pytest.mark.parametrize(
+@each_row(
     "endpoint",
     [
         "https://x.googleapis.com@evil.example",

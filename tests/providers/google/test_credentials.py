@@ -23,7 +23,7 @@ from reconciler.providers.google.auth import BearerAuth, google_auth
 from reconciler.providers.google.credentials import ApplicationDefault
 from reconciler.providers.google.http import HttpRequest
 from reconciler.providers.google.retry import ATTEMPTS, FEW_ATTEMPTS
-from support.cases import slow_except
+from support.cases import each_row, slow_except
 from support.provider_google import (
     EMAIL,
     Google,
@@ -387,7 +387,7 @@ def test_a_job_of_github_without_permission_for_an_id_token_says_so(google: Goog
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("environ", "said"),
     [
         ({"GITHUB_ACTIONS": "true"}, "no credentials found, and the job may not request an ID token"),
@@ -534,7 +534,7 @@ UNSET = "or unset GOOGLE_APPLICATION_CREDENTIALS to use the login of gcloud or t
 EXPECTED = "expected the path of a credentials file"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "problem", "remedy"),
     [
         ("/nowhere/none.json", "names /nowhere/none.json, and there is no such file", f"fix the path, {UNSET}"),
@@ -568,7 +568,7 @@ def test_a_value_that_is_not_a_file_has_its_problem_and_is_not_quoted(value: str
     assert "made-up" not in str(caught)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("content", "problem", "remedy"),
     [
         (b"", "is empty", "write the credentials again"),

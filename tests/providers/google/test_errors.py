@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from reconciler.domain.errors import AccessError, ExitStatus, ForbiddenError, ReconcileError, ServiceError
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.http import HttpRequest
+from support.cases import each_row
 from support.provider_service import Time, client_of, error, script
 
 LIST = HttpRequest("GET", "/v1beta3/tunedModels", {"pageToken": "SECRET"})
@@ -54,7 +55,7 @@ QUOTA = "wait for the quota, request more, or lower spec.limits.requestsPerMinut
 LATER = "run the command again later; trainings that have started continue"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "code", "remedy"),
     [
         (400, "INVALID_ARGUMENT", "fix what the service reports, then run the command again"),
@@ -98,7 +99,7 @@ def test_html_of_a_front_end_is_not_shown() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     "body",
     [
         [],
@@ -132,7 +133,7 @@ def test_field_and_quota_violations_are_reported() -> None:
     assert message.endswith(": Wrong; tuned_model.display_name: Too long; Odd; project:1: Tunings a day")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("reason", "resource", "remedy"),
     [
         ("SERVICE_DISABLED", False, ENABLE),
@@ -151,7 +152,7 @@ def test_a_403_tells_whom_it_blames(reason: str, resource: bool, remedy: str) ->
     assert caught.remedy == remedy
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("message", "remedy"),
     [
         ("Generative Language API has not been used in project 1 before or it is disabled.", ENABLE),

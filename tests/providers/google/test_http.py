@@ -18,6 +18,7 @@ from reconciler.domain.errors import AccessError, ReconcileError, ServiceError, 
 from reconciler.providers.generativelanguage.wire import SERVICE
 from reconciler.providers.google.http import DEADLINE, MAX_BODY, Client, HttpRequest
 from reconciler.providers.google.retry import ATTEMPTS
+from support.cases import each_row
 from support.provider_service import START, Answer, Script, Time, client_of, error, script, settings_of
 
 LIST = HttpRequest("GET", "/v1beta3/tunedModels")
@@ -34,14 +35,14 @@ def failure(app: Script, time: Time) -> ReconcileError:
     return caught.value
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+@each_row("status", [408, 429, 500, 502, 503, 504])
 def test_transient_errors_are_retried(status: int) -> None:
     app, time = script(HTMLResponse("<h1>busy</h1>", status), OK), Time()
     assert ask(app, time) == {"fine": True}
     assert time.naps == [0.5]
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 501])
+@each_row("status", [400, 401, 403, 404, 409, 412, 501])
 def test_permanent_errors_are_not_retried(status: int) -> None:
     app = script(error(status, "SOME_STATUS", "no"))
     failure(app, Time())
@@ -66,7 +67,7 @@ def retry_info(delay: str) -> dict[str, str]:
     return {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "nap"),
     [
         (error(429, "RESOURCE_EXHAUSTED", "no", retry_after="17"), 17),
@@ -101,7 +102,7 @@ def test_a_retry_is_logged_without_a_query(caplog: pytest.LogCaptureFixture) -> 
     assert "retrying in 0.5 s: GET /v1beta3/tunedModels failed with 500 INTERNAL: Boom" in caplog.text
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "complaint"),
     [
         (HTMLResponse("<h1>Sign in</h1>"), "returned 200 without JSON (text/html; charset=utf-8)"),
@@ -287,7 +288,7 @@ def test_the_rate_limit_does_not_count_towards_the_deadline() -> None:
     assert len(app.seen) == 2
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answers", "unknown"),
     [([error(status, "", "no")], False) for status in (400, 401, 403, 404, 409, 412, 429, 501)]
     + [([error(status, "", "no")], True) for status in (408, 500, 502, 503, 504, 505, 520)]
@@ -301,7 +302,7 @@ def test_the_rate_limit_does_not_count_towards_the_deadline() -> None:
         ([RedirectResponse("/elsewhere", 302)], False),
     ],
 )
-@pytest.mark.parametrize("idempotent", [True, False])
+@each_row("idempotent", [True, False])
 def test_an_error_states_whether_the_request_may_have_been_carried_out(
     *, answers: list[Response], unknown: bool, idempotent: bool
 ) -> None:

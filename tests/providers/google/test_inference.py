@@ -15,6 +15,7 @@ from reconciler.domain.ports import Answer, Prompt, Reply
 from reconciler.providers.generativelanguage.wire import CODECS
 from reconciler.providers.google.inference import InferenceCodec, merge_replies
 from reconciler.providers.vertex.wire import CODEC as VERTEX_CODEC
+from support.cases import each_row
 from support.google_clients import gemini, palm, vertex
 from support.provider_samples import judge
 from support.provider_service import Script, Time, error, provider_of, script
@@ -204,7 +205,7 @@ def test_joining_loses_no_answer_and_says_a_reason_only_for_none(parts: list[tup
     assert bool(reply.answers) == bool(given_texts)
 
 
-@pytest.mark.parametrize("word", ["\x1b[31mBAD\n", "\ud800BAD", "A_LATER_REASON", 99, -1])
+@each_row("word", ["\x1b[31mBAD\n", "\ud800BAD", "A_LATER_REASON", 99, -1])
 def test_a_reason_that_is_unknown_is_reported_and_made_safe(word: object) -> None:
     told = str(word).replace("\x1b", "").replace("\ud800", "").strip()
     for body in ({"promptFeedback": {"blockReason": word}}, {"candidates": [{"finishReason": word}]}):
@@ -268,7 +269,7 @@ UNDEPLOYED = (
 )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("versions", "status", "code", "remedy"),
     [
         (GL, 404, "NOT_FOUND", GONE),
@@ -288,7 +289,7 @@ def test_a_refusal_says_what_to_do(versions: tuple[str, ...], status: int, code:
         assert isinstance(caught, AccessError if status == 403 else ServiceError)
 
 
-@pytest.mark.parametrize("name", ["", "models/x", "tunedModels/../models/x", "tunedModels/", ENDPOINT])
+@each_row("name", ["", "models/x", "tunedModels/../models/x", "tunedModels/", ENDPOINT])
 def test_a_name_cannot_reach_out_of_the_tuned_models(name: str) -> None:
     app = script(JSONResponse({}))
     caught = refused("v1beta", app, name)
@@ -302,7 +303,7 @@ def test_a_name_cannot_choose_the_method() -> None:
     assert app.lines == ["POST /v1beta/tunedModels/m%3AtransferOwnership%3Fa%3D:generateContent"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "name",
     [
         "",

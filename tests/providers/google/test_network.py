@@ -11,6 +11,7 @@ import pytest
 
 from reconciler.domain.endpoints import is_loopback
 from reconciler.providers.google.network import is_bypassed
+from support.cases import each_row
 from support.provider_google import Google, KeyPair, authorized_user, google_on_loopback, key_pair, service_account
 from support.provider_process import Proxy, ask_alone, proxy_on_loopback, start_asking
 
@@ -130,7 +131,7 @@ def test_no_value_of_no_proxy_stops_a_run(proxy: Proxy, hosts: str) -> None:
     assert set(proxy.lines) == {"CONNECT generativelanguage.googleapis.com:443 HTTP/1.1"}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("host", "hosts"),
     [
         ("[fd00::5]", "fd00::/8"),
@@ -150,7 +151,7 @@ def test_hosts_that_no_proxy_contains(host: str, hosts: str) -> None:
     assert is_bypassed(httpx.URL(f"https://{host}"), hosts)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("host", "hosts"),
     [
         ("[fe80::5]", "fd00::/8"),

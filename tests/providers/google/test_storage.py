@@ -11,6 +11,7 @@ from reconciler.domain.errors import AccessError, PreconditionError, ReconcileEr
 from reconciler.domain.model import Dataset
 from reconciler.domain.ports import Objects
 from reconciler.providers.google.storage import Bucket, ObjectInfo, Storage
+from support.cases import each_row
 from support.provider_service import Script, Time, error, script
 from support.provider_storage import (
     DENIED,
@@ -108,7 +109,7 @@ def test_what_is_disabled_or_out_of_reach_speaks_of_cloud_storage() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     "uri",
     [
         "",

@@ -18,6 +18,7 @@ from reconciler.providers.google.http import HttpRequest
 from reconciler.providers.google.retry import ATTEMPTS
 from reconciler.providers.google.storage import ObjectInfo, Storage
 from reconciler.providers.google.upload import CHUNK as USUAL_CHUNK
+from support.cases import each_row
 from support.provider_service import Time, script
 from support.provider_storage import (
     CHUNK,
@@ -225,7 +226,7 @@ def test_what_was_damaged_on_the_way_is_reported() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("location", "shown"),
     [
         ("https://evil.example/upload?upload_id=SECRET", "evil.example"),

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from reconciler.domain.errors import ReconcileError
 from reconciler.providers.vertex.location_policy import is_allowed
 from reconciler.providers.vertex.spec import is_near
+from support.cases import each_row
 from support.provider_service import error, script
 from support.provider_storage import NO_BUCKET, with_storage
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 WANTED = ("storage.objects.create", "storage.objects.get")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("bucket", "region", "near"),
     [
         ("US-CENTRAL1", "us-central1", True),
@@ -69,7 +70,7 @@ def test_a_bucket_that_is_not_there_is_reported() -> None:
         with_storage(script(NO_BUCKET), lambda storage: storage.permissions("acme-data", WANTED))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("rules", "location", "allowed"),
     [
         ([], "us-central1", True),

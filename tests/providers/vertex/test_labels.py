@@ -3,13 +3,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.identity import NAME_PATTERN, key_of
 from reconciler.domain.model import Mark
 from reconciler.providers.vertex.wire import read_labels, scope_label, write_labels
+from support.cases import each_row
 
 SCOPES = st.from_regex(r"[a-z0-9][a-z0-9./_-]{0,62}", fullmatch=True)
 DIGESTS = st.binary(min_size=32, max_size=32).map(lambda data: f"sha256:{data.hex()}")
@@ -60,8 +60,8 @@ def test_a_long_scope_takes_two_labels() -> None:
     assert scope_label("x" * 62 + "y") == scope_label("x" * 63)
 
 
-@pytest.mark.parametrize("name", LABELS)
-@pytest.mark.parametrize(
+@each_row("name", LABELS)
+@each_row(
     "value", [None, "", "A", "8", "x", "a" * 51, "a" * 53, "mfrw2zjpnzwhb", "mfrw2zjpnzwha===", "٣", "03", "é", 3, []]
 )
 def test_labels_that_are_not_exactly_of_this_project_have_no_mark(name: str, value: Any) -> None:

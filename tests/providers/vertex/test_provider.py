@@ -20,6 +20,7 @@ from reconciler.providers.google.network import STORAGE
 from reconciler.providers.vertex.provider import Vertex, connect
 from reconciler.providers.vertex.spec import SPEC, capabilities_of, endpoint_of
 from reconciler.providers.vertex.wire import write_labels
+from support.cases import each_row
 from support.provider_contract import TARGET
 from support.provider_samples import generation
 from support.provider_service import Script, Time, error, script, settings_of
@@ -91,7 +92,7 @@ def test_the_endpoints_are_those_of_the_location_unless_the_target_names_others(
     assert seen[2] == f"{STORAGE}/storage/v1/b/acme-data/o/train.jsonl"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("location", "host"),
     [
         ("us-central1", "us-central1-aiplatform.googleapis.com"),
@@ -228,8 +229,8 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("location", HOSTILE)
-@pytest.mark.parametrize("kind", ["endpoints", "models", "tuningJobs"])
+@each_row("location", HOSTILE)
+@each_row("kind", ["endpoints", "models", "tuningJobs"])
 def test_a_location_in_a_name_never_chooses_another_host(location: str, kind: str) -> None:
     """Names come from lockfiles, which a pull request can change, and from the service."""
     name, hosts = f"projects/acme-project/locations/{location}/{kind}/1", Hosts({})
@@ -261,7 +262,7 @@ def test_an_endpoint_of_another_project_is_refused_in_each_location(location: st
     assert re.fullmatch(pattern, name.replace("other-project", "acme-project"))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("location", "serving", "accepted", "refused"),
     [
         ("us-central1", "", ["us-central1", "us"], ["us-east1", "eu", "global"]),
@@ -342,7 +343,7 @@ def test_jobs_are_listed_by_scope_and_their_marks_are_checked() -> None:
 DENIED = error(403, "PERMISSION_DENIED", "No.")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("models", "endpoints", "shown"),
     [
         (listed_models(model_of("7")), listed_endpoints(endpoint_of_model("7", "8")), (State.ACTIVE, True, "8")),
@@ -477,7 +478,7 @@ def test_a_read_that_is_refused_otherwise_is_an_error() -> None:
     assert told.startswith(f"GET {JOBS}/1 returned a body of another shape (KeyError); check spec.location")
 
 
-@pytest.mark.parametrize(
+@each_row(
     "name",
     [
         "",

@@ -14,6 +14,7 @@ from reconciler.domain.model import CreateRequest, Dataset, Example, Handle, Sou
 from reconciler.domain.ports import Created, Exists
 from reconciler.planning.generations import find_duplicates
 from reconciler.providers.vertex.wire import read_job
+from support.cases import each_row
 from support.provider_contract import TARGET, EmbeddedVertex
 from support.provider_samples import EXAMPLES, generation
 from support.provider_service import Time, error, script
@@ -239,7 +240,7 @@ AGENT = "Vertex AI Service Agent service-123@gcp-sa-aiplatform.iam.gserviceaccou
 NAMED = "the account that the service names (Vertex AI's service agent, or spec.vertex.serviceAccount)"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "remedy"),
     [
         (

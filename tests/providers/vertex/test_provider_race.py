@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from itertools import permutations
 
 import httpx
-import pytest
 
 from reconciler.domain.model import RemoteModel, State
 from reconciler.domain.ports import Created, Exists
 from reconciler.emulator.app import create_app
+from support.cases import each_row
 from support.provider_samples import EXAMPLES
 from support.provider_service import Time
 from support.provider_vertex import WANTED, Turns, vertex_over
@@ -49,7 +49,7 @@ def race(order: str, tick: float) -> tuple[list[Created | Exists], tuple[RemoteM
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("order", AFTER)
+@each_row("order", AFTER)
 def test_one_job_is_kept_in_any_order(order: str) -> None:
     answers, there, lines = race(BEFORE + order, 0.001)
     assert sum(" POST /v1/" in line and line.endswith("/tuningJobs") for line in lines) == 2
@@ -62,7 +62,7 @@ def test_one_job_is_kept_in_any_order(order: str) -> None:
     assert kept[0].create_time == min(job.create_time for job in there)
 
 
-@pytest.mark.parametrize("order", AFTER)
+@each_row("order", AFTER)
 def test_jobs_of_one_moment_are_reported_apart_by_their_names(order: str) -> None:
     _, there, _ = race(BEFORE + order, 0)
     kept = [job.remote for job in there if job.state is not State.CANCELLED]

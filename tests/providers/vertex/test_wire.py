@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from reconciler.domain.model import Checkpoint, Conversation, Example, Failure, Resources, Source, State
 from reconciler.providers.vertex.spec import VERTEX
 from reconciler.providers.vertex.wire import JobInputs, read_job, read_page, write_example, write_job
+from support.cases import each_row
 from support.google_clients import vertex
 from support.provider_samples import generation
 
@@ -25,7 +26,7 @@ def judged(body: dict[str, Any]) -> Any:
     return Parse(json.dumps(body), message, ignore_unknown_fields=False)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("word", "state", "phase"),
     [
         ("JOB_STATE_QUEUED", State.CREATING, "QUEUED"),
@@ -132,7 +133,7 @@ def test_a_job_that_continues_from_a_tuned_model_is_that_ones_child_and_not_the_
     assert read_job(shown).source == Source(remote=parent)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "fits"),
     [
         ("projects/p/locations/us-central1/models/7", True),
@@ -158,7 +159,7 @@ def test_a_job_without_a_name_is_none(name: object) -> None:
 AGENT = "service-123@gcp-sa-aiplatform.iam.gserviceaccount.com"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("message", "remedy"),
     [
         (f"{AGENT} does not have the permission storage.objects.get on gs://b/o.", "roles/storage.objectViewer"),

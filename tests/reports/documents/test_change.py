@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.model import State
@@ -10,6 +9,7 @@ from reconciler.domain.plan import Action, Kind, Reason
 from reconciler.reports.documents.change import ChangeReport, changed_generations, next_actions
 from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.writer import render_text
+from support.cases import each_row
 from support.render_values import ACTIVE, KEY, LOCKFILE, REMOTE, SIMULATED, TARGET, held_to
 
 TAKEN = ChangeReport(
@@ -43,7 +43,7 @@ def test_what_was_taken_over() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("command", "outcome", "headline"),
     [
         ("forget", "planned", "number-generator: 2 generations will no longer be managed; nothing is deleted"),

@@ -6,7 +6,6 @@ import html
 import re
 from textwrap import dedent
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import convert
@@ -22,6 +21,7 @@ from reconciler.reports.documents.graph import GraphInput, GraphReport, NodeHold
 from reconciler.reports.text.format import ansi
 from reconciler.reports.text.graph import graph_mermaid, mermaid_safe
 from reconciler.reports.writer import render_text
+from support.cases import each_row
 from support.render_values import ACTIVE, LOCKFILE, SIMULATED, TARGET, held_to, locks, names, uncoloured
 
 BASE = Source("models/gemini-3.5-flash")
@@ -182,7 +182,7 @@ def test_a_flowchart_for_mermaid() -> None:
 
 
 # Each of these was drawn with Mermaid 11, and showed as it is written here.
-@pytest.mark.parametrize(
+@each_row(
     ("hostile", "shown"),
     [
         ("models/gemini-3.5-flash_001", "models/gemini-3.5-flash_001"),

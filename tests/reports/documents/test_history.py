@@ -21,6 +21,7 @@ from reconciler.planning.history import Examples, list_history
 from reconciler.reports.documents.history import HistoryReport, history_report
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
+from support.cases import each_row
 from support.render_values import (
     ACTIVE,
     DATA,
@@ -135,7 +136,7 @@ def test_nothing_recorded_is_said() -> None:
     assert body(document()) == "No generation of number-generator is recorded; run reconcile apply first."
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("recorded", "model", "state"),
     [
         (newer(rejection="too wordy"), {"rejected": ("number-generator-bbbbbbbb",)}, "x|ACTIVE, rejected: too wordy"),

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import convert
@@ -17,6 +16,7 @@ from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.lock import Lock, LockedHyperparameters, LockedModel
 from reconciler.domain.model import RemoteModel, Snapshot, Source, State
 from reconciler.reports.documents.status import StatusReport, curve, model_details, status_report
+from support.cases import each_row
 from support.render_values import (
     ACTIVE,
     DATA,
@@ -104,7 +104,7 @@ def test_rejected_generations_say_why_and_children_whose_they_are() -> None:
     assert generation["source"] == {"tunedModel": "base", "generation": "base-22222222"}
 
 
-@pytest.mark.parametrize("count", [1, 2, 99, 100, 101, 150, 199, 5000])
+@each_row("count", [1, 2, 99, 100, 101, 150, 199, 5000])
 def test_a_long_curve_is_thinned_and_keeps_both_ends(count: int) -> None:
     points = curve([Snapshot(step, 0, 1 / step) for step in range(1, count + 1)])
     steps = [step for step, _ in points]

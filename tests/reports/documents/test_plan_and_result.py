@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import number, target_summary
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
+from support.cases import each_row
 from support.render_values import (
     CREATE,
     FAILED,
@@ -268,7 +268,7 @@ def test_resolve_tells_how_to_ask_each_model() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("loss", "spelt"),
     [
         (None, None),

@@ -15,6 +15,7 @@ from reconciler.reports.documents.check import PromptReport, missing_answer
 from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.text.check import prompt_notes
 from reconciler.reports.writer import render_text
+from support.cases import each_row
 from support.render_values import KEY, REAL, REMOTE, SIMULATED, TARGET, held_to, texts
 
 
@@ -59,7 +60,7 @@ def test_the_document_holds_what_was_asked_and_answered() -> None:
     assert "Prompt" in SCHEMA_KINDS
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answers", "blocked", "said"),
     [
         ([], "SAFETY", "the service blocked the prompt: SAFETY"),
@@ -77,7 +78,7 @@ def test_why_there_is_no_answer(answers: list[Answer], blocked: str, said: str) 
     assert prompt_notes(report) == ""
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answers", "said"),
     [
         ([Answer("eight")], ""),

@@ -6,11 +6,11 @@ import math
 import re
 from itertools import pairwise
 
-import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from reconciler.reports.html.loss_chart import BOTTOM, LEFT, RIGHT, TOP, Losses, chart
+from support.cases import each_row
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 curves = st.lists(
@@ -71,7 +71,7 @@ def test_what_cannot_be_drawn_is_not() -> None:
     assert chart([of(-1.7e308, 1.7e308)]) is None
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("losses", "shown"),
     [
         ((7.21, 3.8), ["3", "4", "5", "6", "7", "8"]),

@@ -26,6 +26,7 @@ from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from reconciler.reports.documents.status import model_details, status_report
 from reconciler.reports.html.page import page
+from support.cases import each_row
 from support.html_tree import Element, parsed
 from support.render_pages import (
     CODES,
@@ -457,7 +458,7 @@ def test_every_result_can_be_drawn(plan: Plan, became: list[ModelOutcome], statu
     parsed(page(document))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "document"),
     [
         ("plan", plan_page),

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reconciler.reports.text.progress import curve_of, sparkline
+from support.cases import each_row
 from support.render_values import START, training_model
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("losses", "drawn"),
     [
         ([], ""),

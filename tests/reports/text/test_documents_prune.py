@@ -18,6 +18,7 @@ from reconciler.reports.text.format import Layout, age
 from reconciler.reports.text.progress import EventPhrases
 from reconciler.reports.text.result import prune_text
 from reconciler.reports.writer import render_text
+from support.cases import each_row
 from support.render_values import LOCKFILE, SIMULATED, TARGET, held_to
 
 RETIREMENT = Deletion(
@@ -60,7 +61,7 @@ def test_a_deletion_is_shown_with_age_service_and_what_it_frees() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("changes", "line"),
     [
         ({"served_from": "", "served_until": ""}, "served             no serving time is recorded"),

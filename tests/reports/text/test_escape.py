@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.text import encodable, terminal_safe
+from support.cases import each_row
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("hostile", "shown"),
     [
         ("\x1b[2Jgone", r"\x1b[2Jgone"),
@@ -28,9 +29,7 @@ def test_what_steers_or_hides_is_written_out(hostile: str, shown: str) -> None:
     assert terminal_safe(hostile) == shown
 
 
-@pytest.mark.parametrize(
-    "harmless", ["", "plain", "grün 数字 ٣", "क\u094d\u200cष", "👩\u200d🔬", "a\\nb", "wide\u3000space"]
-)
+@each_row("harmless", ["", "plain", "grün 数字 ٣", "क\u094d\u200cष", "👩\u200d🔬", "a\\nb", "wide\u3000space"])
 def test_text_of_every_script_stays_as_it_is(harmless: str) -> None:
     assert terminal_safe(harmless) == harmless
 

@@ -15,11 +15,10 @@ from reconciler.reports.text.format import (
     steps_and_loss,
     value,
 )
+from support.cases import each_row
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0, "0 s"), (40.0, "40 s"), (119, "119 s"), (300, "5 min"), (9000, "2 h")]
-)
+@each_row(("seconds", "said"), [(0, "0 s"), (40.0, "40 s"), (119, "119 s"), (300, "5 min"), (9000, "2 h")])
 def test_a_rough_duration(seconds: float, said: str) -> None:
     assert duration(seconds) == said
 
@@ -34,7 +33,7 @@ def test_a_time_left(seconds: float, said: str) -> None:
     assert clock_time(seconds) == said
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("number", "said"),
     [(3.8, "3.80"), (0, "0.00"), (-1.1e-06, "-1.1e-06"), (2e9, "2.0e+09"), ("NaN", "nan"), ("-Infinity", "-inf")],
 )
@@ -42,7 +41,7 @@ def test_a_loss(number: float | str, said: str) -> None:
     assert loss(number) == said
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("one", "said"),
     [
         (None, "unset"),

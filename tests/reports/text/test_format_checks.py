@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResult, Miss, check_results
 from reconciler.reports.text.format import checks_line
+from support.cases import each_row
 from support.render_values import CHECKS
 
 SMALL, LARGE, ROMAN, UNSEEN = CHECKS.results
@@ -18,7 +18,7 @@ def line(*results: CheckResult) -> str:
     return checks_line(check_results("sha256:1", results))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("results", "words"),
     [
         ([LARGE, LARGE], "checks passed: 2 of 2"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 
-import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError, ServiceError
@@ -31,6 +30,7 @@ from reconciler.planning.events import (
 )
 from reconciler.reports.text.format import ansi, checks_line
 from reconciler.reports.text.progress import PlainProgress
+from support.cases import each_row
 from support.render_values import ACTIVE, CHECKS, KEY, REMOTE, TARGET, FixedClock, training_model
 
 NAME = "number-generator"
@@ -69,7 +69,7 @@ def test_the_first_look_at_a_training_of_an_earlier_run_tells_how_far_it_is() ->
     assert told(look, look) == [f"{NAME}  70 %: step 16/23, loss 5.14, about 0 s left"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("event", "line"),
     [
         (Adopted(NAME, "n.yaml", ACTIVE), f"adopted: {KEY}"),
