@@ -99,6 +99,16 @@ allow_endpoint = click.option(
     metavar="HOST",
     help="Allow sending credentials to HOST, in addition to *.googleapis.com and this machine. Repeatable.",
 )
+allow_folder = click.option(
+    "--allow-folder",
+    envvar="RECONCILE_ALLOW_FOLDER",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FOLDER",
+    help="Allow models of the provider local in FOLDER, outside of the repository. Repeatable.",
+)
+trust_options = combine(allow_endpoint, allow_folder)
+"""Hosts and folders that files of a repository may not choose."""
 only = click.option("--only", multiple=True, metavar="NAME", help="Select the manifest NAME. Repeatable.")
 exclude = click.option("--exclude", multiple=True, metavar="NAME", help="Skip the manifest NAME. Repeatable.")
 retry = click.option(
@@ -133,12 +143,12 @@ reports = click.option(
 
 output_options = combine(color, quiet, verbose)
 """Options of every command that prints a result."""
-_selection_options = combine(target, labels, only, exclude, allow_endpoint, format_option)
+_selection_options = combine(target, labels, only, exclude, trust_options, format_option)
 manifest_options = combine(paths, _selection_options)
 """Options of every command that reads manifests and connects to the service."""
-model_options = combine(paths, target, allow_endpoint, format_option, output_options)
+model_options = combine(paths, target, trust_options, format_option, output_options)
 """Options of every command that may connect to the service, but selects no manifests by label."""
-_model_options = combine(target, allow_endpoint, format_option, output_options)
+_model_options = combine(target, trust_options, format_option, output_options)
 named_model_options = combine(
     click.argument("paths", nargs=-1, required=True, metavar="NAME... [PATHS]..."), _model_options
 )
@@ -171,6 +181,7 @@ def input_of(values: dict[str, Any], *, model_details: bool = False) -> CommandI
         selection=selection,
         by_name=by_name,
         allow_endpoints=frozenset(values.pop("allow_endpoint", ())),
+        allow_folders=frozenset(map(Path.absolute, values.pop("allow_folder", ()))),
         model_details=model_details,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -61,7 +62,7 @@ ReadLock = Callable[[LockStore, Target, str], Lock]
 
 
 class CommandInput(Struct, frozen=True):
-    """What the shared options select: paths, the target's name, manifests, and hosts that credentials may be sent to.
+    """What the shared options select: paths, the target's name, manifests, and which hosts and folders are trusted.
 
     ``by_name`` is whether the command can select manifests by name. ``model_details`` adds details of each recorded
     model to the document, for which the service lists more.
@@ -72,6 +73,7 @@ class CommandInput(Struct, frozen=True):
     selection: Selection = field(default_factory=Selection)
     by_name: bool = False
     allow_endpoints: frozenset[str] = frozenset()
+    allow_folders: frozenset[Path] = frozenset()
     model_details: bool = False
 
 
@@ -364,6 +366,12 @@ def open_project(environment: Environment, command_input: CommandInput, *, stric
     return load_project(environment, read_workspace(environment, command_input), command_input, strict=strict)
 
 
+def _session(
+    environment: Environment, target: Target, root: Path, lockfile: Path, command_input: CommandInput
+) -> Session:
+    return Session(environment, target, root, lockfile, command_input.allow_endpoints, command_input.allow_folders)
+
+
 def open_recorded(environment: Environment, command_input: CommandInput) -> RecordedProject:
     """Read target and lockfile, but no manifest; the target's provider need not be installed.
 
@@ -381,7 +389,7 @@ def open_recorded(environment: Environment, command_input: CommandInput) -> Reco
         raise ReconcileError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error
     if root.target is None:
         raise InvalidInput(tuple(sorted(set(redact_problems(root.problems)))))
-    session = Session(environment, root.target, root.folder, root.lockfile, command_input.allow_endpoints)
+    session = _session(environment, root.target, root.folder, root.lockfile, command_input)
     store = session.lock_store()
     with _suggest_recovery(session):
         lock = read_lock(store, root.target, session.shown_lockfile)
@@ -501,7 +509,7 @@ def load_project(
     from reconciler.planning.datasets import with_dataset_versions
 
     target, lockfile = workspace.target, workspace.lockfile
-    session = Session(environment, target, workspace.root, lockfile, command_input.allow_endpoints)
+    session = _session(environment, target, workspace.root, lockfile, command_input)
     store = session.lock_store()
     shown = session.shown_lockfile
     with _suggest_recovery(session):

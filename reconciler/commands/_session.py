@@ -19,6 +19,7 @@ from reconciler.environment import Environment
 from reconciler.manifests.discovery import Root, target_files
 from reconciler.manifests.target import read_target
 from reconciler.providers import registry
+from reconciler.providers.spec import ProviderContext
 from reconciler.state.lockfile import LockFile, RedactedLockStore, loads
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ class Session(Struct, frozen=True):
     """One target, and how a command reaches it.
 
     ``root`` is the directory of the target file, ``lockfile`` the file beside it. ``allow_endpoints`` are hosts that
-    credentials may be sent to, besides ``*.googleapis.com`` and this machine.
+    credentials may be sent to, besides ``*.googleapis.com`` and this machine, and ``allow_folders`` are folders outside
+    of the repository that may have models.
     """
 
     environment: Environment
@@ -116,6 +118,7 @@ class Session(Struct, frozen=True):
     root: Path
     lockfile: Path
     allow_endpoints: frozenset[str] = frozenset()
+    allow_folders: frozenset[Path] = frozenset()
 
     @property
     def shown_lockfile(self) -> str:
@@ -124,7 +127,12 @@ class Session(Struct, frozen=True):
 
     def connect(self) -> ConnectedProvider:
         """Return a client of the target's service, an async context manager."""
-        return registry.connect(self.environment, self.target, self.root, self.allow_endpoints)
+        return registry.connect(self.provider_context)
+
+    @property
+    def provider_context(self) -> ProviderContext:
+        """What the provider of the target connects with."""
+        return ProviderContext(self.environment, self.target, self.root, self.allow_endpoints, self.allow_folders)
 
     def connect_storage(self) -> Storage:
         """Return a client of Cloud Storage, an async context manager."""

@@ -164,7 +164,7 @@ async def _examine(
 @_options.paths
 @_options.target
 @_options.labels
-@_options.allow_endpoint
+@_options.trust_options
 @_options.format_option
 @_options.output_options
 @_options.reports

@@ -82,7 +82,9 @@ def doctor(environment: Environment, command_input: CommandInput) -> CommandResu
     with EventLoop() as loop:
         report.check("target", lambda: _check_target(workspace))
         report.check("manifests", lambda: _check_manifests(workspace))
-        context = ProviderContext(environment, target, workspace.root, command_input.allow_endpoints)
+        context = ProviderContext(
+            environment, target, workspace.root, command_input.allow_endpoints, command_input.allow_folders
+        )
         _check_provider(report, loop, context, workspace)
         after = ("credentials",) if target.lock else ()
         report.check("lockfile", lambda: _check_lockfile(loop, environment, command_input, workspace), after)

@@ -170,7 +170,7 @@ def resolved(target: Target, name: str, model: LockedModel, serving: LockedGener
 @_options.target
 @_options.format_option
 @_options.output_options
-@_options.allow_endpoint
+@_options.trust_options
 @click.option(
     "--live", is_flag=True, help="Verify the names at the service. Fail if a model does not prove its record."
 )

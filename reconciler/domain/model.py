@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from operator import attrgetter
@@ -18,7 +18,7 @@ from reconciler.domain.errors import Place
 
 Number = int | float
 Hyperparameters = Mapping[str, Number]
-"""Hyperparameters under their wire names: epochCount, batchSize, learningRate, learningRateMultiplier, adapterSize."""
+"""Hyperparameters under their wire names, such as epochCount, batchSize, learningRate, adapterSize and rank."""
 
 API_GROUP = "tuning.reconcile"
 API_VERSION = "tuning.reconcile/v1alpha1"
@@ -243,6 +243,9 @@ FIELDS = (
     ManifestField("spec.source", FieldRole.IDENTITY, "source"),
     ManifestField("spec.dataset", FieldRole.IDENTITY, "dataset"),
     ManifestField("spec.hyperparameters", FieldRole.IDENTITY, "hyperparameters"),
+    ManifestField("spec.local.baseModel", FieldRole.IDENTITY, "source"),
+    ManifestField("spec.local.hyperparameters", FieldRole.IDENTITY, "hyperparameters"),
+    ManifestField("spec.local.validationDataset", FieldRole.NEXT_TRAINING, "validation"),
     ManifestField("spec.vertex.baseModel", FieldRole.IDENTITY, "source"),
     ManifestField("spec.vertex.hyperparameters", FieldRole.IDENTITY, "hyperparameters"),
     ManifestField("spec.vertex.validationDataset", FieldRole.NEXT_TRAINING, "validation"),
@@ -473,8 +476,10 @@ class Capabilities(Struct, frozen=True):
     """The capabilities of a provider, for validation and planning.
 
     ``label`` is the name of the service for users. ``hyperparameters`` are the supported names. ``defaults`` are the
-    documented defaults, for estimates only. ``seconds_per_step`` and ``overhead_seconds`` are known for simulated
-    training, which ``simulated`` marks in every output. ``features`` are the supported optional parts of a manifest
+    documented defaults, for estimates only; ``effective`` returns the effective hyperparameters of a training with
+    these declared ones and this number of examples, where they are known before. ``seconds_per_step`` and
+    ``overhead_seconds`` are known for simulated training, which ``simulated`` marks in every output.
+    ``features`` are the supported optional parts of a manifest
     (``access``, ``projectAccess`` for whole projects, ``lineage``, ``cloudStorage`` for data sets at ``gs://``,
     ``conversations`` for examples in Vertex AI's own form, ``cancellation`` if a stopped training leaves a record,
     ``basePrompts`` if base models answer prompts; the provider is then a
@@ -482,7 +487,9 @@ class Capabilities(Struct, frozen=True):
     ``tuned_model_pattern`` matches the remote name of a tuned model, and ``remote_pattern`` that of a managed one, each
     with an example for messages. ``max_candidates`` is the limit of answers per request. ``block`` is the manifest's
     block that overrides common fields. ``mutable`` are the groups of fields that can be patched.
-    ``base_model_prefix`` begins the full names of base models, and ``base_model_example`` is one.
+    ``base_model_prefix`` begins the full names of base models, ``base_model_pattern`` matches what follows, and
+    ``base_model_example`` is one. ``base_model_hints`` has, by the pattern of an invalid name, what is wrong with it
+    and the remedy, in both of which ``{0}`` is the first group.
     ``endpoint_pattern`` matches the names of endpoints, where a model answers only at its endpoint. ``encrypted`` is
     whether models get a customer-managed key. ``remedies`` has, by field, the remedies for unsupported parts of a
     manifest (``access``) that are better than "delete it". Without
@@ -497,6 +504,7 @@ class Capabilities(Struct, frozen=True):
     block: str = ""
     simulated: bool = False
     defaults: Hyperparameters = {}
+    effective: Callable[[Hyperparameters, int], Hyperparameters] | None = None
     seconds_per_step: float | None = None
     overhead_seconds: float = 0.0
     features: frozenset[str] = frozenset()
@@ -511,6 +519,8 @@ class Capabilities(Struct, frozen=True):
     remote_pattern: str = r"\S+"
     remote_example: str = "number-generator-3kq7w2ma"
     base_model_prefix: str = ""
+    base_model_pattern: str = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+    base_model_hints: Mapping[str, tuple[str, str]] = {}
     base_model_example: str = "gemini-3.5-flash"
     endpoint_pattern: str = ""
     encrypted: bool = False

@@ -175,6 +175,8 @@ class TrainingEstimate(Record, frozen=True, kw_only=True):
     """Whether the service chooses the epochs or the batch size; the numbers are its documented defaults."""
     seconds: Annotated[float, Meta(ge=0)] | None = None
     """The estimated duration in seconds, if the service reports its speed."""
+    effective: Annotated[Mapping[str, Number], Meta(examples=[{"learningRate": 0.0002, "rank": 16}])] = {}
+    """The effective hyperparameters, if they are known before the training."""
 
 
 class FieldChange(Record, frozen=True):

@@ -225,6 +225,15 @@ class UnmanagedModels(Protocol):
 
 
 @runtime_checkable
+class TrainingQueue(Protocol):
+    """A service whose trainings wait for room, and start only while a run that may train or wait is alive."""
+
+    async def start_queued(self) -> None:
+        """Start the trainings that wait, also those that were interrupted, where there is room; raises no error."""
+        ...
+
+
+@runtime_checkable
 class BaseModelList(Protocol):
     """A service that lists the base models that can be tuned; :meth:`Provider.preflight` has requested the list."""
 

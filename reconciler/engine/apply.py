@@ -19,6 +19,7 @@ from reconciler.domain.errors import AccessError, ExitStatus, LeaseHeld, Reconci
 from reconciler.domain.lock import Lock, record_target
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Observation, Plan, Reason, Request, World, approved_effects
+from reconciler.domain.ports import TrainingQueue
 from reconciler.engine.execute import Executor, RunContext, publish_nothing
 from reconciler.engine.observe import TRANSIENT_CODES, add_permissions, observe, plan_live_state
 from reconciler.engine.prune import Pruner
@@ -202,6 +203,7 @@ class Applier:
         self._observed_at = self._clock()
         started = self._observed_at
         with self._recorder.lease() if approved.changes else nullcontext() as changed:
+            await self._start_queued()
             if changed:
                 await self._observe_again()
             self._record_manifests()
@@ -219,6 +221,7 @@ class Applier:
             delay = self._delay(waiting, started) if waiting else _LEASE_POLL
             left = self._deadline.left()
             await self._context.sleeper(delay if left is None else min(delay, left.total_seconds()))
+            await self._start_queued()
             await self._observe_again()
             self._record_observation()
             try:
@@ -226,6 +229,10 @@ class Applier:
             except LeaseHeld as error:  # it has waited for hours, and the other run ends, or its lease expires
                 _LOG.warning("waiting: %s", error.message)
                 current, held = self._plan(), error
+
+    async def _start_queued(self) -> None:
+        if isinstance(self._provider, TrainingQueue):
+            await self._provider.start_queued()
 
     def _cut_off(self, reached: TimeoutReached) -> ApplyOutcome:
         """Return the outcome of a run that ended before everything that it may do was done."""

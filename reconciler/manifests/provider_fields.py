@@ -99,6 +99,27 @@ def _base_model_problems(spec: Mapping[str, Any], capabilities: Capabilities) ->
             f"add spec.{block}.baseModel for {capabilities.label}, such as {example}" if block else f"set {example}"
         )
         yield ["spec", "baseModel"], message, remedy
+        return
+    own = block_of(spec, capabilities).get("baseModel")
+    path = ["spec", capabilities.block, "baseModel"] if own else ["spec", "baseModel"]
+    name = own or spec.get("baseModel")
+    if isinstance(name, str) and not re.fullmatch(
+        capabilities.base_model_pattern, name.removeprefix(capabilities.base_model_prefix)
+    ):
+        message, remedy = _base_model_fault(name, capabilities)
+        yield path, message, remedy
+
+
+def _base_model_fault(name: str, capabilities: Capabilities) -> tuple[str, str]:
+    for pattern, (message, remedy) in capabilities.base_model_hints.items():
+        found = re.fullmatch(pattern, name)
+        if found:
+            return message.format(found[1]), remedy.format(found[1])
+    example = capabilities.base_model_example
+    return (
+        invalid(name, f"the name of a base model of {capabilities.label}"),
+        f"write it as {example}; a model that is already tuned goes under spec.source",
+    )
 
 
 def _features(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:

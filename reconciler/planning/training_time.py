@@ -11,24 +11,33 @@ from reconciler.domain.plan import TrainingEstimate
 
 
 def total_steps(examples: int, hyperparameters: Hyperparameters) -> int | None:
-    """``ceil(examples * epochs / batch)``, the services' own count; ``None`` while epochs or batch are unknown."""
+    """``ceil(examples * epochs / batch)``, the services' own count; ``None`` while epochs or batch are unknown.
+
+    Where batches are accumulated, each epoch ends with a step.
+    """
     epochs, batch = hyperparameters.get("epochCount"), hyperparameters.get("batchSize")
     if epochs is None or not batch:
         return None
+    accumulated = hyperparameters.get("gradientAccumulation")
+    if accumulated:
+        return math.ceil(examples / (batch * accumulated)) * int(epochs)
     return math.ceil(examples * epochs / batch)
 
 
 def estimate_training(manifest: Manifest, capabilities: Capabilities) -> TrainingEstimate:
     """Estimate the training of a new generation."""
-    assumed = {**capabilities.defaults, **manifest.hyperparameters}
-    steps = total_steps(manifest.dataset.examples, assumed)
+    examples, declared = manifest.dataset.examples, manifest.hyperparameters
+    effective = capabilities.effective(declared, examples) if capabilities.effective else {}
+    assumed = effective or {**capabilities.defaults, **declared}
+    steps = total_steps(examples, assumed)
     pace = capabilities.seconds_per_step
     return TrainingEstimate(
-        examples=manifest.dataset.examples,
+        examples=examples,
         epochs=assumed.get("epochCount"),
         batch=assumed.get("batchSize"),
         steps=steps,
-        estimated=not {"epochCount", "batchSize"} <= manifest.hyperparameters.keys(),
+        estimated=not effective and not {"epochCount", "batchSize"} <= declared.keys(),
+        effective=effective,
         seconds=None if steps is None or pace is None else capabilities.overhead_seconds + steps * pace,
     )
 

@@ -13,7 +13,6 @@ from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.model import Capabilities, Resources, Target
 from reconciler.domain.text import join_names, suggest
-from reconciler.environment import Environment
 from reconciler.providers.spec import ConnectedProvider, ProviderContext, ProviderSpec
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "embedded": "reconciler.providers.embedded:SPEC",
         "generativelanguage": "reconciler.providers.generativelanguage.spec:SPEC",
+        "local": "reconciler.providers.local.spec:SPEC",
         "vertex": "reconciler.providers.vertex.spec:SPEC",
     }
 )
@@ -150,6 +150,6 @@ def callable_name(remote: str, resources: Resources) -> str:
     return resources.endpoint or remote
 
 
-def connect(env: Environment, target: Target, root: Path, allow_endpoints: frozenset[str]) -> ConnectedProvider:
+def connect(context: ProviderContext) -> ConnectedProvider:
     """Return a client of the target's service, to be used as an async context manager."""
-    return provider_spec(target.provider).connect(ProviderContext(env, target, root, allow_endpoints))
+    return provider_spec(context.target.provider).connect(context)

@@ -37,13 +37,15 @@ class ProviderContext(Struct, frozen=True):
     """What a provider connects with.
 
     ``root`` is the directory of the target file. ``allow_endpoints`` are further hosts that may get a token, as
-    ``host`` or ``host:port``: the values of ``--allow-endpoint``.
+    ``host`` or ``host:port``: the values of ``--allow-endpoint``. ``allow_folders`` are folders outside of the
+    repository that may have models: the values of ``--allow-folder``.
     """
 
     env: Environment
     target: Target
     root: Path
     allow_endpoints: frozenset[str] = frozenset()
+    allow_folders: frozenset[Path] = frozenset()
 
 
 class Diagnosis(Struct, frozen=True):

@@ -35,7 +35,7 @@ import msgspec
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from reconciler.domain.document import Count, Digest, Document, Moment, NonEmpty, Position, Record, json_text
+from reconciler.domain.document import Count, Digest, Document, Moment, NonEmpty, Position, Record, Share, json_text
 from reconciler.domain.errors import InvalidFile, Place, ReconcileError
 from reconciler.domain.text import suggest_name
 from reconciler.files import write_file
@@ -61,7 +61,6 @@ Precision = Literal["auto", "bf16", "fp32", "fp16"]
 State = Literal["preparing", "running", "succeeded", "failed", "canceled", "interrupted"]
 
 Positive = Annotated[float, Meta(gt=0, extra={"expected": "a number above 0"})]
-Fraction = Annotated[float, Meta(ge=0, lt=1, extra={"expected": "a number from 0 to less than 1"})]
 Commit = Annotated[str, Meta(pattern=r"^([0-9a-f]{40})?$", extra={"expected": "a commit of 40 hexadecimal digits"})]
 
 _RecordT = TypeVar("_RecordT", bound=Record)
@@ -114,13 +113,13 @@ class Hyperparameters(Record, frozen=True):
     """The batches per step."""
     learning_rate: Positive | None = None
     schedule: Schedule | None = None
-    warmup: Fraction | None = None
+    warmup: Share | None = None
     """The share of the steps in which the learning rate rises."""
-    weight_decay: Fraction | None = None
+    weight_decay: Share | None = None
     max_gradient_norm: Positive | None = None
     rank: Position | None = None
     alpha: Position | None = None
-    dropout: Fraction | None = None
+    dropout: Share | None = None
     target_modules: tuple[NonEmpty, ...] | None = None
     """The names of the layers that are adapted; empty stands for all linear layers."""
     max_length: Position | None = None

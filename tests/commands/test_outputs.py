@@ -234,6 +234,12 @@ WRITERS = {
     "files.py": "the writer",
     "commands/main.py": "the null device",
     "emulator/objects.py": "the contents of objects, in the folder of the store",
+    "providers/local/hosts.py": "reads locks",
+    "trainer/__main__.py": "the traceback of a bug, in the run folder",
+    "trainer/checkpoints.py": "checkpoints and results, in the run folder",
+    "trainer/progress.py": "the measurements, in the run folder",
+    "trainer/run_files.py": "reads locks",
+    "trainer/training.py": "checkpoints, in the run folder",
     "manifests/git.py": "files of a commit, in a temporary folder",
 }
 

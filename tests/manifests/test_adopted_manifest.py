@@ -85,7 +85,7 @@ def test_hyperparameters_are_told_where_the_service_takes_them(capabilities: obj
     [
         (
             model(remote=JOB, base="publishers/meta/models/llama@1"),
-            f'the manifest for {JOB}:7:14: spec.baseModel: invalid value "publishers/meta/models/llama@1";',
+            f'the manifest for {JOB}:7:3: spec.baseModel: invalid value "publishers/meta/models/llama@1":',
         ),
         (
             model(sampling=Sampling(temperature=1.5)),

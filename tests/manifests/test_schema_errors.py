@@ -17,7 +17,7 @@ _IN_SPEC = [
         "  colour: red\n",
         (
             '9:3: spec.colour: unknown field "colour"; use one of source, displayName, description,'
-            " hyperparameters, sampling, access, checks, lifecycle, adopted, ignoreDrift, vertex"
+            " hyperparameters, sampling, access, checks, lifecycle, adopted, ignoreDrift, local, vertex"
         ),
     ),
     ("  samplings: {}\n", '9:3: spec.samplings: unknown field "samplings"; did you mean sampling?'),
@@ -308,15 +308,15 @@ _REPLACED = [
         "tunedModels/x",
         [
             (
-                'm.yaml:6:14: spec.baseModel: invalid value "tunedModels/x"; write it as models/NAME; a'
-                " model that is already tuned goes under spec.source"
+                'm.yaml:6:3: spec.baseModel: invalid value "tunedModels/x": expected the name of a base model of the'
+                " test service; write it as gemini-3.5-flash; a model that is already tuned goes under spec.source"
             ),
         ],
     ),
     (
         "models/gemini-3.5-flash",
-        "x" * 101,
-        ["m.yaml:6:14: spec.baseModel: 101 characters exceed the limit of 100; shorten it"],
+        "x" * 301,
+        ["m.yaml:6:14: spec.baseModel: 301 characters exceed the limit of 300; shorten it"],
     ),
     (
         "  baseModel: models/gemini-3.5-flash\n",
@@ -377,7 +377,8 @@ def test_all_problems_are_told_at_once_in_their_order(tmp_path: Path) -> None:
         'm.yaml:9:3: spec.displayNam: unknown field "displayNam"; did you mean displayName?',
         (
             'm.yaml:10:21: spec.hyperparameters.topK: unknown field "topK"; use one of epochCount,'
-            " batchSize, learningRate, learningRateMultiplier"
+            " batchSize, learningRateMultiplier, gradientAccumulation, learningRate, warmup, weightDecay,"
+            " maxGradientNorm, rank, alpha, dropout, maxLength, seed"
         ),
     ]
 

@@ -46,7 +46,7 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
             TARGET + "  scop: demo\n",
             (
                 '8:3: spec.scop: unknown field "scop"; use one of project, location, servingLocation, bucket, lock,'
-                " publish, models, policy, apiVersion, endpoint, storageEndpoint, limits, vertex, embedded"
+                " publish, models, policy, apiVersion, endpoint, storageEndpoint, limits, vertex, embedded, local"
             ),
         ),
         (
@@ -76,10 +76,10 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
             '6:13: spec.provider: provider "vertx" is not installed; did you mean vertex?',
         ),
         (
-            TARGET.replace("embedded", "local-gpu"),
+            TARGET.replace("embedded", "together-gpu"),
             (
-                '6:13: spec.provider: provider "local-gpu" is not installed; install the package that provides it,'
-                " or use one of embedded, generativelanguage, vertex"
+                '6:13: spec.provider: provider "together-gpu" is not installed; install the package that provides it,'
+                " or use one of embedded, generativelanguage, local, vertex"
             ),
         ),
         (

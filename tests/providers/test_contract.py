@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from reconciler.testing.contract import ProviderContract
+from support.local_world import LocalService
 from support.provider_contract import EmbeddedGenerativeLanguage, EmbeddedVertex, Fake
 
 
@@ -26,6 +29,15 @@ class TestVertex(ProviderContract):
 class TestFake(ProviderContract):
     def service(self) -> Fake:
         return Fake()
+
+
+class TestLocal(ProviderContract):
+    @pytest.fixture(autouse=True)
+    def _store(self, tmp_path: Path) -> None:
+        self.path = tmp_path
+
+    def service(self) -> LocalService:
+        return LocalService(self.path)
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_a_provider_that_is_not_installed_is_one_error(reconcile: Run) -> None:
     assert ran.returncode == 1
     assert (
         'reconcile.yaml:5:13: spec.provider: provider "filemodels" is not installed; install the package that provides'
-        " it, or use one of embedded, generativelanguage, vertex\n"
+        " it, or use one of embedded, generativelanguage, local, vertex\n"
     ) in ran.stdout
     assert ran.stdout.count("filemodels") == 1
 

@@ -52,6 +52,10 @@ class PlanTarget(TargetSummary, frozen=True, kw_only=True):
     """The Cloud KMS key that encrypts the trained models; omitted for a Google-managed key."""
     publish: Annotated[str, Meta(examples=["gs://acme-tuning-data/serving.json"])] = ""
     """The published pointer: a file or a Cloud Storage location."""
+    store: Annotated[str, Meta(examples=["/data/models"])] = ""
+    """The folder of the models that are trained on this machine; omitted for the default."""
+    inference_url: Annotated[str, Meta(examples=["http://127.0.0.1:8000/v1"])] = ""
+    """The server that answers prompts; omitted for the service's own."""
 
 
 class PlanSummary(Record, frozen=True):
@@ -287,6 +291,8 @@ def plan_report(
             service_account=target.settings.get("serviceAccount", ""),
             kms_key_name=target.settings.get("kmsKeyName", ""),
             publish=target.publish,
+            store=target.settings.get("store", ""),
+            inference_url=target.settings.get("inference", {}).get("url", ""),
         ),
         lockfile=lockfile,
         verified=verified,

@@ -67,6 +67,8 @@ _DESTINATIONS: Final = {
     "service_account": "service account",
     "kms_key_name": "encryption key",
     "publish": "published pointer",
+    "store": "model store",
+    "inference_url": "inference server",
 }
 """Fields of a target that a reviewer must see in every plan, because they determine where data goes."""
 _COUNTED_ALWAYS: Final = ("create", "update", "delete")
@@ -204,7 +206,9 @@ def _training(training: TrainingEstimate, declared: Hyperparameters) -> str:
     about = "about " if training.estimated else ""
     time = "" if training.seconds is None else f", about {duration(training.seconds)}"
     chosen = " (the service chooses undeclared values)" if training.estimated else ""
-    return f"{epochs} {_TIMES} batch {training.batch} = {about}{counted(training.steps, 'step')}{time}{chosen}"
+    shown = training.effective or {}
+    further = "".join(f"; {name} {amount}" for name, amount in shown.items() if name not in {"epochCount", "batchSize"})
+    return f"{epochs} {_TIMES} batch {training.batch} = {about}{counted(training.steps, 'step')}{time}{chosen}{further}"
 
 
 def plan_totals(report: PlanReport, layout: Layout) -> Iterator[str]:

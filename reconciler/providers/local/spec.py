@@ -1,0 +1,173 @@
+"""The spec of training on this machine: what a target declares for it, how to connect, and the doctor checks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from reconciler.domain.endpoints import is_host, is_loopback
+from reconciler.domain.errors import ReconcileError
+from reconciler.providers.local.capabilities import (
+    CAPABILITIES,
+    DEFAULT_STORE,
+    slots_of,
+    store_of,
+    threads_of,
+)
+from reconciler.providers.local.models import LocalRecord
+from reconciler.providers.spec import FieldFinding, ProviderContext, ProviderSpec
+
+if TYPE_CHECKING:
+    from reconciler.providers.local.provider import Local
+    from reconciler.providers.local.store import Store
+
+
+def open_store(context: ProviderContext) -> Store:
+    """Return the store of a target.
+
+    Raises:
+        ReconcileError: it is outside of the repository, and not in a folder that the user has allowed.
+    """
+    from reconciler.providers.local.base_models import Places, is_allowed
+    from reconciler.providers.local.store import Store
+
+    path = store_of(context.target, context.root)
+    if not is_allowed(path, Places(context.root, context.allow_folders)):
+        raise ReconcileError(
+            f"spec.local.store: {path} is outside the repository",
+            f"pass --allow-folder {path} if you trust this folder with your models",
+        )
+    return Store(path, Path(os.path.relpath(path, context.env.cwd)).as_posix())
+
+
+def connect(context: ProviderContext) -> Local:
+    """Return a provider on the store of a target."""
+    from reconciler.providers.local.base_models import Places
+    from reconciler.providers.local.hosts import this_host
+    from reconciler.providers.local.inference import answerer_of
+    from reconciler.providers.local.processes import DetachedProcesses, Hub
+    from reconciler.providers.local.provider import Local, Machine
+
+    env, target = context.env, context.target
+    store = open_store(context)
+    return Local(
+        Machine(
+            store=store,
+            places=Places(context.root, context.allow_folders),
+            host=this_host(),
+            launcher=DetachedProcesses(env.environ, Hub.of(env.environ, context.allow_endpoints)),
+            answerer=answerer_of(context),
+            clock=env.clock,
+            sleeper=env.sleeper,
+            slots=slots_of(target),
+            threads=threads_of(target),
+        )
+    )
+
+
+def _check_target(spec: Mapping[str, Any], _directory: Path) -> Iterator[FieldFinding]:
+    local = spec.get("local")
+    inference = local.get("inference") if isinstance(local, dict) else None
+    url = inference.get("url") if isinstance(inference, dict) else None
+    if isinstance(url, str) and not is_safe(url):
+        remedy = "set https://HOST/v1, or http:// with a loopback address"
+        yield ("spec", "local", "inference", "url"), "unsupported address", remedy
+
+
+def is_safe(url: str) -> bool:
+    """Return whether an address is https, or http on this machine, and has no credentials, query or fragment."""
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    plain = url.isascii() and url.isprintable() and is_host(parts.netloc) and not set("?#%\\ ") & set(url)
+    return plain and bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
+
+
+_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "title": "This machine",
+        "description": "Settings of training on this machine.",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "store": {
+                "title": "Store",
+                "description": (
+                    "The folder of the tuned models, relative to this file. Outside of the repository it needs"
+                    f" `--allow-folder`. Default: {DEFAULT_STORE}, which git ignores."
+                ),
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 1000,
+                "examples": ["/data/models"],
+            },
+            "slots": {
+                "title": "Slots",
+                "description": "The number of trainings that run at once on a machine; the others wait. Default: 1.",
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 64,
+                "examples": [1],
+            },
+            "threads": {
+                "title": "Threads",
+                "description": (
+                    "The CPU threads of each training; a fixed number makes it reproducible. Default: half of the"
+                    " processors, divided by the slots."
+                ),
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 1024,
+                "examples": [4],
+            },
+            "inference": {
+                "title": "Inference",
+                "description": "Where prompts are sent. Default: a worker on this machine that loads the model.",
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["url"],
+                "properties": {
+                    "url": {
+                        "title": "URL",
+                        "description": (
+                            "The address of a server with the OpenAI API, such as vLLM, that has each adapter under its"
+                            " key. Another host than this machine needs `--allow-endpoint`."
+                        ),
+                        "type": "string",
+                        "minLength": 1,
+                        "maxLength": 300,
+                        "examples": ["http://127.0.0.1:8000/v1"],
+                    }
+                },
+                "examples": [{"url": "http://127.0.0.1:8000/v1"}],
+            },
+        },
+        "examples": [{"slots": 1}],
+    }
+)
+"""The JSON Schema of ``spec.local``."""
+
+SPEC = ProviderSpec(
+    name="local",
+    capabilities=lambda _target: CAPABILITIES,
+    connect=connect,
+    settings=_SETTINGS,
+    unused_fields=MappingProxyType(
+        {
+            "endpoint": "the trainings are processes of this machine",
+            "storageEndpoint": "data sets are files",
+            "bucket": "data sets are files",
+            "apiVersion": "it selects a version of the Generative Language API",
+            "servingLocation": "models are not deployed",
+            "vertex": "it contains settings of Vertex AI",
+        }
+    ),
+    check_target=_check_target,
+    record=LocalRecord,
+)

@@ -1,0 +1,258 @@
+"""The store: a folder for each tuned model, which states what exists. Whether a process runs is shown by its lock.
+
+Each model has a folder with the key as its name. Beside the files of the trainer (see
+:mod:`reconciler.trainer.run_files`) it has:
+
+- ``training.json``: what was requested, and when; nothing changes it;
+- ``model.json``: the fields that can be changed, and the ownership mark;
+- ``host.json``: the host that trains it;
+- ``launches/N.json`` and ``N.log``: each start of a trainer, and what it printed.
+
+A folder with only an adapter in it, which a user has copied there, is an unmanaged model. Names that begin with a dot
+are folders that are being written or deleted, and the slots.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from reconciler.domain.document import Count, Record, json_text
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.model import Mark, Sampling, Source
+from reconciler.files import create_file, write_errors, write_file
+from reconciler.providers.local.hosts import Host, lock_folder
+from reconciler.trainer import run_files
+
+TRAINING_FILE: Final = "training.json"
+MODEL_FILE: Final = "model.json"
+HOST_FILE: Final = "host.json"
+LAUNCHES_FOLDER: Final = "launches"
+PARENT_FOLDER: Final = "parent"
+SLOTS_FOLDER: Final = ".slots"
+ADAPTER_CONFIG: Final = "adapter_config.json"
+ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_IGNORE: Final = b"*\n"
+_RecordT = TypeVar("_RecordT", bound=Record)
+
+
+class RecordedMark(Record, frozen=True):
+    """The ownership mark of a model."""
+
+    scope: str
+    name: str
+    spec: str
+    data: str
+    attempt: Count = 0
+
+    def mark(self) -> Mark:
+        """Return the mark."""
+        return Mark(self.scope, self.name, self.spec, self.data, self.attempt)
+
+
+class Training(Record, frozen=True, kw_only=True):
+    """What was requested."""
+
+    source: Source
+    examples: Count
+    create_time: str
+
+
+class ModelFields(Record, frozen=True, kw_only=True):
+    """The fields of a model that can be changed, and its mark."""
+
+    display_name: str = ""
+    description: str = ""
+    sampling: Sampling = Sampling()
+    mark: RecordedMark | None = None
+    digest: str = ""
+    """The digest of the weights when the mark was written, for an adapter that was not trained here."""
+
+
+class Launch(Record, frozen=True, kw_only=True):
+    """A start of a trainer."""
+
+    time: str
+    step: Count = 0
+    """The last step that was saved before."""
+
+
+class Folder(Struct, frozen=True):
+    """The folder of a model in a store."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The name of the folder: the key of a generation, or the name of an adapter that a user has copied."""
+        return self.path.name
+
+    @property
+    def training(self) -> Training | None:
+        """What was requested; ``None`` for an adapter that was not trained here."""
+        return _read(self.path / TRAINING_FILE, Training)
+
+    @property
+    def fields(self) -> ModelFields:
+        """The fields that can be changed."""
+        return _read(self.path / MODEL_FILE, ModelFields) or ModelFields()
+
+    @property
+    def host(self) -> Host | None:
+        """The host that trains the model; ``None`` if a user has moved the file away."""
+        return _read(self.path / HOST_FILE, Host)
+
+    @property
+    def adapter(self) -> Path | None:
+        """The folder of the complete adapter, or ``None``."""
+        if self.training is None:
+            return self.path if (self.path / ADAPTER_CONFIG).is_file() else None
+        return run_files.complete_adapter(self.path)
+
+    def write_fields(self, fields: ModelFields) -> None:
+        """Replace the fields that can be changed; raises OSError."""
+        _write(self.path / MODEL_FILE, fields)
+
+    def claim(self, host: Host) -> Host:
+        """Return the host that trains the model: the given one, if there is none yet; raises OSError."""
+        with suppress(FileExistsError):
+            create_file(self.path / HOST_FILE, _encode(host))
+        return self.host or host
+
+    def launches(self) -> list[Launch]:
+        """Return the starts of trainers, in their order."""
+        folder = self.path / LAUNCHES_FOLDER
+        try:
+            numbers = sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())
+        except OSError:
+            return []
+        found = (_read(folder / f"{number}.json", Launch) for number in numbers)
+        return [launch for launch in found if launch]
+
+    def add_launch(self, launch: Launch) -> Path:
+        """Record a start, and return the path of its log; raises OSError."""
+        folder = self.path / LAUNCHES_FOLDER
+        folder.mkdir(exist_ok=True)
+        number = len(list(folder.glob("*.json"))) + 1
+        while True:
+            try:
+                create_file(folder / f"{number}.json", _encode(launch))
+            except FileExistsError:
+                number += 1
+            else:
+                return folder / f"{number}.log"
+
+
+class Store(Struct, frozen=True):
+    """All models of a target on this machine."""
+
+    path: Path
+    shown: str
+
+    def prepare(self) -> None:
+        """Create the folder, which git ignores.
+
+        Raises:
+            ReconcileError: it cannot be written.
+        """
+        with write_errors(self.shown):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                create_file(self.path / ".gitignore", _IGNORE)
+
+    def folders(self) -> list[Folder]:
+        """Return the folders of all models, sorted by name.
+
+        Raises:
+            ReconcileError: the store cannot be read.
+        """
+        try:
+            paths = sorted(path for path in self.path.iterdir() if _NAME.fullmatch(path.name))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise ReconcileError(f"cannot read {self.shown}: {error.strerror}", "check its permissions") from error
+        return [folder for folder in map(Folder, paths) if _is_model(folder)]
+
+    def find(self, name: str) -> Folder | None:
+        """Return the folder of a model; ``None`` if there is none of this name."""
+        folder = Folder(self.path / name)
+        return folder if _NAME.fullmatch(name) and _is_model(folder) else None
+
+    def queued(self) -> Iterator[Folder]:
+        """Yield the trainings in the order in which they were requested."""
+        found = [
+            (training.create_time, folder.name, folder) for folder in self.folders() if (training := folder.training)
+        ]
+        return (folder for _, _, folder in sorted(found, key=lambda ordered: ordered[:2]))
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Create a folder for a model of this name, which is written aside; it is removed unless it was published.
+
+        Raises OSError.
+        """
+        self._remove_leftovers(name)
+        path = self.path / f".{name}.{os.urandom(4).hex()}.new"
+        path.mkdir()
+        descriptor = lock_folder(path)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def publish(self, written: Path, name: str) -> bool:
+        """Give a folder that was written aside its name, and return whether this was the first; raises OSError."""
+        try:
+            written.rename(self.path / name)
+        except OSError:
+            if self.find(name) is None:
+                raise
+            return False
+        return True
+
+    def remove(self, folder: Folder) -> None:
+        """Delete a model: its name is free at once, also if the deletion is interrupted. Raises OSError."""
+        aside = self.path / f".{folder.name}.{os.urandom(4).hex()}.deleted"
+        with suppress(FileNotFoundError):
+            folder.path.rename(aside)
+        for path in self.path.glob(".*.deleted"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _remove_leftovers(self, name: str) -> None:
+        """Remove what runs that were killed have left of this model; the folder of a run that lives is locked."""
+        for path in self.path.glob(f".{name}.*.new"):
+            descriptor = lock_folder(path)
+            if descriptor is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(descriptor)
+
+
+def _is_model(folder: Folder) -> bool:
+    return (folder.path / TRAINING_FILE).is_file() or (folder.path / ADAPTER_CONFIG).is_file()
+
+
+def _encode(record: Record) -> bytes:
+    return (json_text(record) + "\n").encode()
+
+
+def _write(path: Path, record: Record) -> None:
+    write_file(path, _encode(record))
+
+
+def _read(path: Path, kind: type[_RecordT]) -> _RecordT | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError):
+        return None
