@@ -190,7 +190,7 @@ def _read(row: list[int], tokenizer: Any, ends: set[int]) -> dict[str, str]:
 
 
 def main(requests: TextIO, responses: TextIO) -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the end of the input."""
     models = Models()
     for line in requests:
         try:
@@ -209,7 +209,7 @@ def main(requests: TextIO, responses: TextIO) -> None:
 
 if __name__ == "__main__":
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the libraries print is no response
+    os.dup2(2, 1)  # the libraries print what they like
     for variable in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
         os.environ[variable] = "1"
     main(sys.stdin, answers)
