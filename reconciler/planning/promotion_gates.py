@@ -137,9 +137,7 @@ def _failure(context: ReconcileContext, generation: ResolvedGeneration, checks: 
     if context.serves(generation):
         return f"{told}; it keeps serving; fix the data or the checks, or roll it back"
     serving = context.serving
-    lost = any(not comparison.passed for recorded in checks.comparisons.values() for comparison in recorded)
-    wider = ", add rows to the data set of a check whose interval is wide" if lost else ""
-    remedy = f"fix the data or the checks{wider}, or set spec.lifecycle.onFailedChecks to serve"
+    remedy = failed_checks_remedy(checks)
     if serving is None:
         return f"{told}; no generation is serving; {remedy}"
     return f"{told}; {serving.key} keeps serving{_compared(serving, checks)}; {remedy}"
@@ -151,6 +149,13 @@ def _compared(serving: ResolvedGeneration, checks: RecordedChecks) -> str:
         return ", for which no checks were run"
     others = "" if theirs.digest == checks.digest else " with the checks declared then"
     return f": {describe_scores(theirs)}{others}"
+
+
+def failed_checks_remedy(checks: RecordedChecks) -> str:
+    """Return what to do about a generation that failed its checks."""
+    lost = any(not comparison.passed for recorded in checks.comparisons.values() for comparison in recorded)
+    wider = ", add rows to the data set of a check whose interval is wide" if lost else ""
+    return f"fix the data or the checks{wider}, or set spec.lifecycle.onFailedChecks to serve"
 
 
 def describe_scores(checks: RecordedChecks) -> str:

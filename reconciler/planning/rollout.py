@@ -21,6 +21,7 @@ from reconciler.planning.generations import (
 )
 from reconciler.planning.lineage import recorded_parent, with_source
 from reconciler.planning.live_proof import Owner
+from reconciler.planning.promotion_gates import describe_scores, failed_checks_remedy
 
 _OFFLINE = Observation()
 _CHANGE: Final = "change the manifest and run reconcile apply"
@@ -180,13 +181,11 @@ def require_passed(key: str, checks: RecordedChecks, manifest: Manifest) -> None
     """Refuse a generation that failed its checks, unless the manifest allows it; manual promotions need them too.
 
     Raises:
-        ReconcileError: with the number of failed checks.
+        ReconcileError: with the number of passed checks, scores and comparisons.
     """
     if checks.failed and manifest.lifecycle.on_failed_checks == "hold":
-        raise ReconcileError(
-            f"{key} cannot be promoted: {checks.failed} of {checks.passed + checks.failed} checks failed",
-            "fix the data or the checks, or set spec.lifecycle.onFailedChecks to serve",
-        )
+        message = f"{key} cannot be promoted: {describe_scores(checks)}"
+        raise ReconcileError(message, failed_checks_remedy(checks))
 
 
 def _is_held(generation: LockedGeneration | None, manifest: Manifest) -> bool:

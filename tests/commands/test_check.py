@@ -87,6 +87,10 @@ def test_a_training_that_taught_nothing_does_not_serve(reconcile: Cli) -> None:
     assert reconcile.lock["adder"]["serving"] == serving != newest["key"]
     assert [one["passed"] for one in newest["checks"]["comparisons"]["unseen"]] == [False, False]
 
+    refused = reconcile("promote", "adder", "--to", newest["key"])
+    assert refused.status == 1
+    assert f"cannot be promoted: 0 of 1 checks passed, unseen 0.00 ({same}; {worse});" in " ".join(refused.err.split())
+
     files = [reconcile.folder / f"check.{suffix}" for suffix in ("json", "md", "html", "xml")]
     reports = [argument for file in files for argument in ("--report", str(file))]
     done = reconcile("check", "adder", "--generation", newest["key"], *reports)

@@ -257,7 +257,7 @@ def test_recorded_results_of_checks_promote_nothing(reconcile: Cli) -> None:
     edit(reconcile, "gl", pass_checks)
     done = reconcile("promote", "adder", "--to", failed, "--target", "gl")
     assert (done.status, done.out) == (1, "")
-    assert f"{failed} cannot be promoted: 1 of 1 checks failed; fix the data or the checks" in done.err
+    assert f"{failed} cannot be promoted: 0 of 1 checks passed; fix the data or the checks" in done.err
     assert lock_of(reconcile, "gl")["adder"]["serving"] == serving
     assert record_of(reconcile, "gl")["checks"]["failed"] == 1
     assert pointers(reconcile, "gl") == published

@@ -333,7 +333,7 @@ def test_checks_hold_for_what_is_promoted_by_hand(reconcile: Cli) -> None:
     assert reconcile("apply", "--yes").status == 1
     failed = next(one["key"] for one in lock_of(reconcile, "")["adder"]["generations"] if one["key"] != first)
     assert refused(reconcile, "promote", "adder", "--to", failed) == (
-        f"Error: {failed} cannot be promoted: 1 of 1 checks failed; fix the data or the checks, or set "
+        f"Error: {failed} cannot be promoted: 0 of 1 checks passed; fix the data or the checks, or set "
         "spec.lifecycle.onFailedChecks to serve\n"
     )
 

@@ -215,7 +215,7 @@ def test_an_unknown_key_is_told_with_those_that_there_are() -> None:
 
 def test_failed_checks_hold_what_is_promoted_by_hand_unless_the_manifest_allows_it() -> None:
     assert refusal(lambda: require_passed(NEW.key, checked(2), with_checks(NEW))) == (
-        f"{NEW.key} cannot be promoted: 2 of 3 checks failed; fix the data or the checks, or set"
+        f"{NEW.key} cannot be promoted: 1 of 3 checks passed; fix the data or the checks, or set"
         " spec.lifecycle.onFailedChecks to serve"
     )
     require_passed(NEW.key, checked(0), with_checks(NEW))

@@ -15,6 +15,7 @@ from reconciler.domain.errors import ExitStatus, Place
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
+from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.history import list_history
 from reconciler.reports.documents.check import CheckedModel, CheckReport, check_report
 from reconciler.reports.documents.drift import DriftReport, drift_report
@@ -56,7 +57,10 @@ _NEWEST: Final = replace(
     hyperparameters=LockedHyperparameters({}, {"batchSize": 2, "epochCount": 3, "learningRate": 0.0005}),
     total_steps=40,
     final_loss=3.1,
-    checks=_checks(2, 2, 0.92, RecordedMiss("small", "8", "10"), RecordedMiss("roman", "IV", "")),
+    checks=replace(
+        _checks(2, 2, 0.92, RecordedMiss("small", "8", "10"), RecordedMiss("roman", "IV", "")),
+        comparisons=recorded_checks(CHECKS).comparisons,
+    ),
 )
 _SERVING: Final = _generation(
     "number-generator-5xkq2wab",
@@ -313,11 +317,13 @@ CODES: Final = frozenset(
         "change",
         "commit",
         "missing",
+        "with",
+        "required",
     }
 )
 """Names of fields that hold one of a few words of ours, or a digest."""
 TIMES: Final = frozenset({"createTime", "completeTime", "promoteTime", "since"})
-_NAMED: Final = frozenset({"scores", "declared", "effective"})
+_NAMED: Final = frozenset({"scores", "comparisons", "declared", "effective"})
 """Objects whose names are those that people gave."""
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckResult, CheckResults, RecordedChecks
+from reconciler.domain.checks import CheckResult, CheckResults, RecordedChecks, describe_comparison
 from reconciler.domain.document import Document
 from reconciler.domain.identity import same_number
 from reconciler.domain.lock import LockedHyperparameters, parse_time
@@ -312,7 +312,15 @@ def _recorded(checks: RecordedChecks) -> dict[str, CheckScore]:
     """Return the results that the lockfile keeps: shares of evaluations and failed checks."""
     failed = {miss.check for miss in checks.misses}
     names = [*checks.scores, *sorted(failed - checks.scores.keys())]
-    return {name: CheckScore(checks.scores.get(name), _verdict(name, failed, checks)) for name in names}
+    return {
+        name: CheckScore(checks.scores.get(name), _verdict(name, failed, checks), text=_compared(name, checks))
+        for name in names
+    }
+
+
+def _compared(name: str, checks: RecordedChecks) -> str:
+    score, comparisons = checks.scores.get(name, 0.0), checks.comparisons.get(name, ())
+    return "; ".join(describe_comparison(score, comparison) for comparison in comparisons)
 
 
 def _verdict(name: str, failed: set[str], checks: RecordedChecks) -> bool | None:

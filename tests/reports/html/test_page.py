@@ -117,6 +117,11 @@ def test_a_result_says_what_became_of_each_model_and_of_its_checks() -> None:
     assert "2 examples also in the training data" in words(root)
 
 
+@pytest.mark.parametrize("name", ["result", "check", "status"])
+def test_comparisons_of_this_run_and_of_the_lockfile_are_shown(name: str) -> None:
+    assert "base 0.10, tuned 0.92, difference 0.82 [0.66, 0.89]" in words(drawn(name))
+
+
 def test_a_status_has_the_states_of_all_generations() -> None:
     overview = rows(drawn("status").one("table", **{"class": "overview"}))
     assert [row[:2] for row in overview] == [
