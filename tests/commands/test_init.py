@@ -180,6 +180,9 @@ SHAPES = {
     "alpaca": "alpaca.jsonl",
     "sharegpt": "sharegpt.jsonl",
     "preference": "csv-preference.csv",
+    "transcripts": "preference-transcripts.jsonl",
+    "zstd": "csv-zstd.csv.zst",
+    "no-header": "csv-no-header.csv",
     "wrapped": "json-wrapped.json",
     "ndjson": "ndjson.ndjson",
 }

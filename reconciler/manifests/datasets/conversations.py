@@ -136,7 +136,26 @@ def single_turn(row: ConversationRow) -> Row:
         raise NotSingleTurnError("has tools")
     given, wanted = (_joined(content) for content in contents)
     system = _joined(row.value["systemInstruction"]) if "systemInstruction" in row.value else ""
-    return Row(row.number, f"{system}\n\n{given}" if system else given, wanted)
+    return Row(row.number, f"{system}\n\n{given}" if system else given, wanted, row.rejected)
+
+
+def preference_value(row: Row | ConversationRow) -> dict[str, Any]:
+    """Return a preference pair in Vertex AI's format: the conversation up to the answer, and the two answers.
+
+    The chosen one has the score 1, the rejected one 0.
+    """
+    value = row.value if isinstance(row, ConversationRow) else {"contents": [_turn("user", row.input)]}
+    contents = value["contents"]
+    chosen = contents[-1] if isinstance(row, ConversationRow) else _turn("model", row.output)
+    before = contents[:-1] if isinstance(row, ConversationRow) else contents
+    completions = [
+        {"score": score, "completion": answer} for score, answer in ((1, chosen), (0, _turn("model", row.rejected)))
+    ]
+    return {**value, "contents": before, "completions": completions}
+
+
+def _turn(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "parts": [{"text": text}]}
 
 
 TURN_BREAK = "\n\0\n"

@@ -18,6 +18,7 @@ from reconciler.manifests.datasets.detect import AmbiguousFieldsError, Detected,
 from reconciler.manifests.datasets.file_formats import complete_options
 from reconciler.manifests.datasets.hub import HubFiles, hub_source
 from reconciler.manifests.datasets.records import ConversationRow, ReadOptions, Row
+from reconciler.manifests.datasets.shapes import PREFERENCE
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, valid_records
 from reconciler.paths import require_no_escape
 
@@ -50,7 +51,7 @@ class DataFile(Struct, frozen=True):
     def shape(self) -> str:
         """The shape of the examples; empty if the fields do not show one."""
         is_preference = self.options.output == "chosen" and "rejected" in self.detected.unused
-        return "preference" if is_preference else self.options.shape
+        return PREFERENCE if is_preference else self.options.shape
 
 
 def open_data_file(file: Path, shown: str, fields: Fields = (None, None)) -> DataFile:

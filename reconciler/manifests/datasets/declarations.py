@@ -17,6 +17,7 @@ from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.model import HUB_SCHEME, REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, Dataset
 from reconciler.domain.text import counted
 from reconciler.manifests.datasets.records import ReadOptions, Records, Row
+from reconciler.manifests.datasets.shapes import PREFERENCE
 from reconciler.manifests.datasets.validation import (
     CONVERSATIONS,
     DatasetSource,
@@ -214,6 +215,8 @@ def option_fields(options: ReadOptions) -> dict[str, str | bool]:
     """Return the fields of a manifest that declare these options; those of an example only where it has no shape."""
     fields = {field: getattr(options, name) for field, name in _OPTIONS.items()}
     unused = {"inputField", "outputField"} if options.shape else set()
+    if options.shape == PREFERENCE and options.input != ReadOptions().input:
+        unused.remove("inputField")
     return {field: value for field, value in fields.items() if value not in {"", True} and field not in unused}
 
 
@@ -232,7 +235,7 @@ def _option_faults(declared: Mapping[str, Any], options: ReadOptions) -> Iterato
         yield "items", f"does not apply to the format {options.format}", "remove it"
     if options.shape:
         for field in ("inputField", "outputField"):
-            if field in declared:
+            if field in declared and (field, options.shape) != ("inputField", PREFERENCE):
                 yield field, f"does not apply to the shape {options.shape}", "remove it, or remove shape"
     try:
         known = not options.encoding or codecs.lookup(options.encoding)._is_text_encoding  # noqa: SLF001 - no other way

@@ -28,9 +28,10 @@ from reconciler.manifests.datasets.file_formats import (
     unmarked_utf_16,
 )
 from reconciler.manifests.datasets.json_files import first_objects
+from reconciler.manifests.datasets.preferences import transcript
 from reconciler.manifests.datasets.records import ReadOptions
 from reconciler.manifests.datasets.separated_values import first_rows
-from reconciler.manifests.datasets.shapes import SHAPES, recognize
+from reconciler.manifests.datasets.shapes import PREFERENCE, SHAPES, recognize
 
 _SAMPLE_BYTES: Final = 2**18
 _SAMPLE_ROWS: Final = 100
@@ -39,6 +40,9 @@ _DELIMITERS: Final = ",;\t|"
 _INPUTS: Final = (
     *("text_input", "input", "prompt", "question", "instruction", "query", "text", "source", "request", "user"),
 )
+_PROMPTS: Final = ("text_input", "prompt", "instruction")
+"""The names of the prompts of preference pairs, which are not declared."""
+_QUESTIONS: Final = ("question", "query", "request", "input", "text")
 _OUTPUTS: Final = (
     *("output", "completion", "answer", "response", "label", "target", "reply", "category", "summary", "chosen"),
     "assistant",
@@ -120,7 +124,14 @@ def detect_options(file: Path, chosen: Fields = (None, None), *, header: bool | 
     if not sample.names:
         return Detected(_without_defaults(file, options))
     if chosen == (None, None) and (shape := recognize(sample.names)):
-        return Detected(_without_defaults(file, replace(options, shape=shape)))
+        options = replace(options, shape=shape)
+        unused: tuple[str, ...] = ()
+        if shape == PREFERENCE:
+            options = replace(options, input=_prompt_field(sample) or options.input)
+            unused = tuple(
+                name for name in sample.names if name not in {*_PROMPTS, options.input, "input", "chosen", ""}
+            )
+        return Detected(_without_defaults(file, options), unused)
     given, wanted = _choose(file, sample, chosen)
     unused = tuple(name for name in sample.names if name not in {given, wanted, ""})
     return Detected(_without_defaults(file, replace(options, input=given, output=wanted)), unused)
@@ -247,6 +258,14 @@ def _is_data(sample: _Sample) -> bool:
         for name in sample.names
         if name and not _INDEX_NAME.fullmatch(name)
     )
+
+
+def _prompt_field(sample: _Sample) -> str:
+    """Return the field with the prompts of preference pairs of texts, if it has another usual name than these."""
+    first = sample.examples[0]["chosen"]
+    if not isinstance(first, str) or transcript(first) or {*_PROMPTS} & {*sample.names}:
+        return ""
+    return next((name for name in sample.names if name.lower() in _QUESTIONS), "")
 
 
 def _choose(file: Path, sample: _Sample, chosen: Fields) -> tuple[str, str]:

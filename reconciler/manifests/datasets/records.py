@@ -42,19 +42,22 @@ class ReadOptions(Struct, frozen=True):
 class Row(NamedTuple):
     """An example of one input and one output.
 
-    ``number`` is the line on which it starts; in a JSON array, its position from 1.
+    ``number`` is the line on which it starts; in a JSON array, its position from 1. ``rejected`` is the answer of a
+    preference pair that is not the output; empty for other examples.
     """
 
     number: int
     input: str
     output: str
+    rejected: str = ""
 
 
 class ConversationRow(NamedTuple):
-    """A JSON object with an example in Vertex AI's format."""
+    """A JSON object with an example in Vertex AI's format; ``rejected`` is as in a :class:`Row`."""
 
     number: int
     value: Mapping[str, Any]
+    rejected: str = ""
 
 
 class Fault(Struct, frozen=True):

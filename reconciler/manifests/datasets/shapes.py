@@ -6,12 +6,13 @@ A new shape is a row in ``SHAPES``. Chat formats become conversations in Vertex 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
 from reconciler.domain.text import invalid, list_choices, quote
+from reconciler.manifests.datasets.preferences import common_turns, split_texts, transcript
 from reconciler.manifests.datasets.records import (
     ConversationRow,
     Fault,
@@ -22,7 +23,13 @@ from reconciler.manifests.datasets.records import (
     text_problems,
 )
 
+PREFERENCE: Final = "preference"
+"""The shape of pairs of answers, one of which was chosen."""
 _FILL_IN: Final = "fill it in, or delete the example"
+_NO_BEGINNING: Final = "chosen and rejected have no common beginning"
+_ADD_PROMPT: Final = "begin both with the same turns, or add prompt"
+_Turn = tuple[str, str, list[dict[str, Any]]]
+"""The role, the place and the parts of a turn."""
 _OPENAI_ROLES: Final = {"user": "user", "assistant": "model", "tool": "tool", "system": "system", "developer": "system"}
 _SHAREGPT_ROLES: Final = {
     "human": "user",
@@ -95,13 +102,6 @@ def missing_field(number: int, message: str, name: str, known: Iterable[str], op
     if shape := recognize(names):
         remedy = f"set {options.declared}.shape to {shape}, for {SHAPES[shape].title}"
         return Fault(number, message, remedy, option="shape")
-    if {"chosen", "rejected"} <= set(names):
-        return Fault(
-            number,
-            f"{message}; preference pairs are not supported, only examples with one output",
-            f"set {options.declared}.outputField to chosen, to train on the chosen answers alone",
-            option="outputField",
-        )
     return missing(number, message, name, names, options)
 
 
@@ -150,8 +150,16 @@ class _Conversation:
 
 def _messages(number: int, value: Mapping[str, Any], _: ReadOptions, member: str = "messages") -> Record:
     """Read OpenAI's chat format: https://platform.openai.com/docs/guides/fine-tuning."""
-    conversation, calls = _Conversation(member), dict[str, str]()
-    for index, message in enumerate(_objects(value[member], member)):
+    conversation = _Conversation(member)
+    for turn in _message_turns(value[member], member):
+        conversation.add(*turn)
+    return conversation.row(number, _tools(value))
+
+
+def _message_turns(messages: Any, member: str) -> Iterator[_Turn]:
+    """Yield the role, the place and the parts of each message of OpenAI's chat format."""
+    calls: dict[str, str] = {}
+    for index, message in enumerate(_objects(messages, member)):
         place = f"{member}[{index}]"
         role = _choose(_OPENAI_ROLES, message.get("role"), f"{place}.role")
         if message.get("weight", 1) == 0:
@@ -162,16 +170,19 @@ def _messages(number: int, value: Mapping[str, Any], _: ReadOptions, member: str
             if not name:
                 raise _InvalidExampleError(f"{place} answers no tool call before it", "correct its tool_call_id")
             answer = {"name": name, "response": _answer(message.get("content"))}
-            conversation.add("user", place, [{"functionResponse": answer}])
+            yield "user", place, [{"functionResponse": answer}]
             continue
         parts = _text_parts(message.get("content"), f"{place}.content", optional=bool(message.get("tool_calls")))
         for call in message.get("tool_calls") or ():
             name, arguments = _function(call, f"{place}.tool_calls")
             calls[str(call.get("id"))] = name
             parts.append({"functionCall": {"name": name, "args": arguments}})
-        conversation.add(role, f"{place}.content", parts)
+        yield role, f"{place}.content", parts
+
+
+def _tools(value: Mapping[str, Any]) -> Any:
     declared = [_declaration(tool) for tool in _objects(value.get("tools") or [], "tools")]
-    return conversation.row(number, [{"functionDeclarations": declared}] if declared else None)
+    return [{"functionDeclarations": declared}] if declared else None
 
 
 def _answer(content: Any) -> dict[str, Any]:
@@ -229,8 +240,7 @@ def _contents(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
 
 def _alpaca(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
     """Read Alpaca's format; the input follows the instruction after a blank line."""
-    instruction, more, output = (_string(value.get(name) or "", name) for name in ("instruction", "input", "output"))
-    prompt = f"{instruction}\n\n{more}" if more.strip() else instruction
+    prompt, output = _instruction(value), _string(value.get("output") or "", "output")
     if not value.get("system") and not value.get("history"):
         return Row(number, prompt, output)
     conversation = _Conversation("history")
@@ -244,6 +254,89 @@ def _alpaca(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
     conversation.add("user", "instruction", [{"text": prompt}])
     conversation.add("model", "output", [{"text": output}])
     return conversation.row(number)
+
+
+def _instruction(value: Mapping[str, Any]) -> str:
+    instruction, more = (_string(value.get(name) or "", name) for name in ("instruction", "input"))
+    return f"{instruction}\n\n{more}" if more.strip() else instruction
+
+
+def _preference(number: int, value: Mapping[str, Any], options: ReadOptions) -> Record:
+    """Read a preference pair, as an example of the chosen answer: https://huggingface.co/docs/trl/dataset_formats.
+
+    The prompt is in a member of its own, or is what both conversations begin with.
+    """
+    given, chosen, rejected = _prompt(value, options), value["chosen"], value["rejected"]
+    if chosen == rejected and chosen:
+        raise _InvalidExampleError("chosen and rejected are the same: neither is preferred", "delete the example")
+    if isinstance(chosen, list):
+        before = list(_message_turns(given, "prompt")) if isinstance(given, list) else []
+        if given and isinstance(given, str):
+            before = [("user", "prompt", [{"text": given}])]
+        turns = [list(_message_turns(answer, name)) for answer, name in ((chosen, "chosen"), (rejected, "rejected"))]
+        return _pair(number, before, turns[0], turns[1], _tools(value))
+    texts = _string(chosen, "chosen"), _string(rejected, "rejected")
+    if isinstance(given, list):
+        before = list(_message_turns(given, "prompt"))
+        return _pair(number, before, *_answers(*texts), _tools(value))
+    spoken = [[(role, name, [{"text": said}]) for role, said in transcript(text)] for text, name in _named(*texts)]
+    if all(spoken):
+        return _pair(number, [], spoken[0], spoken[1])
+    if given is not None:
+        return _text_pair(number, _string(given, "prompt"), *texts)
+    prompt, *answers = split_texts(*texts)
+    if not prompt:
+        raise _InvalidExampleError(_NO_BEGINNING, _ADD_PROMPT)
+    return _text_pair(number, prompt, answers[0], answers[1])
+
+
+def _prompt(value: Mapping[str, Any], options: ReadOptions) -> Any:
+    """Return the prompt of a preference pair; ``None`` without one."""
+    name = options.input if options.input in value else "prompt"
+    if name not in value and "instruction" in value:
+        return _instruction(value)
+    return value.get(name)
+
+
+def _named(chosen: Any, rejected: Any) -> tuple[tuple[Any, str], tuple[Any, str]]:
+    return (chosen, "chosen"), (rejected, "rejected")
+
+
+def _answers(chosen: str, rejected: str) -> tuple[list[_Turn], list[_Turn]]:
+    left, right = ([("model", name, [{"text": text}])] for text, name in _named(chosen, rejected))
+    return left, right
+
+
+def _text_pair(number: int, prompt: str, chosen: str, rejected: str) -> Row:
+    for message, remedy in text_problems(rejected):
+        raise _InvalidExampleError(f"rejected {message}", remedy)
+    return Row(number, prompt, chosen, rejected)
+
+
+def _pair(
+    number: int, before: Sequence[_Turn], chosen: Sequence[_Turn], rejected: Sequence[_Turn], tools: Any = None
+) -> Record:
+    """Return a pair of conversations; each has the prompt, if there is one, or begins after it."""
+    said = [[(role, parts) for role, _, parts in turns] for turns in (before, chosen, rejected)]
+    common = common_turns(said[1], said[2])
+    if before and said[1][: len(before)] != said[0]:  # some data sets repeat the prompt
+        chosen, rejected = [*before, *chosen], [*before, *rejected]
+        common += len(before)
+    if not common:
+        raise _InvalidExampleError(_NO_BEGINNING, _ADD_PROMPT)
+    for name, turns in (("chosen", chosen), ("rejected", rejected)):
+        if len(turns) == common or turns[-1][0] != "model":
+            raise _InvalidExampleError(f"{name} does not end with an answer", "add the answer, or delete the example")
+        if len(turns) > common + 1:
+            message = f"{name} has {len(turns) - common} turns after the common beginning"
+            raise _InvalidExampleError(message, "end both with the first answer that differs")
+    conversation = _Conversation("chosen")
+    for turn in chosen:
+        conversation.add(*turn)
+    for message, remedy in (problem for part in rejected[-1][2] for problem in text_problems(part.get("text", ""))):
+        raise _InvalidExampleError(f"rejected {message}", remedy)
+    text = "".join(part["text"] for part in rejected[-1][2])
+    return conversation.row(number, tools)._replace(rejected=text)
 
 
 def _objects(value: Any, where: str) -> list[dict[str, Any]]:
@@ -278,6 +371,7 @@ def _choose(roles: Mapping[str, str], role: Any, where: str) -> str:
 
 
 SHAPES: Final[Mapping[str, Shape]] = {
+    PREFERENCE: Shape("preference pairs", ("chosen", "rejected"), _preference),
     "messages": Shape("OpenAI's chat format", ("messages",), _messages),
     "contents": Shape("Vertex AI's format", ("contents",), _contents),
     "sharegpt": Shape("ShareGPT's format", ("conversations",), _sharegpt),

@@ -328,7 +328,7 @@ class _Validation:
         """Count rows if there is nothing to report about any of them; return whether that is so."""
         if self._form is not Row:
             return False
-        numbers, inputs, outputs = zip(*rows, strict=True)
+        numbers, inputs, outputs, _ = zip(*rows, strict=True)
         given = [self._source.preamble + text for text in inputs] if self._source.preamble else inputs
         service = self._capabilities or _UNLIMITED
         texts = (*given, *outputs)
