@@ -18,11 +18,15 @@ from reconciler.manifests.datasets.shapes import missing_field, read_shape
 csv.field_size_limit(2**31 - 1)
 
 _CLOSE: Final = 'close every quote, and double each " inside quotes'
-_DELIMITER_LINE: Final = re.compile(r"\ufeff?sep=(.)\r?\n?")
+_DELIMITER_LINE: Final = re.compile(r"\ufeff?sep=([^\"\r])\r?\n?")
 """A first line that Excel writes and reads."""
 _SUSPICIOUS_LINES: Final = 50
 """From so many lines on, an example has probably lost a closing quote."""
 _OTHER_DELIMITERS: Final = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
+
+
+_Rows = Iterator[tuple[int, list[str]] | Fault]
+"""Rows with the lines on which they start."""
 
 
 class _DelimiterError(Exception):
@@ -34,35 +38,33 @@ def separated_values(text: TextIO, options: ReadOptions, delimiter: str) -> Reco
     lines = Lines(text, _CLOSE)
     try:
         reader = _reader(lines, options, delimiter)
-        dialect = reader.dialect.delimiter
-        header, reader = _header(reader, options)
-        lines.require_short()
-        faults = list(_header_faults(header, options, dialect, lines.number))
+    except _DelimiterError as error:
+        yield Fault(1, str(error), f"set {options.declared}.delimiter to it, or delete this line", option="delimiter")
+        return
+    try:
+        header, rows = _table(reader, lines, options)
+        faults = list(_header_faults(header, options, reader.dialect.delimiter, reader.line_num))
         yield from faults
         if header and not faults:
-            rows = _rows(reader, lines, len(header), options)
             yield from _shaped(rows, header, options) if options.shape else _columns(rows, header, options)
     except csv.Error as error:
         if "end of data" in str(error):
             number, column = _open_quote(lines)
             yield Fault(number, "this quote is not closed", _CLOSE, column)
         else:
-            yield Fault(lines.number, "text after a closing quote", _CLOSE)
-    except _DelimiterError as error:
-        yield Fault(1, str(error), f"set {options.declared}.delimiter to it, or delete this line", option="delimiter")
+            yield Fault(reader.line_num, "text after a closing quote", _CLOSE)
 
 
 def first_rows(text: TextIO, options: ReadOptions, delimiter: str) -> tuple[list[str], Iterator[dict[str, str]]]:
     """Return the names of the columns, and the rows by these names, up to one that cannot be read."""
     lines = Lines(text, _CLOSE)
     with suppress(csv.Error, _DelimiterError, UnreadableError, UnicodeError):
-        reader = _reader(lines, options, delimiter)
-        header, reader = _header(reader, options)
-        return header, _named(_rows(reader, lines, len(header), options), header)
+        header, rows = _table(_reader(lines, options, delimiter), lines, options)
+        return header, _named(rows, header)
     return [], iter(())
 
 
-def _named(rows: Iterator[tuple[int, list[str]] | Fault], header: list[str]) -> Iterator[dict[str, str]]:
+def _named(rows: _Rows, header: list[str]) -> Iterator[dict[str, str]]:
     with suppress(csv.Error, UnreadableError, UnicodeError):
         for row in rows:
             if not isinstance(row, Fault):
@@ -75,16 +77,26 @@ def _reader(lines: Lines, options: ReadOptions, delimiter: str) -> Any:
     declared = _DELIMITER_LINE.fullmatch(first)
     if declared and options.delimiter not in {"", declared[1]}:
         raise _DelimiterError(f"the first line declares the delimiter {quote(declared[1])}")
-    given: Iterable[str] = source if declared else chain([first], source)
-    return csv.reader(given, delimiter=declared[1] if declared else options.delimiter or delimiter, strict=True)
+    given = declared[1] if declared else options.delimiter or delimiter
+    reader = csv.reader(chain([first], source), delimiter=given, strict=True)
+    if declared:
+        next(reader)
+    return reader
 
 
-def _header(reader: Iterator[list[str]], options: ReadOptions) -> tuple[list[str], Iterator[list[str]]]:
-    """Return the names of the columns, and the rows below: a header is the first row that is not blank."""
-    first = next((row for row in reader if "".join(row).strip()), [])
+def _table(reader: Any, lines: Lines, options: ReadOptions) -> tuple[list[str], _Rows]:
+    """Return the names of the columns, and the rows: a header is the first row that is not blank."""
+    first = []
+    for row in reader:
+        if "".join(row).strip():
+            first = row
+            break
+        lines.end_record(reader.line_num)
     if options.header:
-        return [name.strip() for name in first], reader
-    return [str(number) for number in range(1, len(first) + 1)], chain([first] if first else [], reader)
+        lines.end_record(reader.line_num)
+        return [name.strip() for name in first], _rows(reader, reader, lines, len(first))
+    names = [str(number) for number in range(1, len(first) + 1)]
+    return names, _rows(chain([first] if first else [], reader), reader, lines, len(first))
 
 
 def _header_faults(header: Sequence[str], options: ReadOptions, delimiter: str, line: int) -> Iterator[Fault]:
@@ -105,7 +117,7 @@ def _header_faults(header: Sequence[str], options: ReadOptions, delimiter: str, 
         yield missing_field(line, f"no column {quote(name)} in the header", name, header, options)
 
 
-def _columns(rows: Iterator[tuple[int, list[str]] | Fault], header: list[str], options: ReadOptions) -> Records:
+def _columns(rows: _Rows, header: list[str], options: ReadOptions) -> Records:
     input_index, output_index = header.index(options.input), header.index(options.output)
     for row in rows:
         if isinstance(row, Fault):
@@ -115,7 +127,7 @@ def _columns(rows: Iterator[tuple[int, list[str]] | Fault], header: list[str], o
             yield Row(number, cells[input_index], cells[output_index])
 
 
-def _shaped(rows: Iterator[tuple[int, list[str]] | Fault], header: list[str], options: ReadOptions) -> Records:
+def _shaped(rows: _Rows, header: list[str], options: ReadOptions) -> Records:
     for row in rows:
         if isinstance(row, Fault):
             yield row
@@ -124,17 +136,13 @@ def _shaped(rows: Iterator[tuple[int, list[str]] | Fault], header: list[str], op
             yield read_shape(number, dict(zip(header, cells, strict=False)), options)
 
 
-def _rows(
-    reader: Iterator[list[str]], lines: Lines, width: int, options: ReadOptions
-) -> Iterator[tuple[int, list[str]] | Fault]:
+def _rows(rows: Iterable[list[str]], reader: Any, lines: Lines, width: int) -> _Rows:
     """Yield the rows below the header with the lines on which they start; blank ones are skipped."""
-    previous = lines.number if options.header else lines.first - 1
-    lines.start_record()
-    for row in reader:
-        line, previous = previous + 1, lines.number
-        lines.start_record()
-        if previous - line >= _SUSPICIOUS_LINES:
-            message = f"this example has {previous - line + 1} lines"
+    for row in rows:
+        line, last = lines.first, reader.line_num
+        lines.end_record(last)
+        if last - line >= _SUSPICIOUS_LINES:
+            message = f"this example has {last - line + 1} lines"
             yield Fault(line, message, "if that is a mistake, close the quote in it", severity="warning")
         if not any(row):
             continue

@@ -215,6 +215,9 @@ def test_an_array_in_an_object(text: str, records: list[Record]) -> None:
 def test_blank_lines_before_a_header_are_passed_over(tmp_path: Path) -> None:
     file = write(tmp_path, {"d.csv": f"\n \n{_HEADER}1,2\n"}) / "d.csv"
     assert list(file_records(file, _FIELDS)) == [Row(4, "1", "2")]
+    without = replace(_FIELDS, input="1", output="2", header=False)
+    write(tmp_path, {"d.csv": "sep=;\n\n \n1;2\n3;4\n"})
+    assert list(file_records(file, without)) == [Row(4, "1", "2"), Row(5, "3", "4")]
     write(tmp_path, {"d.csv": "\ntext_input\n1\n"})
     (fault,) = file_records(file, _FIELDS)
     assert isinstance(fault, Fault)
