@@ -105,8 +105,8 @@ class RecordedComparison(Record, frozen=True, kw_only=True):
     """The 95 % confidence interval of the difference (Newcombe's hybrid score method for paired proportions)."""
     required: Requirement
     """`better`: the interval must be above 0. `noWorse`: the difference must be at least -margin."""
-    margin: Share = 0.0
-    """How much worse the generation may be; omitted if it is 0."""
+    margin: Share
+    """How much worse the generation may be; 0 with `better`."""
     passed: bool
     """Whether the generation is as good as required."""
 

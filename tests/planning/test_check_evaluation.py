@@ -417,6 +417,7 @@ def test_a_comparison_is_a_part_of_the_result_and_of_the_record() -> None:
         difference=0.7,
         interval=(0.2889, 0.8922),
         required="better",
+        margin=0,
         passed=True,
         better=7,
         worse=0,
@@ -432,6 +433,7 @@ def test_a_comparison_is_a_part_of_the_result_and_of_the_record() -> None:
                 difference=0.7,
                 interval=(0.2889, 0.8922),
                 required="better",
+                margin=0,
                 passed=True,
             ),
         )

@@ -114,6 +114,7 @@ CHECKS = check_results(
                     difference=0.82,
                     interval=(0.663, 0.8944),
                     required="better",
+                    margin=0,
                     passed=True,
                     better=41,
                     worse=0,
