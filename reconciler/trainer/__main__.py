@@ -97,6 +97,7 @@ def _set_up(config: RunConfig) -> None:
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    os.environ["USE_HUB_KERNELS"] = "NO"  # they are programs that the hub provides
     if not config.base.hub:
         os.environ["HF_HUB_OFFLINE"] = "1"  # a local model needs no host
     if "WORLD_SIZE" not in os.environ:  # torchrun starts one process for each device

@@ -27,6 +27,7 @@ from reconciler.trainer.checkpoints import (
     last_checkpoint,
     partial_folder,
     remove_old_checkpoints,
+    remove_partial,
 )
 from reconciler.trainer.model_card import model_card
 from reconciler.trainer.preparation import Preparation, total_steps
@@ -84,6 +85,7 @@ def train(prepared: Preparation, start: int, progress: Progress, stop: StopReque
         Canceled: it was canceled.
     """
     folder = start_folder(prepared.run, start)
+    remove_partial(prepared.run)
     trainer = build_trainer(prepared, folder / CHECKPOINTS_FOLDER)
     saver = _Saver(prepared, start, inputs.all)
     trainer.saver = saver

@@ -49,7 +49,13 @@ def local_path(base: BaseModel, run: Path) -> Path:
 
 
 def digest_base(base: BaseModel, run: Path) -> str:
-    """Return the digest of the files of a local base model, empty for one of the hub; raises OSError."""
+    """Return the digest of the files of a local base model, empty for one of the hub.
+
+    Raises:
+        ReconcileError: a local model does not exist, or has no safetensors.
+        OSError: a file cannot be read.
+    """
+    source_of(base, run)
     if base.hub:
         return ""
     path = local_path(base, run)
@@ -102,10 +108,18 @@ def load_model(base: BaseModel, run: Path, dtype: Any, **options: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     source = source_of(base, run)
-    if "gguf_file" not in source:
+    if base.gguf:
+        from transformers import GgufConfig
+
+        options["quantization_config"] = GgufConfig(dequantize=True)
+    else:
         source["use_safetensors"] = True
     with loading(base):
-        return AutoModelForCausalLM.from_pretrained(**source, dtype=dtype, **options)
+        model = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype, **options)
+    if base.gguf:  # transformers does not train it otherwise, although its weights are unpacked
+        model.hf_quantizer, model.is_quantized = None, False
+        vars(model.config).pop("quantization_config", None)
+    return model
 
 
 @contextmanager
