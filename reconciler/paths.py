@@ -71,7 +71,10 @@ def escaping_link(path: Path) -> Path | None:
 
     Links outside of repositories are the user's own.
     """
-    for part in reversed((path := path.absolute(), *path.parents)):
+    path = path.absolute()
+    if os.path.realpath(path) == str(path):  # without links
+        return None
+    for part in reversed((path, *path.parents)):
         if part.is_symlink():
             repository = git_repository_of(_real(part.parent))
             if repository and not _real(part).is_relative_to(repository):

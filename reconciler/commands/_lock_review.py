@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -24,7 +24,7 @@ from reconciler.manifests.git import (
     BaseFile,
     GitError,
     IncomparableError,
-    file_at_base,
+    files_at_base,
     missing_files,
     open_repository,
     resolve_base,
@@ -141,12 +141,13 @@ def review_project(project: Project, ref: str) -> LockReview:
     session = project.session
     environ = session.environment.environ
     root = _root_at_base(project, ref)
-    addresses = (*_root_change(project, root), *_address_changes(project, root))
+    files = root.files(session.root, (session.lockfile.name, target_file_name(session.target.name)), environ)
+    addresses = (*_root_change(project, root), *_address_changes(project, files))
     if project.target.lock and not addresses:
         raise IncomparableError("it is in a bucket", "remove --base")
-    found = root.file(session.lockfile, environ, root.path(session.lockfile.name))
     if project.target.lock:
         return LockReview(ref, root.commit, addresses, {}, ())
+    found = files[session.lockfile.name]
     try:
         base = Lock() if found.content is None else loads(found.content, f"{project.lockfile} at {ref}")
     except ReconcileError as error:
@@ -177,9 +178,9 @@ class _Root(Struct, frozen=True):
     base: str
     head: str
 
-    def file(self, file: Path, environ: Mapping[str, str], before: str) -> BaseFile:
-        """Return a file at the base commit, where its path in the repository was ``before``, and at HEAD."""
-        return file_at_base(self.ref, self.commit, file, environ, before)
+    def files(self, folder: Path, names: Iterable[str], environ: Mapping[str, str]) -> dict[str, BaseFile]:
+        """Return files of a folder at the base commit, where they were in the root, and at HEAD."""
+        return files_at_base(self.ref, self.commit, folder, {name: self.path(name) for name in names}, environ)
 
     def path(self, relative: str) -> str:
         """Return the path in the repository at the base of a file, whose path is relative to the root."""
@@ -260,14 +261,13 @@ _ADDRESSES: Final = ("lock", "publish")
 """The fields of a target that say where decisions are recorded and published."""
 
 
-def _address_changes(project: Project, root: _Root) -> Iterator[PlacedChange]:
+def _address_changes(project: Project, files: Mapping[str, BaseFile]) -> Iterator[PlacedChange]:
     """Yield the changed addresses of the lockfile and the pointer; those of a new target are not changes."""
     session, target = project.session, project.target
     file = session.root / target_file_name(target.name)
     if not file.is_file():
         return  # the built-in target
-    found = root.file(file, session.environment.environ, root.path(file.name))
-    before = _spec_at(found.content, target.file)
+    before = _spec_at(files[file.name].content, target.file)
     document = next(iter(parse(file.read_bytes(), target.file).documents), None)
     for field in _ADDRESSES if before is not None else ():
         old, new = (before or {}).get(field), document.value.get("spec", {}).get(field) if document else None
@@ -297,7 +297,8 @@ def _pointer_changes(project: Project, root: _Root) -> Iterator[PlacedChange]:
     if not publish or publish.startswith(REMOTE_SCHEME):
         return
     path = absolute(publish, session.root)
-    found = root.file(path, session.environment.environ, root.path(publish))
+    environ, before = session.environment.environ, {path.name: root.path(publish)}
+    found = files_at_base(root.ref, root.commit, path.parent, before, environ)[path.name]
     if found.content == found.head:
         return
     from reconciler.commands._rollout import publisher_of

@@ -71,7 +71,7 @@ def plan(
     if command_input.model_details:
         report = replace(report, model_details=details_of(project.lock, project.target.scope, observation))
     if base is not None:
-        report = with_data_changes(report, _data_changes(project, base))
+        report = with_data_changes(report, _data_changes(project, base, review.commit if review else ""))
         compared = report.base is not None and report.base.commit
         notices = (f"the lockfile is not compared with {base}: {obstacle}",) if compared and obstacle else ()
         report = replace(report, notices=(*report.notices, *notices))
@@ -85,11 +85,11 @@ def plan(
     return CommandResult(report, ExitStatus.ERROR if failing else status, project.workspace.problems)
 
 
-def _data_changes(project: Project, base: str) -> DatasetChanges:
+def _data_changes(project: Project, base: str, commit: str) -> DatasetChanges:
     from reconciler.manifests.base_commit import data_changes
 
     environ = project.session.environment.environ
-    report = data_changes(project.workspace, project.manifests, base, project.capabilities, environ)
+    report = data_changes(project.workspace, project.manifests, base, commit, project.capabilities, environ)
     if project.target.show_examples:
         return report
     return replace(report, changes=tuple(change.without_samples for change in report.changes))

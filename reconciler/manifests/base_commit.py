@@ -92,6 +92,7 @@ class Base:
 @contextmanager
 def base_at(
     ref: str,
+    commit: str,
     root: Path,
     names: Iterable[str],
     data: Iterable[str],
@@ -100,14 +101,15 @@ def base_at(
 ) -> Iterator[Base]:
     """Read the manifests with these names, and the files ``data`` (relative to the root), at the merge base of ``ref``.
 
-    The merge base is the best common ancestor of the commit ``ref`` and HEAD.
+    The merge base is the best common ancestor of the commit ``ref`` and HEAD: ``commit``, or
+    what git finds if it is empty.
 
     Raises:
         UsageError: if the commit does not exist, or has no ancestor in common with HEAD.
         IncomparableError: if git, the repository or a part of the commit is missing.
     """
     git, directory = open_repository(root, environ)
-    commit = resolve_base(git, ref)
+    commit = commit or resolve_base(git, ref)
     try:
         with TemporaryDirectory(prefix="reconcile-", ignore_cleanup_errors=True) as folder:
             tree = _Tree(git, commit, directory, Path(folder).resolve())
@@ -286,18 +288,20 @@ def data_changes(
     workspace: Workspace,
     manifests: Sequence[Manifest],
     ref: str,
+    commit: str,
     capabilities: Capabilities,
     environ: Mapping[str, str],
 ) -> DatasetChanges:
-    """Return the data sets of these manifests that differ from the commit ``ref``.
+    """Return the data sets of these manifests that differ from ``commit``, the merge base of ``ref`` and HEAD.
 
-    Notes explain what cannot be compared. Raises UsageError if the commit does not exist.
+    If ``commit`` is empty, git finds it. Notes explain what cannot be compared. Raises UsageError if the ref does
+    not exist.
     """
     current = {manifest.name: (manifest, workspace.sources(manifest)) for manifest in manifests}
     names = [name for manifest in manifests for name in manifest.names]
     data = [version.dataset.path for _, _, version in _all_versions(current.values()) if version.source]
     try:
-        with base_at(ref, workspace.root, names, data, capabilities, environ) as base:
+        with base_at(ref, commit, workspace.root, names, data, capabilities, environ) as base:
             comparison = _Comparison(base, ref, show_examples=workspace.target.show_examples)
             changes = [change for pair in current.values() for change in comparison.changes(*pair)]
             return DatasetChanges(ref, base.commit, tuple(changes))

@@ -181,9 +181,11 @@ class Git:
         triples = zip(fields[::3], fields[1::3], fields[2::3], strict=True)
         return tuple((path, attribute) for path, attribute, value in triples if value not in {"unspecified", "unset"})
 
-    def merge_base(self, commit: str, other: str) -> str:
-        """Return the best common ancestor of two commits."""
-        return self._run("merge-base", commit, other).decode().split()[0]
+    def merge_base(self, ref: str, other: str) -> str:
+        """Return the best common ancestor of two revisions."""
+        if ref.startswith("-"):
+            raise GitError
+        return self._run("merge-base", f"{ref}^{{commit}}", other).decode().split()[0]
 
     def files(self, commit: str, directory: str) -> tuple[str, ...]:
         """Return the paths of all files in a directory of a commit; ``.`` is the top."""
@@ -204,12 +206,15 @@ class Git:
 
     def head_files(self) -> tuple[TreeFile, ...]:
         """Return all files and submodules of HEAD; none before the first commit."""
-        self.is_shallow()  # distinguishes a repository without commits from one that cannot be read
         try:
-            head = self.commit("HEAD")
+            return _tree_files(self._run("ls-tree", "-r", "-z", "--full-tree", "HEAD"), blob=2)
         except GitError:
-            return ()
-        return _tree_files(self._run("ls-tree", "-r", "-z", "--full-tree", head), blob=2)
+            self.is_shallow()  # distinguishes a repository without commits from one that cannot be read
+            try:
+                self.commit("HEAD")
+            except GitError:
+                return ()
+            raise
 
     def index_files(self) -> tuple[TreeFile, ...]:
         """Return all files and submodules of the index."""
@@ -228,27 +233,34 @@ class Git:
         if sum(small.values()) > total:
             raise GitError
         texts: dict[str, str | None] = dict.fromkeys(sizes)
-        with TemporaryFile() as stream:
-            self._run("cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in small).encode(), stdout=stream)
-            stream.seek(0)
-            for blob, size in small.items():
-                stream.readline()
-                texts[blob] = decode_unicode(stream.read(size))
-                stream.read(1)
+        for blob, content in self.contents([Blob(name, size) for name, size in small.items()]):
+            texts[blob.name] = decode_unicode(content)
         return texts
 
     def save_all(self, blobs: Mapping[Path, Blob]) -> None:
         """Write each blob to a new file, with one call of git."""
-        names = "".join(f"{blob.name}\n" for blob in blobs.values())
+        for (file, blob), stream in zip(blobs.items(), self._streams(blobs.values()), strict=True):
+            with file.open("xb") as saved:
+                _copy(stream, saved, blob.size)
+
+    def contents(self, blobs: Collection[Blob]) -> Iterator[tuple[Blob, bytes]]:
+        """Yield the blobs with their contents, with one call of git."""
+        for blob, stream in zip(blobs, self._streams(blobs), strict=True):
+            yield blob, stream.read(blob.size)
+
+    def _streams(self, blobs: Collection[Blob]) -> Iterator[IO[bytes]]:
+        """Yield a stream at the begin of each blob, which must be read to its end."""
+        if not blobs:
+            return
+        names = "".join(f"{blob.name}\n" for blob in blobs)
         with TemporaryFile() as stream:
             self._run("cat-file", "--batch", stdin=names.encode(), stdout=stream)
             stream.seek(0)
-            for file, blob in blobs.items():
+            for blob in blobs:
                 header = _BLOB.fullmatch(stream.readline().rstrip(b"\n"))
                 if header is None or int(header["size"]) != blob.size:
                     raise GitError
-                with file.open("xb") as saved:
-                    _copy(stream, saved, blob.size)
+                yield stream
                 stream.read(1)
 
     def content(self, blob: Blob) -> bytes:
@@ -325,23 +337,29 @@ class BaseFile(Struct, frozen=True):
     head: bytes | None
 
 
-def file_at_base(ref: str, commit: str, file: Path, environ: Mapping[str, str], before: str | None = None) -> BaseFile:
-    """Return a file as it was at ``commit``, the base of ``ref``, and as it is committed at HEAD.
+def files_at_base(
+    ref: str, commit: str, folder: Path, files: Mapping[str, str], environ: Mapping[str, str]
+) -> dict[str, BaseFile]:
+    """Return files of a folder, by name, as they were at ``commit``, the base of ``ref``, and as committed at HEAD.
 
-    ``before`` is its path in the repository at the base, if it had another one. Raises IncomparableError if git, the
-    repository or the content is missing, or the file is too large.
+    ``files`` has for each name its path in the repository at the base. Raises IncomparableError if git, the repository
+    or a content is missing, or a file is too large.
     """
-    git, directory = open_repository(file.parent, environ)
-    path = posixpath.normpath(posixpath.join(directory, file.name))
+    git, directory = open_repository(folder, environ)
+    paths = {name: posixpath.normpath(posixpath.join(directory, name)) for name in files}
     try:
-        at_base, at_head = git.blobs((commit, "HEAD"), (before or path, path))
-        base, head = at_base.get(before or path), at_head.get(path)
-        if any(blob and blob.size > MAX_LOCKFILE_BYTES for blob in (base, head)):
-            raise IncomparableError(
-                f"{file.name} is larger than {MAX_LOCKFILE_BYTES} bytes at {ref} or at HEAD", "remove --base"
-            )
-        content = git.content(base) if base else None
-        return BaseFile(content, content if base == head else git.content(head) if head else None)
+        at_base, at_head = git.blobs((commit, "HEAD"), (*files.values(), *paths.values()))
+        found = {name: (at_base.get(before), at_head.get(paths[name])) for name, before in files.items()}
+        for name, blobs in found.items():
+            if any(blob and blob.size > MAX_LOCKFILE_BYTES for blob in blobs):
+                raise IncomparableError(
+                    f"{name} is larger than {MAX_LOCKFILE_BYTES} bytes at {ref} or at HEAD", "remove --base"
+                )
+        contents = dict(git.contents({blob for blobs in found.values() for blob in blobs if blob}))
+        return {
+            name: BaseFile(contents[base] if base else None, contents[head] if head else None)
+            for name, (base, head) in found.items()
+        }
     except GitError:
         raise missing_files(ref) from None
 
@@ -376,26 +394,33 @@ def resolve_base(git: Git, ref: str) -> str:
         unshallow = f"; `git merge-base` prints nothing in a shallow clone: {_FETCH}" if _is_shallow(git) else ""
         raise UsageError("--base is empty", f"pass a branch, a tag or a commit{unshallow}")
     try:
-        commit = git.commit(ref)
+        base = git.merge_base(ref, "HEAD")
+    except GitError:
+        base = ""
+        _require_commit(git, ref)
+    if len(names := git.names(ref)) > 1:
+        raise UsageError(
+            f"--base {ref}: ambiguous: {' and '.join(names)} exist", f"pass a full name or hash, such as {names[-1]}"
+        )
+    if base:
+        return base
+    if _is_shallow(git):
+        raise IncomparableError(
+            f"this clone is shallow and does not contain the common ancestor of {ref} and HEAD", _FETCH
+        )
+    raise UsageError(
+        f"--base {ref}: no ancestor in common with HEAD", "pass the branch that this one will be merged into"
+    )
+
+
+def _require_commit(git: Git, ref: str) -> None:
+    try:
+        git.commit(ref)
     except GitError:
         if _is_shallow(git):
             raise IncomparableError(f"this clone is shallow and does not contain {ref}", _FETCH) from None
         raise UsageError(
             f"--base {ref}: no such commit in this repository", "pass a branch, a tag or a commit, and fetch it first"
-        ) from None
-    if len(names := git.names(ref)) > 1:
-        raise UsageError(
-            f"--base {ref}: ambiguous: {' and '.join(names)} exist", f"pass a full name or hash, such as {names[-1]}"
-        )
-    try:
-        return git.merge_base(commit, "HEAD")
-    except GitError:
-        if _is_shallow(git):
-            raise IncomparableError(
-                f"this clone is shallow and does not contain the common ancestor of {ref} and HEAD", _FETCH
-            ) from None
-        raise UsageError(
-            f"--base {ref}: no ancestor in common with HEAD", "pass the branch that this one will be merged into"
         ) from None
 
 
@@ -453,7 +478,8 @@ def unmerged(file: Path, environ: Mapping[str, str]) -> Unmerged | None:
                 f"{file}: one side of the merge is larger than {MAX_LOCKFILE_BYTES} bytes, the limit for lockfiles",
                 f"choose one side with git, git add {file}, then run reconcile refresh",
             )
-        base, ours, theirs = (None if blob is None else git.content(blob).decode() for blob in found)
+        contents = {blob: content.decode() for blob, content in git.contents(list(filter(None, found)))}
+        base, ours, theirs = (contents[blob] if blob else None for blob in found)
     except (GitError, UnicodeDecodeError):
         return None
     return None if ours is None or theirs is None else Unmerged(base, ours, theirs)
