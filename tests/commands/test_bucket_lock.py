@@ -10,8 +10,8 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from datetime import datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -19,24 +19,24 @@ from typing import Any
 import pytest
 
 from reconciler.providers.google.bucket_lockfile import LEASE_DURATION
-from support import emulator_process
-from support.cli_world import Cli, Clock
-from support.emulator_process import Process
+from support.cli_world import Cli, Clock, Result
 from support.git_repository import Repository
+from support.vertex_world import SLOW, World
 
+START = datetime(2026, 1, 1, tzinfo=UTC)
 LOCK = "gs://acme-locks/prod.json"
 _LOCK = "acme-locks/o/prod.json"
 _LEASE = f"{_LOCK}.lease"
 
 
 class SharedClock(Clock):
-    """A clock that only the run's own sleeping moves; the lockfile's thread, which renews the lease, sleeps on."""
+    """A clock that only the runs' own sleeping moves; a lockfile's thread, which renews the lease, sleeps on."""
 
     async def sleep(self, seconds: float) -> None:
-        if threading.current_thread() is threading.main_thread():
-            await super().sleep(seconds)
-        else:
+        if threading.current_thread().name == "lockfile":
             await asyncio.Event().wait()
+        else:
+            await super().sleep(seconds)
 
 
 class Bucket:
@@ -76,32 +76,20 @@ def aim(reconcile: Cli, url: str) -> None:
 
 
 @pytest.fixture
-def service(tmp_path: Path, reconcile: Cli) -> Iterator[Process]:
-    """A service whose clock follows the run's."""
-    folder = tmp_path / "service"
-    folder.mkdir()
-    with emulator_process.running(folder) as process:
-        aim(reconcile, process.url)
-        reconcile.clock = SharedClock(emulator_process.START, least=30)
-        reconcile.clock.on_move = lambda now: process.advance_to((now - emulator_process.START).total_seconds())
-        yield process
+def bucket(served: World, reconcile: Cli) -> Bucket:
+    """A service whose clock is the run's."""
+    reconcile.clock = SharedClock(START, least=30)
+    served.begin(reconcile.folder, lambda: reconcile.clock.now, SLOW)
+    aim(reconcile, served.url)
+    return Bucket(served.url)
 
 
 @pytest.fixture
-def bucket(service: Process) -> Bucket:
-    return Bucket(service.url)
-
-
-@pytest.fixture
-def real(reconcile: Cli) -> Iterator[Bucket]:
-    """A service on the real clock, where a training of :meth:`Cli.manifest` takes two seconds."""
-    process = reconcile.process("emulator", "--port", "0", "--step-seconds", "0.1")
-    assert process.stdout is not None
-    url = process.stdout.readline().split()[-1]
-    aim(reconcile, url)
-    yield Bucket(url)
-    process.kill()
-    process.communicate()
+def real(served: World, reconcile: Cli) -> Bucket:
+    """A service on the real clock."""
+    served.begin(reconcile.folder, lambda: datetime.now(UTC), SLOW)
+    aim(reconcile, served.url)
+    return Bucket(served.url)
 
 
 def lockfiles(reconcile: Cli) -> list[Path]:
@@ -175,15 +163,11 @@ def test_a_lockfile_without_a_base_is_an_error_whose_remedy_works(reconcile: Cli
         assert reconcile(*arguments).status == 0
 
 
-def test_a_waiting_run_does_not_hold_the_lease(reconcile: Cli, service: Process, bucket: Bucket) -> None:
+def test_a_waiting_run_does_not_hold_the_lease(reconcile: Cli, bucket: Bucket) -> None:
     reconcile.manifest("adder", epochs=130)
     held: list[object] = []
+    reconcile.clock.on_move = lambda _now: held.append(bucket.get(_LEASE))
 
-    def move(now: datetime) -> None:
-        service.advance_to((now - emulator_process.START).total_seconds())
-        held.append(bucket.get(_LEASE))
-
-    reconcile.clock.on_move = move
     applied = reconcile("apply", "--yes")
 
     assert applied.status == 0, applied.err
@@ -195,11 +179,9 @@ def test_a_waiting_run_does_not_hold_the_lease(reconcile: Cli, service: Process,
 def test_a_run_that_waited_for_its_training_waits_for_the_lease_too(reconcile: Cli, bucket: Bucket) -> None:
     """It has waited for hours: another run that begins just then must not end it."""
     reconcile.manifest("adder")
-    follow = reconcile.clock.on_move
 
     def take(now: datetime) -> None:
-        reconcile.clock.on_move = follow
-        follow(now)
+        reconcile.clock.on_move = lambda _now: None
         expires = now + LEASE_DURATION
         lease = {"holder": "process 7 on build-7", "acquired": now.isoformat(), "expires": expires.isoformat()}
         bucket.put("prod.json.lease", lease)
@@ -249,7 +231,7 @@ def test_a_lease_of_another_run_stops_what_changes_things_and_nothing_else(recon
     assert bucket.get(_LEASE) is None
 
 
-def test_a_refresh_brings_a_lockfile_back_under_the_lease(reconcile: Cli, service: Process, bucket: Bucket) -> None:
+def test_a_refresh_brings_a_lockfile_back_under_the_lease(reconcile: Cli, bucket: Bucket) -> None:
     reconcile.manifest("adder")
     assert reconcile("apply", "--yes").status == 0
     key = bucket.get(_LOCK)["models"]["adder"]["serving"]
@@ -267,7 +249,6 @@ def test_a_refresh_brings_a_lockfile_back_under_the_lease(reconcile: Cli, servic
     assert f"another run is in progress and has the lease {LOCK}.lease, held by build-7 until" in refused.err
     assert bucket.get(_LOCK)["models"] == {}
     reconcile.clock.now = now + LEASE_DURATION
-    service.advance_to((reconcile.clock.now - emulator_process.START).total_seconds())
     done = reconcile("refresh")
     assert done.status == 0, done.err
     assert [one["key"] for one in bucket.get(_LOCK)["models"]["adder"]["generations"]] == [key]
@@ -288,8 +269,8 @@ def test_an_object_that_is_not_a_lockfile_is_an_error(reconcile: Cli, bucket: Bu
     assert f"{LOCK}:1:1: not UTF-8 text: " in answer.err
 
 
-def test_without_credentials_it_is_3(reconcile: Cli, service: Process) -> None:
-    assert service.url
+@pytest.mark.usefixtures("bucket")
+def test_without_credentials_it_is_3(reconcile: Cli) -> None:
     del reconcile.environ["RECONCILE_ACCESS_TOKEN"]
     reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(reconcile.folder / "nowhere.json")
     reconcile.manifest("adder")
@@ -301,25 +282,26 @@ def test_without_credentials_it_is_3(reconcile: Cli, service: Process) -> None:
     assert "; fix the path, or unset GOOGLE_APPLICATION_CREDENTIALS" in answer.err
 
 
-def test_two_runs_at_once_end_with_one_model_and_one_lockfile(reconcile: Cli, real: Bucket) -> None:
+def test_two_runs_at_once_end_with_one_model_and_one_lockfile(reconcile: Cli, bucket: Bucket) -> None:
+    """The second begins and ends while the first waits for its training."""
     reconcile.manifest("adder")
-    first = reconcile.process("apply", "--yes")
-    assert first.stderr is not None
-    for line in first.stderr:
-        if "training started" in line:
-            break
+    seconds: list[Result] = []
 
-    second = reconcile.process("apply", "--yes")
-    _out, err = second.communicate(timeout=60)
-    assert second.returncode == 0, err
-    _out, err = first.communicate(timeout=60)
-    assert first.returncode == 0, err
+    def begin_another(_now: datetime) -> None:
+        reconcile.clock.on_move = lambda _now: None
+        with ThreadPoolExecutor(1) as beside:  # the first run has the event loop of this thread
+            seconds.append(beside.submit(reconcile, "apply", "--yes").result())
 
-    third = reconcile.process("apply", "--yes")
-    out, err = third.communicate(timeout=60)
-    assert third.returncode == 0, err
-    assert out.startswith("No changes. 1 model matches its manifest; ")
-    assert len(real.models()) == 1
+    reconcile.clock.on_move = begin_another
+    first = reconcile("apply", "--yes")
+
+    (second,) = seconds
+    assert second.status == 0, second.err
+    assert first.status == 0, first.err
+    third = reconcile("apply", "--yes")
+    assert third.status == 0, third.err
+    assert third.out.startswith("No changes. 1 model matches its manifest; ")
+    assert len(bucket.models()) == 1
     assert lockfiles(reconcile) == []
 
 
