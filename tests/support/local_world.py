@@ -45,6 +45,7 @@ class ClockLauncher:
     """Starts trainers that take a step each second; their files are written when somebody looks.
 
     ``running`` are the trainers by run folder. ``kill`` ends one as ``kill -9`` does, and ``fault`` is why none starts.
+    If it ``dies``, the command is killed while it starts a trainer.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -52,11 +53,14 @@ class ClockLauncher:
         self.running: dict[Path, Running] = {}
         self.launched: list[str] = []
         self.fault: Fault | None = None
+        self.dies = False
 
     def find_fault(self, _base: BaseModel) -> Fault | None:
         return self.fault
 
     def launch(self, run: Path, log: Path, held: Sequence[int]) -> None:
+        if self.dies:
+            raise KeyboardInterrupt
         log.write_text("started\n", encoding="utf-8")
         self.launched.append(run.name)
         trainer = Running(run, self._clock(), run_files.claim_start(run), [os.dup(lock) for lock in held])
@@ -169,10 +173,8 @@ def make_base(folder: Path) -> str:
 
 def machine(root: Path, clock: Clock, sleeper: Sleeper, launcher: ClockLauncher, host: Host = HOST) -> Machine:
     """Return a machine whose trainers are functions of the clock."""
-    store = Store(root / "store", "store")
-    store.prepare()
     return Machine(
-        store=store,
+        store=Store(root / "store", "store"),
         places=Places(root),
         host=host,
         launcher=launcher,

@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import convert
 
+from reconciler.domain.identity import canonical_number
 from reconciler.domain.model import MUTABLE_FIELDS, Capabilities, Number, Target
 from reconciler.providers.local.base_models import EXAMPLE, PATTERN, UNPINNED
 from reconciler.trainer.run_files import Hyperparameters, effective
@@ -35,7 +36,7 @@ NUMBERS: Final[Mapping[str, str]] = MappingProxyType(
 def numbers_of(hyperparameters: Hyperparameters) -> dict[str, Number]:
     """Return hyperparameters of the trainer under the names that manifests have."""
     found = ((encoded, getattr(hyperparameters, name)) for encoded, name in NUMBERS.items())
-    return {encoded: value for encoded, value in found if value is not None}
+    return {encoded: canonical_number(value) for encoded, value in found if value is not None}
 
 
 DEFAULTS: Final[Mapping[str, Number]] = MappingProxyType(

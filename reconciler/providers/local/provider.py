@@ -135,6 +135,7 @@ class Local:
         folder = self._find(remote)
         if folder is None:
             base, parent = self._origin(generation.source)
+            self._store.prepare()
             folder = Folder(self._store.path / generation.key)
             with write_errors(self._store.shown):
                 created = self._write(folder, generation, (base, parent), examples, validation)

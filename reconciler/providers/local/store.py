@@ -29,7 +29,7 @@ from reconciler.domain.document import Count, Record, json_text
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import Mark, Sampling, Source
 from reconciler.files import create_file, write_errors, write_file
-from reconciler.providers.local.hosts import Host, lock_folder
+from reconciler.providers.local.hosts import Host, lock_folder, require_locks
 from reconciler.trainer import run_files
 
 TRAINING_FILE: Final = "training.json"
@@ -162,12 +162,13 @@ class Store(Struct, frozen=True):
         """Create the folder, which git ignores.
 
         Raises:
-            ReconcileError: it cannot be written.
+            ReconcileError: it cannot be written, or has no kernel locks.
         """
         with write_errors(self.shown):
             self.path.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
                 create_file(self.path / ".gitignore", _IGNORE)
+        require_locks(self.path, self.shown)
 
     def folders(self) -> list[Folder]:
         """Return the folders of all models, sorted by name.
