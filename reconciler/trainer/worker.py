@@ -6,7 +6,8 @@ Each line of standard input is a request, and each line of standard output its r
         "candidates": 1, "maxTokens": 512}]}
     {"replies": [[{"text": ..., "finish": ""}]]} or {"error": {"message": ..., "remedy": ...}}
 
-``base`` is the base model as in run.json, with absolute paths. The worker ends with its standard input.
+``base`` is the base model as in run.json, with absolute paths; without ``adapter``, it answers itself. The worker ends
+with its standard input.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -69,25 +71,28 @@ class Models:
         self._loaded: object = None
         self._model: Any = None
         self._adapters: dict[Path, str] = {}
-        self._tokenizers: dict[Path, Any] = {}
+        self._tokenizers: dict[Path | None, Any] = {}
 
-    def use(self, base: BaseModel, adapter: Path) -> tuple[Any, Any]:
-        """Return the model with this adapter, and the tokenizer that it was trained with; raises ReconcileError.
+    @contextmanager
+    def use(self, base: BaseModel, adapter: Path | None) -> Iterator[tuple[Any, Any]]:
+        """Yield the model with this adapter, and the tokenizer that it was trained with; raises ReconcileError.
 
         A folder without adapter has a whole model, which takes the place of the base model.
         """
-        whole = not (adapter / _ADAPTER_CONFIG).is_file()
+        whole = adapter is not None and not (adapter / _ADAPTER_CONFIG).is_file()
         source = BaseModel(folder=str(adapter)) if whole else base
         if source != self._loaded:
             self._loaded, self._model, self._adapters, self._tokenizers = None, None, {}, {}
             self._model = _load(source)
             self._loaded = source
-        if not whole:
-            self._activate(adapter)
         if adapter not in self._tokenizers:
-            own = (adapter / _TOKENIZER_CONFIG).is_file()
+            own = adapter is not None and (adapter / _TOKENIZER_CONFIG).is_file()
             self._tokenizers[adapter] = _load_tokenizer(BaseModel(folder=str(adapter)) if own else base)
-        return self._model, self._tokenizers[adapter]
+        if adapter and not whole:
+            self._activate(adapter)
+        disabled = self._model.disable_adapter() if adapter is None and self._adapters else nullcontext()
+        with disabled:
+            yield self._model, self._tokenizers[adapter]
 
     def _activate(self, adapter: Path) -> None:
         """Load an adapter if it is not loaded, and make it the active one."""
@@ -143,15 +148,15 @@ def _load_tokenizer(base: BaseModel) -> Any:
 
 def answer(models: Models, request: Request) -> list[list[dict[str, str]]]:
     """Return the answers to the prompts of a request; those with the same options are answered together."""
-    model, tokenizer = models.use(request.base, Path(request.adapter))
     groups: dict[str, list[int]] = {}
     for position, question in enumerate(request.prompts):
         groups.setdefault(json.dumps(question.options), []).append(position)
     replies: list[list[dict[str, str]]] = [[] for _ in request.prompts]
-    for positions in groups.values():
-        questions = [request.prompts[position] for position in positions]
-        for position, found in zip(positions, _generate(model, tokenizer, questions), strict=True):
-            replies[position] = found
+    with models.use(request.base, Path(request.adapter) if request.adapter else None) as (model, tokenizer):
+        for positions in groups.values():
+            questions = [request.prompts[position] for position in positions]
+            for position, found in zip(positions, _generate(model, tokenizer, questions), strict=True):
+                replies[position] = found
     return replies
 
 

@@ -1,7 +1,8 @@
 """A trainer without a training library, run as a program by the provider: it waits for what the test writes.
 
 It takes its lock and claims a start as the real one does, and writes its process number into the pipe ``ready``. With
-the line ``fork`` in the pipe ``go`` it starts a child, which writes its number into ``child`` and runs until it is killed.
+the line ``fork`` in the pipe ``go`` it starts a child, which writes its number into ``child``. Both run until they are
+killed.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from reconciler.domain.ports import Answer, Clock, Prompt, Provider, Reply, Slee
 from reconciler.providers.local.base_models import Fault, Places
 from reconciler.providers.local.capabilities import DEFAULTS
 from reconciler.providers.local.hosts import Host
-from reconciler.providers.local.models import Adapter
+from reconciler.providers.local.models import AnsweringModel
 from reconciler.providers.local.provider import Local, Machine
 from reconciler.providers.local.store import Store
 from reconciler.testing.service import ServiceUnderTest
@@ -153,8 +153,10 @@ class ExampleAnswerer:
     def __init__(self) -> None:
         self.asked: list[tuple[str, Prompt]] = []
 
-    async def answer(self, adapter: Adapter, prompt: Prompt) -> Reply:
+    async def answer(self, adapter: AnsweringModel, prompt: Prompt) -> Reply:
         self.asked.append((adapter.name, prompt))
+        if adapter.path is None:
+            return Reply((Answer("a base model"),) * prompt.candidates)
         learned = json.loads((adapter.path / "adapter_model.safetensors").read_text(encoding="utf-8"))
         return Reply((Answer(learned.get(prompt.text, "")),) * prompt.candidates)
 

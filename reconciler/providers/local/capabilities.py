@@ -16,6 +16,7 @@ from reconciler.providers.local.base_models import EXAMPLE, PATTERN, UNPINNED
 from reconciler.trainer.run_files import Hyperparameters, effective
 
 PREFIX: Final = "local/"
+BASE_PREFIX: Final = "base:"
 DEFAULT_STORE: Final = ".reconcile/local"
 HUB: Final = "https://huggingface.co"
 HUB_VARIABLE: Final = "HF_ENDPOINT"
@@ -57,7 +58,7 @@ CAPABILITIES: Final = Capabilities(
     defaults=DEFAULTS,
     effective=effective_numbers,
     block="local",
-    features=frozenset({"cancellation", "conversations", "lineage"}),
+    features=frozenset({"basePrompts", "cancellation", "conversations", "lineage"}),
     recommended_examples=20,
     max_display_name=128,
     max_candidates=16,

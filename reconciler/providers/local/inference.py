@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.ports import Answer, Prompt, Reply
 from reconciler.domain.text import join_names, sanitize
 from reconciler.providers.local.capabilities import inference_of
-from reconciler.providers.local.models import Adapter
+from reconciler.providers.local.models import AnsweringModel
 from reconciler.providers.local.processes import Hub, package_path, trainer_environment
 from reconciler.trainer.run_files import BaseModel
 
@@ -70,7 +71,7 @@ def options_of(prompt: Prompt) -> dict[str, Any]:
 class _Question(Struct):
     """A prompt that waits for the worker."""
 
-    adapter: Adapter
+    adapter: AnsweringModel
     prompt: Prompt
     reply: asyncio.Future[Reply]
 
@@ -97,7 +98,7 @@ class Worker:
         self._lines: deque[str] = deque(maxlen=_SHOWN_LINES)
         self._reading: asyncio.Task[None] | None = None
 
-    async def answer(self, adapter: Adapter, prompt: Prompt) -> Reply:
+    async def answer(self, adapter: AnsweringModel, prompt: Prompt) -> Reply:
         """Return the reply of a model."""
         question = _Question(adapter, prompt, asyncio.get_running_loop().create_future())
         self._waiting.append(question)
@@ -156,7 +157,7 @@ class Worker:
         adapter = batch[0].adapter
         request = {
             "base": builtins_of(adapter.base),
-            "adapter": str(adapter.path),
+            "adapter": str(adapter.path or ""),
             "prompts": [{"text": question.prompt.text, **options_of(question.prompt)} for question in batch],
         }
         process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -172,7 +173,7 @@ class Worker:
             raise ServiceError(sanitize(error["message"]), sanitize(error["remedy"]), code="FAILED_PRECONDITION")
         return [_read_reply(answers) for answers in response["replies"]]
 
-    async def _started(self, adapter: Adapter) -> asyncio.subprocess.Process:
+    async def _started(self, adapter: AnsweringModel) -> asyncio.subprocess.Process:
         if self._process is None:
             if adapter.base.hub and self._hub.fault:
                 raise ServiceError(self._hub.fault.message, self._hub.fault.remedy, code="FAILED_PRECONDITION")
@@ -223,16 +224,16 @@ class Server:
         self._key = key
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
-        self._proved: dict[str, asyncio.Task[None]] = {}
+        self._proved: dict[str, asyncio.Task[str]] = {}
 
-    async def answer(self, adapter: Adapter, prompt: Prompt) -> Reply:
+    async def answer(self, adapter: AnsweringModel, prompt: Prompt) -> Reply:
         """Return the reply of the server, after it has shown that it serves the adapter."""
         if adapter.name not in self._proved:
             self._proved[adapter.name] = asyncio.create_task(self._prove(adapter))
-        await self._proved[adapter.name]
+        name = await self._proved[adapter.name]
         options = options_of(prompt)
         body = {
-            "model": adapter.name,
+            "model": name,
             "messages": [{"role": "user", "content": prompt.text}],
             "temperature": options["temperature"],
             "max_tokens": options["maxTokens"],
@@ -240,7 +241,14 @@ class Server:
         }
         body |= {} if options["topP"] is None else {"top_p": options["topP"]}
         body |= {} if options["topK"] is None else {"top_k": options["topK"]}
-        found = await self._post("chat/completions", body, adapter)
+        found = await self._post("chat/completions", body)
+        answered = str(found.get("model") or "")
+        if answered and answered != name:
+            raise ServiceError(
+                f"{self._url} answered with {sanitize(answered)}, not with {name}",
+                _start(adapter),
+                code="FAILED_PRECONDITION",
+            )
         answers = (_read_answer(choice) for choice in found.get("choices") or ())
         return Reply(tuple(answers))
 
@@ -251,30 +259,33 @@ class Server:
         if self._client:
             await self._client.aclose()
 
-    async def _prove(self, adapter: Adapter) -> None:
-        """Require that the server lists the adapter, and that it does not answer as its base model does.
+    async def _prove(self, adapter: AnsweringModel) -> str:
+        """Return the name by which the server has a model, after it was compared with its base model.
 
         Raises:
-            ServiceError: naming what it serves in place of the adapter.
+            ServiceError: naming what it serves in place of the model.
         """
         listed = {str(model.get("id")): model for model in (await self._get("models")).get("data") or ()}
-        model = listed.get(adapter.name)
+        shown = adapter.name if adapter.path else _name_of(adapter.base)
+        model = listed.get(shown)
         if model is None:
             raise ServiceError(
-                f"{self._url} does not serve {adapter.name}: it serves {join_names(sorted(listed), _SHOWN_NAMES)}",
-                f"start the server with the adapter, as in: {vllm_command(adapter)}",
+                f"{self._url} does not serve {shown}: it serves {join_names(sorted(listed), _SHOWN_NAMES)}",
+                _start(adapter),
                 code="NOT_FOUND",
             )
+        if adapter.path is None:
+            return shown
         root = str(model.get("root") or "")
         if _is_other_folder(root, adapter):
             raise ServiceError(
                 f"{self._url} serves {sanitize(root)} as {adapter.name}, not {adapter.path}",
-                f"start the server with this adapter, as in: {vllm_command(adapter)}",
+                _start(adapter),
                 code="FAILED_PRECONDITION",
             )
         parent = str(model.get("parent") or "")
         if not parent or parent not in listed:
-            return
+            return shown
         probes = [(await self._probe(adapter.name, text), await self._probe(parent, text)) for text in _PROBES]
         if all(tuned == base for tuned, base in probes):
             raise ServiceError(
@@ -283,6 +294,7 @@ class Server:
                 "read the log of the server: an adapter for layers that the model does not have is loaded, and ignored",
                 code="FAILED_PRECONDITION",
             )
+        return shown
 
     async def _probe(self, model: str, text: str) -> Any:
         """Return the likeliest answer to a text, with the probabilities of its tokens if the server has them."""
@@ -299,16 +311,8 @@ class Server:
             (token.get("token"), token.get("logprob")) for token in tokens
         ]
 
-    async def _post(self, path: str, body: dict[str, Any], adapter: Adapter | None = None) -> dict[str, Any]:
-        found = await self._send("POST", path, body)
-        answered = str(found.get("model") or "")
-        if adapter and answered and answered != adapter.name:
-            raise ServiceError(
-                f"{self._url} answered with {sanitize(answered)}, not with {adapter.name}",
-                f"start the server with the adapter, as in: {vllm_command(adapter)}",
-                code="FAILED_PRECONDITION",
-            )
-        return found
+    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return await self._send("POST", path, body)
 
     async def _get(self, path: str) -> dict[str, Any]:
         return await self._send("GET", path)
@@ -365,8 +369,14 @@ class Server:
         return self._client
 
 
-def _is_other_folder(root: str, adapter: Adapter) -> bool:
-    return Path(root).is_absolute() and os.path.realpath(root) != os.path.realpath(adapter.path)
+def _start(model: AnsweringModel) -> str:
+    return f"start the server with it, as in: {vllm_command(model)}"
+
+
+def _is_other_folder(root: str, model: AnsweringModel) -> bool:
+    return (
+        bool(model.path) and Path(root).is_absolute() and os.path.realpath(root) != os.path.realpath(model.path or "")
+    )
 
 
 _CODES: Final = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
@@ -386,22 +396,19 @@ RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM allows for --max-lora-rank."""
 
 
-def vllm_command(adapter: Adapter) -> str:
-    """Return the command that serves an adapter with vLLM under its key."""
-    base = adapter.base
-    revision = f" --revision {base.revision}" if base.revision else ""
-    rank = next((allowed for allowed in RANKS if allowed >= adapter.rank), RANKS[-1])
-    return (
-        f"vllm serve {_quoted(_name_of(base))}{revision} --enable-lora"
-        f" --lora-modules {_quoted(f'{adapter.name}={adapter.path}')} --max-lora-rank {rank}"
-    )
+def vllm_command(model: AnsweringModel) -> str:
+    """Return the command that serves an adapter with vLLM under its key, or a base model under its name."""
+    base = model.base
+    whole = bool(model.path) and not model.rank
+    command = ["vllm", "serve", str(model.path) if whole else _name_of(base)]
+    command += ["--revision", base.revision] if base.revision and not whole else []
+    if whole:
+        command += ["--served-model-name", model.name]
+    elif model.path:
+        rank = next((allowed for allowed in RANKS if allowed >= model.rank), RANKS[-1])
+        command += ["--enable-lora", "--lora-modules", f"{model.name}={model.path}", "--max-lora-rank", str(rank)]
+    return join(command)
 
 
 def _name_of(base: BaseModel) -> str:
     return base.hub or base.folder or base.gguf
-
-
-def _quoted(text: str) -> str:
-    from shlex import quote
-
-    return quote(text)

@@ -61,16 +61,17 @@ class LocalRecord(Record, frozen=True):
     """The rank of the adapter; 0 if the training changed all weights."""
 
 
-class Adapter(Struct, frozen=True):
-    """A complete adapter: its folder, the name of its model, the base model with absolute paths, and its rank.
+class AnsweringModel(Struct, frozen=True):
+    """A model that answers: the folder of its adapter, its name, the base model with absolute paths, and the rank.
 
-    The rank is 0 if the training changed all weights: then the folder has the whole model.
+    The rank is 0 if the training changed all weights: then the folder has the whole model. The base model itself has no
+    folder.
     """
 
-    path: Path
+    path: Path | None
     name: str
     base: BaseModel
-    rank: int
+    rank: int = 0
 
 
 class Digests:
@@ -197,7 +198,7 @@ class Reader:
             config=config if isinstance(config, RunConfig) else None,
         )
 
-    def adapter(self, folder: Folder) -> Adapter | None:
+    def adapter(self, folder: Folder) -> AnsweringModel | None:
         """Return the complete adapter of a folder."""
         path = folder.adapter
         if path is None:
@@ -205,7 +206,7 @@ class Reader:
         config = _adapter_config(path)
         run = _config(folder) if folder.training else None
         base = run.base if isinstance(run, RunConfig) else config.base
-        return Adapter(path, folder.name, _located(base, folder.path), config.r)
+        return AnsweringModel(path, folder.name, _located(base, folder.path), config.r)
 
     def _record(self, folder: Folder, path: Path) -> LocalRecord:
         adapter = self.adapter(folder)

@@ -37,9 +37,9 @@ from reconciler.domain.ports import Clock, Created, Exists, Prompt, Reply, Sleep
 from reconciler.files import write_errors, write_file
 from reconciler.paths import repository_of
 from reconciler.providers.local.base_models import Fault, Places, read_base_model
-from reconciler.providers.local.capabilities import CAPABILITIES, PREFIX
+from reconciler.providers.local.capabilities import BASE_PREFIX, CAPABILITIES, PREFIX
 from reconciler.providers.local.hosts import Host, take_slot, try_lock
-from reconciler.providers.local.models import CANCELING, ELSEWHERE, WAITING, Adapter, Reader, adapter_fault
+from reconciler.providers.local.models import CANCELING, ELSEWHERE, WAITING, AnsweringModel, Reader, adapter_fault
 from reconciler.providers.local.processes import LAUNCH_LOCK, Launcher
 from reconciler.providers.local.store import (
     HOST_FILE,
@@ -66,7 +66,7 @@ _LOG: Final = logging.getLogger(__name__)
 class Answerer(Protocol):
     """Answers prompts with adapters."""
 
-    async def answer(self, adapter: Adapter, prompt: Prompt) -> Reply:
+    async def answer(self, adapter: AnsweringModel, prompt: Prompt) -> Reply:
         """Return the reply to a prompt whose sampling is complete."""
         ...
 
@@ -213,9 +213,7 @@ class Local:
             ServiceError: one of them does not exist, or is not allowed.
         """
         if source.base_model:
-            found = read_base_model(source.base_model, self._machine.places)
-            if isinstance(found, Fault):
-                raise _refusal(found)
+            found = self._base_model(source.base_model)
             if fault := self._machine.launcher.find_fault(found):
                 raise _refusal(fault)
             return found, None
@@ -228,6 +226,13 @@ class Local:
                 code="NOT_FOUND",
             )
         return adapter.base, adapter.path
+
+    def _base_model(self, name: str) -> BaseModel:
+        """Return a base model; raises ServiceError if it does not exist or is not allowed."""
+        found = read_base_model(name, self._machine.places)
+        if isinstance(found, Fault):
+            raise _refusal(found)
+        return found
 
     async def start_queued(self) -> None:
         """Start the trainings of this host that wait, also those that were interrupted, while there is a free slot."""
@@ -320,13 +325,21 @@ class Local:
             self._store.remove(folder)
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
-        """Return the answers of an adapter, with the sampling that is stored with it."""
+        """Return the answers of an adapter, with the sampling that is stored with it, or those of a base model."""
+        if remote.startswith(BASE_PREFIX):
+            base = self._base_model(remote.removeprefix(BASE_PREFIX))
+            return await self._machine.answerer.answer(AnsweringModel(None, remote, base), prompt)
         folder = self._existing(remote)
         adapter = self._reader.adapter(folder)
         if adapter is None:
             raise ServiceError(f"{remote} is not ready", "run `reconcile wait`", code="FAILED_PRECONDITION")
         complete = replace(prompt, sampling=_merged(prompt.sampling, folder.fields.sampling))
         return await self._machine.answerer.answer(adapter, complete)
+
+    def base_remote(self, base_model: str) -> str:
+        """Return the name by which a base model answers prompts."""
+        self._base_model(base_model)
+        return BASE_PREFIX + base_model
 
     async def access(self, remote: str) -> tuple[Permission, ...]:
         """Refuse: who may read the folder decides."""
