@@ -89,6 +89,17 @@ def require_no_escape(path: Path, shown: object) -> None:
         raise ReconcileError(f"{shown}: {_OUTSIDE}: {link.name} is a symbolic link", "remove the link")
 
 
+def require_file(path: Path, shown: str) -> None:
+    """Raise ReconcileError unless a path that a user names is a regular file, also behind allowed links."""
+    require_no_escape(path, shown)
+    try:
+        problem = file_problem(path, Path(path.absolute().anchor))
+    except OSError as error:
+        raise ReconcileError(f"{shown}: cannot be read: {error.strerror}", "check its permissions") from error
+    if problem:
+        raise ReconcileError(f"{shown}: {problem[0]}", problem[1].replace("set the path of", "name"))
+
+
 def file_problem(path: Path, repository: Path) -> tuple[str, str] | None:
     """Return why a path is not a regular file inside the repository, and the remedy; ``None`` if it is one.
 

@@ -29,7 +29,7 @@ from reconciler.manifests.datasets.validation import CONVERSATIONS, DatasetSourc
 from reconciler.manifests.discovery import DEFAULT, EMBEDDED, TARGET, TUNED_MODEL
 from reconciler.manifests.schema_validation import explain, full_schema_text, target_schema
 from reconciler.manifests.yaml_parser import parse, parse_scalar
-from reconciler.paths import repository_of, require_inside, require_no_escape
+from reconciler.paths import repository_of, require_file, require_inside
 from reconciler.providers.registry import capabilities_of, provider_spec
 
 _SPECS = "specs"
@@ -163,7 +163,7 @@ def _with_data(
 ) -> tuple[dict[Path, bytes | Path], tuple[str, ...]]:
     """Return a manifest for an existing data set, a copy of data outside the repository, and lines that describe it."""
     file, shown = data.path, data.shown
-    require_no_escape(file, shown)
+    require_file(file, shown)
     detected = detect_options(file, data.fields, header=data.header)
     capabilities = capabilities_of(target)
     single_turns = CONVERSATIONS not in capabilities.features

@@ -172,7 +172,8 @@ def test_data_without_usable_fields(tmp_path: Path, name: str, text: str | bytes
 
 
 def test_data_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ReconcileError, match=r"a.csv cannot be read: No such file or directory; check the path"):
+    write(tmp_path, {"as.csv": ""})
+    with pytest.raises(ReconcileError, match=r"^a.csv: no such file; did you mean as.csv\?"):
         init(tmp_path, data=data_file(tmp_path / "a.csv"), name=None)
 
 

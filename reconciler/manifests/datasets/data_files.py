@@ -12,7 +12,6 @@ from msgspec import Struct
 
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.inspection import DatasetFormat
-from reconciler.domain.text import suggest
 from reconciler.manifests.datasets.conversations import ExampleText, example_text
 from reconciler.manifests.datasets.detect import AmbiguousFieldsError, Detected, Fields, detect_options
 from reconciler.manifests.datasets.file_formats import complete_options
@@ -20,7 +19,7 @@ from reconciler.manifests.datasets.hub import HubFiles, hub_source
 from reconciler.manifests.datasets.records import ConversationRow, ReadOptions, Row
 from reconciler.manifests.datasets.shapes import PREFERENCE
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, valid_records
-from reconciler.paths import require_no_escape
+from reconciler.paths import require_file
 
 if TYPE_CHECKING:
     import sqlite3
@@ -61,12 +60,7 @@ def open_data_file(file: Path, shown: str, fields: Fields = (None, None)) -> Dat
         ReconcileError: it does not exist, cannot be read, is outside the repository, or its fields are ambiguous.
         UsageError: a named field does not exist.
     """
-    require_no_escape(file, shown)
-    if not file.is_file():
-        if file.is_dir():
-            raise ReconcileError(f"{shown}: is a directory", "name a file in it")
-        siblings = [sibling.name for sibling in file.parent.iterdir()] if file.parent.is_dir() else []
-        raise ReconcileError(f"{shown}: no such file", suggest(file.name, siblings, otherwise="fix the path"))
+    require_file(file, shown)
     detected, options = _detect(file, fields)
     source = file_source(file, shown, file.name, options, (Place(shown), ""), "")
     return DataFile(file, shown, detected, source, options)

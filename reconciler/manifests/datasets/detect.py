@@ -21,19 +21,23 @@ from reconciler.domain.text import counted, join_names, quote
 from reconciler.manifests.datasets.columnar_files import columnar_objects
 from reconciler.manifests.datasets.file_formats import (
     FORMATS,
+    Start,
     columnar_format,
     complete_options,
+    not_utf_8,
     open_text,
     read_start,
     unmarked_utf_16,
 )
-from reconciler.manifests.datasets.json_files import first_objects
+from reconciler.manifests.datasets.json_files import first_array, first_objects
 from reconciler.manifests.datasets.preferences import transcript
 from reconciler.manifests.datasets.records import ReadOptions
 from reconciler.manifests.datasets.separated_values import first_rows
 from reconciler.manifests.datasets.shapes import PREFERENCE, SHAPES, recognize
 
 _SAMPLE_BYTES: Final = 2**18
+_LARGEST_SAMPLE: Final = 2**22
+"""As many bytes as the longest example may have; the usual sample is much shorter."""
 _SAMPLE_ROWS: Final = 100
 _TABLES: Final = frozenset({"csv", "tsv"})
 _DELIMITERS: Final = ",;\t|"
@@ -56,6 +60,12 @@ _ID_NAME: Final = re.compile(r"(.*[ _-])?(?i:id|uuid|guid|hash)_*|.*[a-z0-9]I[Dd
 _UNNAMED: Final = re.compile(r"unnamed: \d+|", re.IGNORECASE)
 """A column that pandas has numbered or named: its rows are named, too."""
 _TOKEN: Final = re.compile(r"\S*")
+_JSON_SUFFIXES: Final = frozenset({".json", ".jsonl", ".ndjson"})
+_LINES_SUFFIXES: Final = frozenset({".jsonl", ".ndjson"})
+_JSON_START: Final = re.compile(r"""\{\s*(["'}]|$)|\[\s*([{\]]|$)""")
+"""What no table starts with: other brackets may be part of a text."""
+_QUOTED: Final = re.compile(r'"[^"]*("|$)')
+_NEXT_LINE: Final = re.compile(r"[\r\n]\s*\S")
 _LONG_NAME: Final = 60
 """A name with more characters is a text."""
 
@@ -109,14 +119,14 @@ def detect_options(file: Path, chosen: Fields = (None, None), *, header: bool | 
     options = replace(ReadOptions(), compression=start.compression)
     found, text = columnar_format(start.content), ""
     if not found:
-        options = replace(options, encoding=_encoding(start.content))
-        text = _decode(start.content, options.encoding)
-        found = _format(file, text)
+        options = replace(options, encoding=_encoding(file, start))
+        text = _first_text(file, start, options.encoding)
+        found = _format(file, text, options)
     options = replace(options, format=found)
     if found in _TABLES:
         options = replace(options, delimiter=_delimiter(text, found), header=header is not False)
     elif found == "json":
-        options = replace(options, items=_items(text))
+        options = replace(options, items=_items(file, options))
     sample = _sample(file, options)
     if found in _TABLES and header is None and not {*chosen} & {*sample.names} and _is_data(sample):
         options = replace(options, header=False)
@@ -146,53 +156,73 @@ def describe_options(name: str, options: ReadOptions, examples: int) -> str:
     return f"{name}: {', '.join([counted(examples, 'example'), title, *details])}"
 
 
-def _encoding(content: bytes) -> str:
+def _encoding(file: Path, start: Start) -> str:
     """Return the name of an encoding other than UTF-8, empty if it is UTF-8."""
     for mark, name in _BOMS.items():
-        if content.startswith(mark):
+        if start.content.startswith(mark):
             return name
-    if name := unmarked_utf_16(content):
+    if name := unmarked_utf_16(start.content):
         return name
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(content)
-    except UnicodeDecodeError:
-        from charset_normalizer import from_bytes
+    undecodable = not_utf_8(file, start.compression)
+    if not undecodable:
+        return ""
+    from charset_normalizer import from_bytes
 
-        best = from_bytes(content).best()
-        if best is None:
-            raise ReconcileError("the encoding of the file is unknown", "save it as UTF-8") from None
-        return "windows-1252" if best.encoding in {"cp1252", "cp1250", "latin_1", "cp1254"} else best.encoding
-    return ""
+    best = from_bytes(undecodable).best()
+    if best is None:
+        raise ReconcileError(f"{file.name}: the encoding of the file is unknown", "save it as UTF-8")
+    return "windows-1252" if best.encoding in {"cp1252", "cp1250", "latin_1", "cp1254"} else best.encoding
+
+
+def _first_text(file: Path, start: Start, encoding: str) -> str:
+    """Return the start of a text, at least the first line or row, unless it is longer than an example may be."""
+    content, size = start.content, _SAMPLE_BYTES
+    while not _is_enough(text := _decode(content, encoding)) and len(content) == size < _LARGEST_SAMPLE:
+        size *= 2
+        content = read_start(file, size).content
+    return text
+
+
+def _is_enough(text: str) -> bool:
+    """Return whether the first line of JSON, or the first row of a table, has ended, and another one begins."""
+    start = text.lstrip()
+    if not start.startswith("{"):
+        start = _QUOTED.sub("", start)
+    return len(start.split(maxsplit=1)) > 1 and bool(_NEXT_LINE.search(start))
 
 
 def _decode(content: bytes, encoding: str) -> str:
     return codecs.getincrementaldecoder(encoding or "utf-8-sig")("replace").decode(content)
 
 
-def _format(file: Path, text: str) -> str:
+def _format(file: Path, text: str, options: ReadOptions) -> str:
     start = text.lstrip()
-    if not start.startswith(("{", "[")):
-        suffix = Path(re.sub(r"\.(gz|zst)$", "", file.name.lower())).suffix
+    suffix = Path(re.sub(r"\.(gz|zst)$", "", file.name.lower())).suffix
+    if not (_JSON_START.match(start) or (suffix in _JSON_SUFFIXES and start.startswith(("{", "[")))):
         return "tsv" if suffix == ".tsv" else "csv"
     if start.startswith("["):
         return "json"
+    first, *others = (line for line in start.split("\n") if line.strip())
+    following = others[0].lstrip() if others else ""
     try:
-        value = json.loads(start.splitlines()[0])
-    except ValueError:
-        return "jsonl" if Path(file.name.lower()).suffix in {".jsonl", ".ndjson"} else "json"
-    alone = not start.rstrip().count("\n")
-    return (
-        "json"
-        if alone and any(isinstance(member, list) for member in value.values()) and not recognize(value)
-        else "jsonl"
-    )
+        value = json.loads(first)
+    except (ValueError, RecursionError):
+        if following.startswith(('"', "}")) or _items(file, options):
+            return "json"
+        return "jsonl" if suffix in _LINES_SUFFIXES or following.startswith("{") else "json"
+    has_items = any(isinstance(member, list) and _has_objects(member) for member in value.values())
+    return "json" if not following and has_items and not recognize(value) else "jsonl"
+
+
+def _has_objects(member: list[Any]) -> bool:
+    return all(isinstance(element, dict) for element in member)
 
 
 def _delimiter(text: str, found: str) -> str:
     """Return the delimiter of a table if it is not the default one."""
     if text.startswith("sep=") or found == "tsv":
         return ""
-    header = next((line for line in text.splitlines() if line.strip()), "")
+    header = next((line for line in _QUOTED.sub("", text).splitlines() if line.strip()), "")
     present = [mark for mark in _DELIMITERS if mark in header]
     if present in ([], [","]):
         return ""
@@ -207,12 +237,10 @@ def _delimiter(text: str, found: str) -> str:
     return "" if dialect is None or dialect.delimiter in {"", ","} else str(dialect.delimiter)
 
 
-def _items(text: str) -> str:
-    """Return the name of the first member of an object whose value begins an array of objects; empty for an array."""
-    if not text.lstrip().startswith("{"):
-        return ""
-    found = re.search(r'"((?:[^"\\]|\\.)*)"\s*:\s*\[\s*\{', text)
-    return str(json.loads(f'"{found[1]}"')) if found else ""
+def _items(file: Path, options: ReadOptions) -> str:
+    """Return the name of the first member of an object that has an array of objects; empty for an array."""
+    with open_text(file, complete_options(file.name, replace(options, format="json"))) as text:
+        return first_array(text)
 
 
 class _Sample(Struct):

@@ -312,6 +312,22 @@ def read_start(file: Path, size: int) -> Start:
     return Start(content, compression)
 
 
+def not_utf_8(file: Path, compression: str) -> bytes:
+    """Return the first block of a text that is not UTF-8, with some bytes before and after; empty if all is."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    options = ReadOptions(format="csv", compression=compression)
+    block = b""
+    try:
+        with _open_bytes(file, options) as binary:
+            while block := binary.read(_BLOCK):
+                decoder.decode(block)
+    except UnicodeDecodeError:
+        return block
+    except (UnreadableError, OSError, EOFError, zlib.error):
+        pass  # reading the file says why
+    return b""
+
+
 def columnar_format(content: bytes) -> str:
     """Return the name of the binary format that a file starts like; empty for others."""
     return next((name for start, name in _COLUMNAR_STARTS.items() if content.startswith(start)), "")

@@ -121,6 +121,20 @@ def array_places(text: TextIO, options: ReadOptions) -> Iterator[tuple[int, int]
                 source.value()
 
 
+def first_array(text: TextIO) -> str:
+    """Return the name of the first member of an object that has an array of objects; empty if there is none."""
+    source = _JsonText(text)
+    with suppress(*_INVALID, UnreadableError, UnicodeError):
+        for name in source.members() if source.peek() == "{" else ():
+            if source.peek() != "[":
+                source.value()
+                continue
+            for _ in source.elements():
+                if isinstance(source.value(), dict):
+                    return name
+    return ""
+
+
 def array_spans(text: TextIO, options: ReadOptions) -> Iterator[tuple[int, int]]:
     """Yield where each element of a valid array starts and ends, in characters from the start of the text."""
     source = _JsonText(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tracemalloc
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.model import Dataset, Example
-from reconciler.manifests.datasets.file_formats import file_records
+from reconciler.manifests.datasets.detect import detect_options
+from reconciler.manifests.datasets.file_formats import complete_options, file_records
 from reconciler.manifests.datasets.json_files import array_places, json_array
 from reconciler.manifests.datasets.records import MAX_CHARACTERS, Fault, ReadOptions, Record, Row
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
@@ -234,3 +236,45 @@ def test_repetitions_are_sought_among_the_first_hundred_thousand(tmp_path: Path)
             " the wrong example"
         ),
     ]
+
+
+_LONG = "word, and; more | of it. " * 12_000
+_LONG_OBJECTS = [{"question": _LONG, "answer": "b"}, {"question": "c", "answer": "d"}]
+_AS_LINES = "".join(f"{json.dumps(one)}\n" for one in _LONG_OBJECTS)
+_WRAPPED = {"version": 1, "data": _LONG_OBJECTS, "license": "x"}
+_BEHIND = {"about": {"text": _LONG, "tags": [{}]}, "empty": [], "data": _LONG_OBJECTS}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gzip"])
+@each_row(
+    ("name", "text", "expected"),
+    [
+        ("d.jsonl", _AS_LINES, ("jsonl", "", "")),
+        ("d.json", f"\n{_AS_LINES}", ("jsonl", "", "")),
+        ("d.txt", _AS_LINES, ("jsonl", "", "")),
+        ("d.json", json.dumps(_LONG_OBJECTS), ("json", "", "")),
+        ("d.csv", json.dumps(_LONG_OBJECTS, indent=1), ("json", "", "")),
+        ("d.json", json.dumps(_WRAPPED), ("json", "", "data")),
+        ("d.jsonl", json.dumps(_BEHIND), ("json", "", "data")),
+        ("d.jsonl", json.dumps(_BEHIND, indent=1), ("json", "", "data")),
+        ("d.csv", f'"{_LONG}";b\n"c";d\n', ("csv", ";", "")),
+        ("d.csv", f'question|answer\n"{_LONG}"|b\nc|d\n', ("csv", "|", "")),
+        ("d.csv", "[INST] text,label\n{a},[b]\n{c},d\n", ("csv", "", "")),
+    ],
+)
+def test_a_format_is_recognized_wherever_the_sample_is_cut(
+    tmp_path: Path, name: str, text: str, encoding: str, expected: tuple[str, str, str]
+) -> None:
+    content = gzip.compress(text.encode(), 1) if encoding == "gzip" else text.encode(encoding)
+    file = write(tmp_path, {name: content}) / name
+    options = complete_options(name, detect_options(file).options)
+    assert (options.format, options.delimiter, options.items) == expected
+    assert [type(record) for record in file_records(file, options)] == [Row, Row]
+
+
+def test_an_encoding_is_recognized_far_from_the_start(tmp_path: Path) -> None:
+    text = f'question,answer\n"{_LONG}","naïve"\nc,"déjà vu"\n'
+    file = write(tmp_path, {"d.csv": text.encode("windows-1252")}) / "d.csv"
+    options = detect_options(file).options
+    assert options.encoding == "windows-1252"
+    assert [record[2] for record in file_records(file, options) if isinstance(record, Row)] == ["naïve", "déjà vu"]
