@@ -82,6 +82,8 @@ class Conversation(Struct, frozen=True):
 
 
 TrainingExample = Example | Conversation
+Method = Literal["supervised", "preference"]
+"""How a model is trained."""
 
 REMOTE_SCHEME = "gs://"
 HUB_SCHEME = "hf://"
@@ -104,6 +106,8 @@ class Dataset(Record, frozen=True):
     """The checksum of an object in Cloud Storage, in the service's encoding."""
     size: Count = field(default=0, name="bytes")
     """The size of an object in Cloud Storage."""
+    pairs: bool = False
+    """Whether the examples are pairs of a chosen and a rejected answer, for the method `preference`."""
     claimed: bool = False
     """Whether the data set is a claim: declared after the training, and not verified."""
     unknown: bool = False
@@ -117,6 +121,11 @@ class Dataset(Record, frozen=True):
     def is_remote(self) -> bool:
         """Whether it is in Cloud Storage."""
         return self.path.startswith(REMOTE_SCHEME)
+
+    @property
+    def method(self) -> Method:
+        """The method of a training with these examples."""
+        return "preference" if self.pairs else "supervised"
 
 
 class Sampling(Record, frozen=True):
@@ -193,6 +202,11 @@ class Manifest(Struct, frozen=True):
         """The name and all previous names."""
         return self.name, *self.formerly
 
+    @property
+    def method(self) -> Method:
+        """How the model is trained; the data set has the examples for it."""
+        return self.dataset.method
+
 
 class FieldRole(TableEnum):
     """What a change of a manifest field does to the models; a row has the name and the effect."""
@@ -241,6 +255,7 @@ FIELDS = (
     ManifestField("metadata.annotations", FieldRole.POLICY),
     ManifestField("spec.baseModel", FieldRole.IDENTITY, "source"),
     ManifestField("spec.source", FieldRole.IDENTITY, "source"),
+    ManifestField("spec.method", FieldRole.IDENTITY, "dataset"),
     ManifestField("spec.dataset", FieldRole.IDENTITY, "dataset"),
     ManifestField("spec.hyperparameters", FieldRole.IDENTITY, "hyperparameters"),
     ManifestField("spec.local.baseModel", FieldRole.IDENTITY, "source"),
@@ -477,12 +492,12 @@ class Capabilities(Struct, frozen=True):
 
     ``label`` is the name of the service for users. ``hyperparameters`` are the supported names. ``defaults`` are the
     documented defaults, for estimates only; ``effective`` returns the effective hyperparameters of a training with
-    these declared ones and this number of examples, where they are known before. ``seconds_per_step`` and
+    these declared ones and this data set, where they are known before. ``seconds_per_step`` and
     ``overhead_seconds`` are known for simulated training, which ``simulated`` marks in every output.
     ``features`` are the supported optional parts of a manifest
     (``access``, ``projectAccess`` for whole projects, ``lineage``, ``cloudStorage`` for data sets at ``gs://``,
-    ``conversations`` for examples in Vertex AI's own form, ``cancellation`` if a stopped training leaves a record,
-    ``basePrompts`` if base models answer prompts; the provider is then a
+    ``conversations`` for examples in Vertex AI's own form, ``preference`` for that method, ``cancellation`` if a
+    stopped training leaves a record, ``basePrompts`` if base models answer prompts; the provider is then a
     :class:`~reconciler.domain.ports.BasePrompts`).
     ``tuned_model_pattern`` matches the remote name of a tuned model, and ``remote_pattern`` that of a managed one, each
     with an example for messages. ``max_candidates`` is the limit of answers per request. ``block`` is the manifest's
@@ -504,7 +519,7 @@ class Capabilities(Struct, frozen=True):
     block: str = ""
     simulated: bool = False
     defaults: Hyperparameters = {}
-    effective: Callable[[Hyperparameters, int], Hyperparameters] | None = None
+    effective: Callable[[Hyperparameters, Dataset], Hyperparameters] | None = None
     seconds_per_step: float | None = None
     overhead_seconds: float = 0.0
     features: frozenset[str] = frozenset()

@@ -62,6 +62,8 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+PREFERENCE_METHOD = "preference"
+"""A value of ``method``, and the feature that a service must have for it."""
 _FEATURES = {"access": "access", "source": "lineage"}
 """Optional fields of a spec, and the feature that a service must have for each."""
 
@@ -128,6 +130,9 @@ def _features(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[F
         if field in spec and field not in replaced and feature not in capabilities.features:
             remedy = capabilities.remedies.get(field, "remove it")
             yield ["spec", field], f"not supported by {capabilities.label}", remedy
+    if spec.get("method") == PREFERENCE_METHOD and PREFERENCE_METHOD not in capabilities.features:
+        remedy = "set it to supervised, which trains on the chosen answers, or use a target with provider: local"
+        yield ["spec", "method"], f"preference tuning is not supported by {capabilities.label}", remedy
 
 
 def _remote_source(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:

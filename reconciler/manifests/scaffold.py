@@ -14,10 +14,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import InvalidInput, Place, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
-from reconciler.domain.model import API_VERSION, Target
+from reconciler.domain.model import API_VERSION, Method, Target
 from reconciler.domain.text import join_names, quote
 from reconciler.files import create_file, write_errors, write_file
 from reconciler.manifests.ci_workflows import Workflows
@@ -25,8 +26,10 @@ from reconciler.manifests.datasets.declarations import option_fields
 from reconciler.manifests.datasets.detect import Detected, Fields, describe_options, detect_options
 from reconciler.manifests.datasets.hub import HubFiles, hub_source
 from reconciler.manifests.datasets.records import Fault, ReadOptions, Row
+from reconciler.manifests.datasets.shapes import PREFERENCE
 from reconciler.manifests.datasets.validation import CONVERSATIONS, DatasetSource, file_source, validate_dataset
 from reconciler.manifests.discovery import DEFAULT, EMBEDDED, TARGET, TUNED_MODEL
+from reconciler.manifests.provider_fields import PREFERENCE_METHOD
 from reconciler.manifests.schema_validation import explain, full_schema_text, target_schema
 from reconciler.manifests.yaml_parser import parse, parse_scalar
 from reconciler.paths import repository_of, require_file, require_inside
@@ -172,6 +175,8 @@ def _with_data(
         source = hub_source(data.hub, shown, detected.options, declared_at, "", single_turns=single_turns)
     else:
         source = file_source(file, shown, file.name, detected.options, declared_at, "", single_turns=single_turns)
+    if detected.options.shape == PREFERENCE and PREFERENCE_METHOD in capabilities.features:
+        source = replace(source, pairs=True)
     validated = validate_dataset(source, capabilities)
     if validated.dataset is None:
         raise InvalidInput(validated.problems)
@@ -190,7 +195,8 @@ def _with_data(
         mapping = (*mapping, f"  copied into {root.name}, because it is outside the repository {repository_of(root)}")
     schema = Path(os.path.relpath(root / _SCHEMAS[TUNED_MODEL], folder)).as_posix()
     training = _training(target, examples)
-    files[folder / f"{model}.yaml"] = _manifest(model, path, detected.options, schema, training, base_model)
+    method: Method = "preference" if source.pairs else "supervised"
+    files[folder / f"{model}.yaml"] = _manifest(model, path, detected.options, schema, training, base_model, method)
     return files, mapping
 
 
@@ -207,8 +213,11 @@ def _first_example(source: DatasetSource, detected: Detected) -> Iterator[str]:
         for turn in row.value["contents"][:_MOST_SHOWN]:
             text = "".join(str(part.get("text", "…")) for part in turn["parts"])
             yield f"  {turn['role']:<6} as in {quote(text)}"
-    if detected.unused:
-        yield f"  not used: {join_names(detected.unused)}"
+    if source.pairs and row is not None:
+        yield f"  rejected as in {quote(row.rejected)}"
+    unused = [name for name in detected.unused if not (source.pairs and name == "rejected")]
+    if unused:
+        yield f"  not used: {join_names(unused)}"
 
 
 def _training(target: Target, examples: int) -> Mapping[str, int]:
@@ -220,7 +229,13 @@ def _training(target: Target, examples: int) -> Mapping[str, int]:
 
 
 def _manifest(
-    model: str, path: str, options: ReadOptions, schema: str, training: Mapping[str, int], base_model: str
+    model: str,
+    path: str,
+    options: ReadOptions,
+    schema: str,
+    training: Mapping[str, int],
+    base_model: str,
+    method: Method = "supervised",
 ) -> bytes:
     return _MANIFEST.format(
         schema=schema,
@@ -229,6 +244,7 @@ def _manifest(
         base_model=_scalar(base_model),
         path=_scalar(path),
         options=_fields(4, option_fields(options)),
+        method="" if method == "supervised" else _fields(2, {"method": method}),
         training=_fields(4, training),
     ).encode()
 
@@ -337,7 +353,7 @@ metadata:
 spec:
   baseModel: {base_model}
   dataset:
-    path: {path}{options}
+    path: {path}{options}{method}
   hyperparameters:{training}
 """
 

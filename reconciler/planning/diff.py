@@ -78,6 +78,8 @@ def content_changes(manifest: Manifest, known: ResolvedGeneration) -> tuple[Fiel
 def _content(manifest: Manifest, known: ResolvedGeneration) -> Iterator[FieldChange]:
     if known.source and not known.source.is_same(manifest.source):
         yield FieldChange(_source_field(known, manifest), known.source.identity, manifest.source.identity)
+    if known.locked and known.locked.dataset.method != manifest.method:
+        yield FieldChange("method", known.locked.dataset.method, manifest.method)
     if not same_data(known.mark.data, manifest.dataset.digest):
         yield from _data(manifest.dataset, known)
     for name, declared in manifest.hyperparameters.items():

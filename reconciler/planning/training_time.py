@@ -27,7 +27,7 @@ def total_steps(examples: int, hyperparameters: Hyperparameters) -> int | None:
 def estimate_training(manifest: Manifest, capabilities: Capabilities) -> TrainingEstimate:
     """Estimate the training of a new generation."""
     examples, declared = manifest.dataset.examples, manifest.hyperparameters
-    effective = capabilities.effective(declared, examples) if capabilities.effective else {}
+    effective = capabilities.effective(declared, manifest.dataset) if capabilities.effective else {}
     assumed = effective or {**capabilities.defaults, **declared}
     steps = total_steps(examples, assumed)
     pace = capabilities.seconds_per_step

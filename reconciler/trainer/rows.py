@@ -15,8 +15,9 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from reconciler.domain.model import Method
 from reconciler.domain.text import counted, sanitize
-from reconciler.trainer.run_files import CheckProblem, Method, RowTokens
+from reconciler.trainer.run_files import CheckProblem, RowTokens
 
 IGNORED: Final = -100
 """The label of a token that is not trained."""

@@ -37,6 +37,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.document import Count, Digest, Document, Moment, NonEmpty, Position, Record, Share, json_text
 from reconciler.domain.errors import InvalidFile, Place, ReconcileError
+from reconciler.domain.model import Method
 from reconciler.domain.text import suggest_name
 from reconciler.files import write_file
 
@@ -54,7 +55,6 @@ MARKER_FILE: Final = "complete.json"
 CARD_FILE: Final = "README.md"
 """The model card: no part of the digest, so that scores can be added."""
 
-Method = Literal["supervised", "preference"]
 Tuning = Literal["lora", "qlora", "full"]
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "bf16", "fp32", "fp16"]

@@ -302,7 +302,7 @@ def test_a_terminal_is_asked_what_is_open(empty: Cli, monkeypatch: pytest.Monkey
     made = empty("init", "--from", "a.csv", "--name", "m")
 
     assert made.status == 0, made.err
-    assert "Provider (embedded, generativelanguage, vertex) [embedded]: " in made.err
+    assert "Provider (embedded, generativelanguage, local, vertex) [embedded]: " in made.err
     text = (empty.specs / "m.yaml").read_text()
     assert "baseModel: gemini-3.1-flash-lite\n" in text
     assert "    inputField: b\n    outputField: c\n" in text
@@ -392,3 +392,18 @@ def test_options_that_do_not_make_a_project(empty: Cli, arguments: list[str], me
 
     assert (answer.status, answer.err) == (64, f"Error: {message}\n")
     assert not empty.specs.exists()
+
+
+def test_preference_pairs_are_trained_as_pairs_where_that_is_supported(empty: Cli) -> None:
+    target = "apiVersion: tuning.reconcile/v1alpha1\nkind: Target\nmetadata: {name: default}\n"
+    (empty.folder / "reconcile.yaml").write_text(f"{target}spec: {{provider: local, scope: acme/nlp}}\n")
+    pair = {"prompt": "2+2?", "chosen": "4", "rejected": "5"}
+    (empty.folder / "pairs.jsonl").write_text(f"{json.dumps(pair)}\n")
+
+    made = empty("add", "sums", "--from", "pairs.jsonl", "--base-model", f"acme/tiny@{'a' * 40}")
+
+    assert made.status == 0, made.err
+    assert '  output as in "4"\n  rejected as in "5"\n' in made.out
+    assert "not used" not in made.out
+    assert yaml.safe_load((empty.folder / "sums.yaml").read_text())["spec"]["method"] == "preference"
+    assert "method" in empty("plan", "--offline").out

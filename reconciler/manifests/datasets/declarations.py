@@ -105,6 +105,8 @@ def _read(document: YamlDocument, declared_at: FieldPath, origin: Origin, contex
         return _unread(document, declared_at, Dataset(UNKNOWN_DATA, "", 0), _unknown_faults(declared))
     try:
         source = _source(document, declared_at, origin, context)
+        if document.value["spec"].get("method") == PREFERENCE:
+            source = replace(source, pairs=True)
         if source.options and (wrong := tuple(_option_faults(declared, source.options))):
             return _unread(document, declared_at, Dataset(""), wrong)
     except ReconcileError as error:

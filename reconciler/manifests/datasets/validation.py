@@ -20,6 +20,7 @@ from reconciler.manifests.datasets.conversations import (
     NotSingleTurnError,
     canonical_json,
     conversation_problems,
+    preference_value,
     single_turn,
 )
 from reconciler.manifests.datasets.file_formats import FORMATS, complete_options, file_records, record_places
@@ -50,6 +51,10 @@ _MOST_AT_ONCE = 64
 _LONG = 2**12
 """The number of characters of an example from which on it is validated at once, to limit the memory."""
 _UNLIMITED = Capabilities("", frozenset())
+_NO_PAIR = (
+    "the example has no rejected answer, which the method preference needs",
+    "declare shape: preference for examples with chosen and rejected, or set spec.method to supervised",
+)
 _DECOMPOSED = "is not in Unicode normalization form C (NFC)"
 
 Location = tuple[Place, str]
@@ -64,7 +69,8 @@ class DatasetSource(Struct, frozen=True):
     ``path`` is the file's path relative to the root, empty for inline examples. ``declared_at`` is the location of the
     data set in the manifest, and ``locate`` returns that of the record with a number. ``records`` reads the records
     again with each call. ``options`` are those of a file. ``single_turns`` says that conversations of one turn become
-    examples of an input and an output, because the service accepts no others. ``files`` is the number of files.
+    examples of an input and an output, because the service accepts no others. ``pairs`` says that the rejected answers
+    are part of the examples. ``files`` is the number of files.
     """
 
     path: str
@@ -74,6 +80,7 @@ class DatasetSource(Struct, frozen=True):
     locate: Callable[[int], Location]
     options: ReadOptions | None = None
     single_turns: bool = False
+    pairs: bool = False
     files: int = 1
 
     def row(self, record: Row | ConversationRow) -> Row | ConversationRow:
@@ -87,8 +94,10 @@ class DatasetSource(Struct, frozen=True):
         """
         row = self.row(record)
         if isinstance(row, Row):
-            return Example(self.preamble + row.input, row.output)
-        return Conversation(canonical_json(row.value))
+            row = row._replace(input=self.preamble + row.input)
+        if self.pairs:
+            return Conversation(canonical_json(preference_value(row)))
+        return Example(row.input, row.output) if isinstance(row, Row) else Conversation(canonical_json(row.value))
 
     def of_file(self, file: Path) -> DatasetSource:
         """Return the source of the examples in another version of the file."""
@@ -326,7 +335,7 @@ class _Validation:
 
     def _add_plain(self, rows: Sequence[Row]) -> bool:
         """Count rows if there is nothing to report about any of them; return whether that is so."""
-        if self._form is not Row:
+        if self._form is not Row or self._source.pairs:
             return False
         numbers, inputs, outputs, _ = zip(*rows, strict=True)
         given = [self._source.preamble + text for text in inputs] if self._source.preamble else inputs
@@ -376,7 +385,9 @@ class _Validation:
         self._records += 1
         if not self._has_right_form(record):
             return
-        if isinstance(record, Row):
+        if self._source.pairs and not record.rejected:
+            self._error(record.number, *_NO_PAIR)
+        elif isinstance(record, Row):
             self._row(record)
         else:
             self._conversation(record)
@@ -396,10 +407,11 @@ class _Validation:
         self._warn_of_repetitions()
         self._warn_of_normalization()
         path = self._source.declared_at[1]
-        dataset = None if self._errors.shown else Dataset(str(self._digest), self._source.path, self._examples)
+        dataset = Dataset(str(self._digest), self._source.path, self._examples, pairs=self._source.pairs)
         problems = (*self._errors.all(path, self._counted), *self._warnings.all(path, self._counted))
         conversations = self._form is ConversationRow and not self._source.single_turns
-        return ValidatedDataset(dataset, problems, conversations, self._bytes, self._longest)
+        accepted = None if self._errors.shown else dataset
+        return ValidatedDataset(accepted, problems, conversations, self._bytes, self._longest)
 
     def _counted(self, number: int) -> str:
         """Return which of how many examples one is, where its line does not say that."""
@@ -428,8 +440,9 @@ class _Validation:
         for name, message, remedy in problems:
             self._error(row.number, f"the {name} {message}", remedy)
         if self._within_limits(row.number, example) and not problems:
-            size = (byte_length(example.input) or 0) + (byte_length(example.output) or 0)
-            self._count(row, example, size, row.input, row.output)
+            size = sum(byte_length(text) or 0 for text in (example.input, example.output, row.rejected))
+            counted = self._source.example(row) if self._source.pairs else example
+            self._count(row, counted, size, row.input, row.output)
 
     def _within_limits(self, number: int, example: Example) -> bool:
         service, within = self._capabilities, True
@@ -448,7 +461,7 @@ class _Validation:
     def _conversation(self, record: ConversationRow) -> None:
         problems = list(conversation_problems(record.value))
         try:
-            line = canonical_json(record.value)
+            line = canonical_json(preference_value(record) if self._source.pairs else record.value)
             row = record if problems else self._source.row(record)
         except NotSingleTurnError as error:
             label = self._capabilities.label if self._capabilities else "the service"

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import convert
 
 from reconciler.domain.identity import canonical_number
-from reconciler.domain.model import MUTABLE_FIELDS, Capabilities, Number, Target
+from reconciler.domain.model import MUTABLE_FIELDS, Capabilities, Dataset, Number, Target
 from reconciler.providers.local.base_models import EXAMPLE, PATTERN, UNPINNED
 from reconciler.trainer.run_files import Hyperparameters, effective
 
@@ -28,7 +28,7 @@ NUMBERS: Final[Mapping[str, str]] = MappingProxyType(
         for encoded, name in zip(
             Hyperparameters.__struct_encode_fields__, Hyperparameters.__struct_fields__, strict=True
         )
-        if name not in {"schedule", "target_modules", "packing", "precision", "beta"}
+        if name not in {"schedule", "target_modules", "packing", "precision"}
     }
 )
 """The hyperparameters that manifests declare, with their names in the trainer."""
@@ -45,10 +45,10 @@ DEFAULTS: Final[Mapping[str, Number]] = MappingProxyType(
 )
 
 
-def effective_numbers(declared: Mapping[str, Number], examples: int) -> dict[str, Number]:
+def effective_numbers(declared: Mapping[str, Number], dataset: Dataset) -> dict[str, Number]:
     """Return the effective hyperparameters of a training; without examples, those of a small data set."""
     given = convert(dict(declared), Hyperparameters)
-    return numbers_of(effective(given, "supervised", "lora", examples))
+    return numbers_of(effective(given, dataset.method, "lora", dataset.examples))
 
 
 CAPABILITIES: Final = Capabilities(
@@ -58,7 +58,7 @@ CAPABILITIES: Final = Capabilities(
     defaults=DEFAULTS,
     effective=effective_numbers,
     block="local",
-    features=frozenset({"basePrompts", "cancellation", "conversations", "lineage"}),
+    features=frozenset({"basePrompts", "cancellation", "conversations", "lineage", "preference"}),
     recommended_examples=20,
     max_display_name=128,
     max_candidates=16,

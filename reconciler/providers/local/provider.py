@@ -166,6 +166,7 @@ class Local:
                 shutil.copytree(parent, path / PARENT_FOLDER)
             config = RunConfig(
                 base=self._relative(base, folder.path),
+                method=generation.dataset.method,
                 hyperparameters=hyperparameters,
                 continue_from=PARENT_FOLDER if parent else "",
                 threads=machine.threads,

@@ -24,7 +24,7 @@ from reconciler.domain.document import (
     Remote,
     Scalar,
 )
-from reconciler.domain.model import Capabilities, Conversation, Number, Source, Target, TrainingExample
+from reconciler.domain.model import Capabilities, Conversation, Method, Number, Source, Target, TrainingExample
 from reconciler.domain.plan import Action, Deletion, FieldChange, KeptGeneration, Kind, Plan, Reason, TrainingEstimate
 from reconciler.planning.datasets import ChangedExample, DatasetChange, DatasetChanges, Use
 from reconciler.reports.documents.envelope import Places, TargetReport, TargetSummary, target_summary
@@ -108,6 +108,8 @@ class PlannedAction(Record, frozen=True, kw_only=True):
     """The parent of a create; omitted for a base model."""
     after: str = ""
     """The key of the parent generation that must be promoted before a create starts; omitted if there is none."""
+    method: Method = "supervised"
+    """How the model is trained."""
     dataset: str = ""
     """The data set's path relative to the root, or its gs:// address; omitted for inline examples."""
     data_generation: str = ""
@@ -330,6 +332,7 @@ def _action(action: Action, places: Places) -> PlannedAction:
         base_model=source.base_model,
         source=None if source.base_model or source == Source() else source.recorded,
         after=action.after,
+        method=dataset.method if dataset else "supervised",
         dataset=dataset.path if dataset else "",
         data_generation=dataset.generation if dataset else "",
         data_bytes=dataset.size if dataset else 0,

@@ -175,6 +175,8 @@ def _training_details(action: PlannedAction, training: TrainingEstimate) -> Iter
         yield "base model", action.base_model
     if action.source:
         yield "tuned from", _source(action.source, action.after)
+    if action.method == "preference":
+        yield "method", "preference: from pairs of a chosen and a rejected answer"
     yield "data set", _dataset(action, training.examples)
     if action.validation_dataset:
         yield "validation", action.validation_dataset
