@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from support.cli_world import EXAMPLES, Cli, Terminal
+from support.files_samples import CORPUS
 
 
 @pytest.fixture
@@ -167,7 +168,6 @@ def test_a_target_with_problems(reconcile: Cli) -> None:
     assert answer.err == 'specs/reconcile.yaml:7:3: spec.lcok: unknown field "lcok"; did you mean lock?\n'
 
 
-CORPUS = Path(__file__).parents[1] / "corpus"
 SHAPES = {
     "plain": "csv-two-columns.csv",
     "semicolons": "csv-semicolon.csv",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,10 @@ VERTEX = Capabilities(
     base_model_example="gemini-3.5-flash",
     remedies={"access": "remove it, and grant roles/aiplatform.user on the project in IAM"},
 )
+CORPUS = Path(__file__).parents[1] / "corpus"
+EXPECTED: dict[str, dict[str, Any]] = json.loads((CORPUS / "expected.json").read_text(encoding="utf-8"))
+"""What is expected of each file of the corpus: the data set that `init` declares with its examples, or the error."""
+READABLE = [name for name, expected in EXPECTED.items() if "examples" in expected]
 
 
 def write(folder: Path, files: Mapping[str, str | bytes]) -> Path:

@@ -22,7 +22,7 @@ from reconciler.manifests.datasets.records import ReadOptions
 from reconciler.manifests.datasets.validation import file_source, validate_dataset
 from reconciler.manifests.scaffold import init
 from support.cases import each_row
-from support.files_samples import CAPABILITIES, data_file, load_in
+from support.files_samples import CAPABILITIES, CORPUS, EXPECTED, data_file, load_in
 
 SERVICE = replace(CAPABILITIES, max_input_characters=None, max_output_characters=None, max_dataset_bytes=None)
 PAIRS = [(f"q{number}", f"a{number}") for number in range(24)]
@@ -131,8 +131,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert pa.total_allocated_bytes() - before < 2_000_000
 
 
-CORPUS = Path(__file__).parents[2] / "corpus"
-EXPECTED: dict[str, dict[str, Any]] = json.loads((CORPUS / "expected.json").read_text(encoding="utf-8"))
 TABLES = [
     name
     for name, expected in EXPECTED.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import yaml
 from msgspec.structs import replace
@@ -13,13 +12,21 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import Conversation, Example
 from reconciler.manifests.scaffold import init
 from support.cases import each_row
-from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, data_file, load_in, sample, write
+from support.files_samples import (
+    CAPABILITIES,
+    CORPUS,
+    EXPECTED,
+    MANIFEST,
+    READABLE,
+    VERTEX,
+    data_file,
+    load_in,
+    sample,
+    write,
+)
 
-CORPUS = Path(__file__).parents[2] / "corpus"
-EXPECTED: dict[str, dict[str, Any]] = json.loads((CORPUS / "expected.json").read_text(encoding="utf-8"))
 SINGLE_TURNS = replace(CAPABILITIES, max_input_characters=None, max_output_characters=None, max_dataset_bytes=None)
 """A service that accepts single turns, however long."""
-READABLE = [name for name, expected in EXPECTED.items() if "examples" in expected]
 
 
 def test_every_file_has_an_expectation() -> None:

@@ -13,6 +13,7 @@ from reconciler.manifests.datasets.hub_addresses import (
     require_commit,
     select_files,
 )
+from support.cases import each_row
 from support.dataset_hub import COMMIT
 
 BASE = f"hf://datasets/acme/faq@{COMMIT}"
@@ -25,7 +26,7 @@ def refused(call: Callable[[], object]) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     [
         "hf://acme/faq",
@@ -43,9 +44,7 @@ def test_what_is_no_address(text: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "path", ["../a.csv", "data/../../a.csv", "a\\b.csv", "./a.csv", "a//b.csv", "/etc/a.csv", "a\tb"]
-)
+@each_row("path", ["../a.csv", "data/../../a.csv", "a\\b.csv", "./a.csv", "a//b.csv", "/etc/a.csv", "a\tb"])
 def test_a_path_does_not_lead_out_of_the_data_set(path: str) -> None:
     assert "in a data set; write the path as the data set's page has it" in refused(
         lambda: parse_address(f"{BASE}/{path}")
@@ -57,7 +56,7 @@ ALL_DIGITS = f"write hf://datasets/acme/faq@COMMIT/a.csv with all digits of the 
 FIND = "write hf://datasets/acme/faq@COMMIT/a.csv with the commit that `git ls-remote {} {}` prints"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("revision", "message"),
     [
         ("", f"is not pinned to a commit, so its data would change; {FIND.format(PAGE, 'HEAD')}"),
@@ -92,7 +91,7 @@ TWO = card("- {config_name: en, data_files: en.csv}", "- {config_name: de, data_
 FOLDERS = ["a/train.jsonl.gz", "a/test.jsonl.gz", "b/train.jsonl.gz"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("path", "listed", "readme", "expected"),
     [
         ("notes.txt", ["notes.txt", "a.csv"], "", ["notes.txt"]),
@@ -123,7 +122,7 @@ def test_the_files_for_training(path: str, listed: Sequence[str], readme: str, e
     assert select_files(address, listed, lambda: readme) == expected
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("path", "listed", "readme", "message"),
     [
         ("", ["a.csv", "a.parquet"], "", f"several formats; name one of them, such as {BASE}/a.csv, {BASE}/a.parquet"),
@@ -146,7 +145,7 @@ def test_files_that_are_refused(path: str, listed: Sequence[str], readme: str, m
     assert message in refused(lambda: select_files(address, listed, lambda: readme))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("names", "others", "pattern"),
     [
         (["data/x.csv"], ["data/y.csv"], "data/x.csv"),

@@ -14,9 +14,7 @@ from reconciler.manifests.datasets.inspection import inspect_dataset
 from reconciler.manifests.datasets.near_duplicates import SAMPLE, Sample, SampledText, near_duplicates
 from reconciler.manifests.datasets.suspicious_texts import suspicions
 from support.cases import each_row
-
-CORPUS = Path(__file__).parents[2] / "corpus"
-EXPECTED = json.loads((CORPUS / "expected.json").read_text(encoding="utf-8"))
+from support.files_samples import CORPUS, EXPECTED
 
 
 def inspect(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from reconciler.manifests.datasets.conversations import ExampleText, example_text, preference_value, single_turn
 from reconciler.manifests.datasets.records import ConversationRow, Fault, ReadOptions, Row
 from reconciler.manifests.datasets.shapes import read_object
+from support.cases import each_row
 
 PAIRS = ReadOptions(shape="preference")
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -36,7 +35,7 @@ def hh(*texts: str) -> str:
 TURNS = [user("Hi"), answer("Hello."), user("2+2?")]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "prompt"),
     [
         ({"chosen": hh("2+2?", "4"), "rejected": hh("2+2?", "5")}, ["2+2?"]),
@@ -84,7 +83,7 @@ def test_what_was_trained_before_is_the_same_example() -> None:
     assert example_text(now) == ExampleText("2+2?", "4")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "message"),
     [
         ({"prompt": "a", "chosen": "4", "rejected": "4"}, "chosen and rejected are the same: neither is preferred"),
