@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import asdict, replace
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
@@ -30,8 +31,8 @@ from reconciler.domain.model import Resources, State, Target
 from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import UnknownPathError
-from reconciler.providers.registry import callable_name, endpoint_of, url_of
-from reconciler.reports.documents.change import ResolvedModel, ResolveReport
+from reconciler.providers.registry import callable_name, endpoint_of, recorded_spec, url_of
+from reconciler.reports.documents.change import ModelFiles, ResolvedModel, ResolveReport
 from reconciler.reports.text.change import resolve_text
 from reconciler.reports.text.format import Layout
 from reconciler.state.json_decoder import show_path
@@ -67,11 +68,19 @@ def resolve(
     names = [name] if name else sorted(name for name, model in project.lock.models.items() if model.serving_key)
     recorded = {name: ready_generation(project, name) for name in names}
     serving = _prove(project, recorded) if isinstance(project, Project) and live else recorded
-    models = tuple(resolved(project.target, name, project.lock.models[name], serving[name]) for name in names)
+    models = tuple(_with_files(project, name, serving[name]) for name in names)
     report = ResolveReport(
         simulated=project.capabilities.simulated, target=project.target_summary, verified=live, models=models
     )
     return CommandResult(report)
+
+
+def _with_files(project: RecordedProject, name: str, serving: LockedGeneration) -> ResolvedModel:
+    """Return how applications call a model, or use its files if it was trained on this machine."""
+    target = project.target
+    model = resolved(target, name, project.lock.models[name], serving)
+    usage = recorded_spec(target.provider).usage(target, project.session.root, serving.remote, serving.provider_data)
+    return replace(model, files=ModelFiles(**asdict(usage))) if usage else model
 
 
 def _named_in(project: RecordedProject, path: str) -> str:

@@ -111,6 +111,15 @@ class DoctorCheck(Struct, frozen=True):
     after: tuple[str, ...] = ()
 
 
+class Usage(Struct, frozen=True):
+    """How applications use a model that is files: its folder, the base model, and lines ready for tools, by tool."""
+
+    folder: str
+    base_model: str
+    revision: str = ""
+    commands: Mapping[str, tuple[str, ...]] = {}
+
+
 FieldFinding = tuple[tuple[str, ...], str, str]
 """The path of a field from the top of the document, what is wrong with it, and what to do."""
 
@@ -144,6 +153,8 @@ class ProviderSpec(Struct, frozen=True, eq=False):
         catalog: Returns what is known about base models of the service; it is called by the commands that need it.
         endpoint: Returns the address of the service of a target; empty if it has none.
         url: Returns the address that takes prompts for a remote model or its endpoint; empty if there is none.
+        usage: Returns how applications use a model that is files, for a target, the directory of its file, a remote
+            name and what the provider recorded; ``None`` if there are no files.
         token_hosts: Hosts that may get an access token over TLS; ``*.`` at the beginning matches any subdomain.
         record: The type of ``RemoteModel.provider_data``, what the provider records for itself in the lockfile. Fields
             that an older version does not know are ignored unless the type forbids them.
@@ -162,6 +173,7 @@ class ProviderSpec(Struct, frozen=True, eq=False):
     catalog: Callable[[], ModelCatalog] = ModelCatalog
     endpoint: Callable[[Target], str] = lambda _target: ""
     url: Callable[[Target, str], str] = lambda _target, _remote: ""
+    usage: Callable[[Target, Path, str, Mapping[str, Any]], Usage | None] = lambda _target, _root, _remote, _data: None
     token_hosts: tuple[str, ...] = ()
     record: type[Struct] | None = None
     discover: Callable[[Mapping[str, str], Mapping[str, str]], Discovery | None] = lambda _environ, _fields: None

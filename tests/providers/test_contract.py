@@ -46,7 +46,6 @@ class TestLocal(ProviderContract):
         (TestGenerativeLanguageV1beta3, {"access", "basePrompts", "lineage"}),
         (TestGenerativeLanguageV1beta, {"access", "basePrompts", "projectAccess", "lineage"}),
         (TestVertex, {"basePrompts", "cancellation", "cloudStorage", "conversations", "lineage"}),
-        (TestLocal, {"basePrompts", "cancellation", "conversations", "lineage"}),
         (TestFake, {"cloudStorage", "conversations", "lineage"}),
     ],
 )

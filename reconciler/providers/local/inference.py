@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from shlex import join
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -24,7 +23,7 @@ from reconciler.domain.text import join_names, sanitize
 from reconciler.providers.local.capabilities import inference_of
 from reconciler.providers.local.models import AnsweringModel
 from reconciler.providers.local.processes import Hub, package_path, trainer_environment
-from reconciler.trainer.run_files import BaseModel
+from reconciler.providers.local.usage import name_of, vllm_command
 
 if TYPE_CHECKING:
     import httpx
@@ -252,6 +251,11 @@ class Server:
         answers = (_read_answer(choice) for choice in found.get("choices") or ())
         return Reply(tuple(answers))
 
+    async def models(self) -> dict[str, Mapping[str, Any]]:
+        """Return the models that the server lists, by their names."""
+        found = (await self._get("models")).get("data") or ()
+        return {str(model.get("id")): model for model in found if isinstance(model, dict)}
+
     async def aclose(self) -> None:
         """Close the connections."""
         for task in self._proved.values():
@@ -265,8 +269,8 @@ class Server:
         Raises:
             ServiceError: naming what it serves in place of the model.
         """
-        listed = {str(model.get("id")): model for model in (await self._get("models")).get("data") or ()}
-        shown = adapter.name if adapter.path else _name_of(adapter.base)
+        listed = await self.models()
+        shown = adapter.name if adapter.path else name_of(adapter.base)
         model = listed.get(shown)
         if model is None:
             raise ServiceError(
@@ -390,25 +394,3 @@ def _read_reply(answers: Sequence[Mapping[str, str]]) -> Reply:
 def _read_answer(choice: Mapping[str, Any]) -> Answer:
     text = (choice.get("message") or {}).get("content")
     return Answer(text if isinstance(text, str) else "", _FINISH.get(str(choice.get("finish_reason")), ""))
-
-
-RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM allows for --max-lora-rank."""
-
-
-def vllm_command(model: AnsweringModel) -> str:
-    """Return the command that serves an adapter with vLLM under its key, or a base model under its name."""
-    base = model.base
-    whole = bool(model.path) and not model.rank
-    command = ["vllm", "serve", str(model.path) if whole else _name_of(base)]
-    command += ["--revision", base.revision] if base.revision and not whole else []
-    if whole:
-        command += ["--served-model-name", model.name]
-    elif model.path:
-        rank = next((allowed for allowed in RANKS if allowed >= model.rank), RANKS[-1])
-        command += ["--enable-lora", "--lora-modules", f"{model.name}={model.path}", "--max-lora-rank", str(rank)]
-    return join(command)
-
-
-def _name_of(base: BaseModel) -> str:
-    return base.hub or base.folder or base.gguf

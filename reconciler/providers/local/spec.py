@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from reconciler.domain.endpoints import is_host, is_loopback
 from reconciler.domain.errors import ReconcileError
+from reconciler.domain.model import Target
 from reconciler.providers.local.capabilities import (
     CAPABILITIES,
     DEFAULT_STORE,
@@ -19,7 +20,7 @@ from reconciler.providers.local.capabilities import (
     threads_of,
 )
 from reconciler.providers.local.models import LocalRecord
-from reconciler.providers.spec import FieldFinding, ProviderContext, ProviderSpec
+from reconciler.providers.spec import DoctorCheck, FieldFinding, ProviderContext, ProviderSpec, Usage
 
 if TYPE_CHECKING:
     from reconciler.providers.local.provider import Local
@@ -67,6 +68,18 @@ def connect(context: ProviderContext) -> Local:
             threads=threads_of(target),
         )
     )
+
+
+def _usage(target: Target, root: Path, remote: str, recorded: Mapping[str, Any]) -> Usage | None:
+    from reconciler.providers.local.usage import usage_of
+
+    return usage_of(target, root, remote, recorded)
+
+
+def _doctor_checks() -> Iterable[DoctorCheck]:
+    from reconciler.providers.local.doctor import DOCTOR_CHECKS
+
+    return DOCTOR_CHECKS
 
 
 def _check_target(spec: Mapping[str, Any], _directory: Path) -> Iterator[FieldFinding]:
@@ -169,5 +182,7 @@ SPEC = ProviderSpec(
         }
     ),
     check_target=_check_target,
+    usage=_usage,
     record=LocalRecord,
+    doctor_checks=_doctor_checks,
 )

@@ -169,6 +169,19 @@ def rejected_generations(model: LockedModel) -> tuple[RejectedGeneration, ...]:
     )
 
 
+class ModelFiles(Record, frozen=True, kw_only=True):
+    """The files of a model, and the lines with which tools use them."""
+
+    folder: NonEmpty
+    """The folder of the adapter, or of the whole model if the training changed all weights."""
+    base_model: str
+    """The base model: its name on the hub, or its path."""
+    revision: str = ""
+    """The commit of the base model on the hub."""
+    commands: Mapping[str, tuple[str, ...]]
+    """The lines for vLLM, transformers and llama.cpp, by tool."""
+
+
 class ResolvedModel(Record, frozen=True, kw_only=True):
     """The serving generation of one manifest."""
 
@@ -190,6 +203,8 @@ class ResolvedModel(Record, frozen=True, kw_only=True):
     """The resources of the generation on Vertex AI."""
     sampling: Sampling | None = None
     """The declared sampling defaults."""
+    files: ModelFiles | None = None
+    """The files of a model that was trained on this machine, and how to use them."""
 
 
 class ResolveReport(TargetReport, frozen=True, kw_only=True, tag="Resolve"):
