@@ -19,7 +19,7 @@ from reconciler.providers.local.base_models import Fault, Places, read_base_mode
 from reconciler.providers.local.capabilities import inference_of, slots_of, threads_of
 from reconciler.providers.local.inference import KEY_VARIABLE, Server
 from reconciler.providers.local.processes import INSTALL, LIBRARIES, Hub, missing_libraries, trainer_environment
-from reconciler.providers.local.spec import open_store
+from reconciler.providers.local.store import open_store
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext
 from reconciler.trainer.run_files import BaseModel
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,13 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from reconciler.domain.endpoints import is_host, is_loopback
-from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import Target
 from reconciler.providers.local.capabilities import (
     CAPABILITIES,
     DEFAULT_STORE,
     slots_of,
-    store_of,
     threads_of,
 )
 from reconciler.providers.local.models import LocalRecord
@@ -24,25 +21,6 @@ from reconciler.providers.spec import DoctorCheck, FieldFinding, ProviderContext
 
 if TYPE_CHECKING:
     from reconciler.providers.local.provider import Local
-    from reconciler.providers.local.store import Store
-
-
-def open_store(context: ProviderContext) -> Store:
-    """Return the store of a target.
-
-    Raises:
-        ReconcileError: it is outside of the repository, and not in a folder that the user has allowed.
-    """
-    from reconciler.providers.local.base_models import Places, is_allowed
-    from reconciler.providers.local.store import Store
-
-    path = store_of(context.target, context.root)
-    if not is_allowed(path, Places(context.root, context.allow_folders)):
-        raise ReconcileError(
-            f"spec.local.store: {path} is outside the repository",
-            f"pass --allow-folder {path} if you trust this folder with your models",
-        )
-    return Store(path, Path(os.path.relpath(path, context.env.cwd)).as_posix())
 
 
 def connect(context: ProviderContext) -> Local:
@@ -52,6 +30,7 @@ def connect(context: ProviderContext) -> Local:
     from reconciler.providers.local.inference import answerer_of
     from reconciler.providers.local.processes import DetachedProcesses, Hub
     from reconciler.providers.local.provider import Local, Machine
+    from reconciler.providers.local.store import open_store
 
     env, target = context.env, context.target
     store = open_store(context)

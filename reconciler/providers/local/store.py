@@ -29,7 +29,10 @@ from reconciler.domain.document import Count, Record, json_text
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import Mark, Sampling, Source
 from reconciler.files import create_file, write_errors, write_file
+from reconciler.providers.local.base_models import Places, is_allowed
+from reconciler.providers.local.capabilities import store_of
 from reconciler.providers.local.hosts import Host, lock_folder, require_locks
+from reconciler.providers.spec import ProviderContext
 from reconciler.trainer import run_files
 
 TRAINING_FILE: Final = "training.json"
@@ -257,3 +260,18 @@ def _read(path: Path, kind: type[_RecordT]) -> _RecordT | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def open_store(context: ProviderContext) -> Store:
+    """Return the store of a target.
+
+    Raises:
+        ReconcileError: it is outside of the repository, and not in a folder that the user has allowed.
+    """
+    path = store_of(context.target, context.root)
+    if not is_allowed(path, Places(context.root, context.allow_folders)):
+        raise ReconcileError(
+            f"spec.local.store: {path} is outside the repository",
+            f"pass --allow-folder {path} if you trust this folder with your models",
+        )
+    return Store(path, Path(os.path.relpath(path, context.env.cwd)).as_posix())

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.model import Target
+from reconciler.domain.model import UNKNOWN_DATA, Dataset, Target
 from reconciler.providers.local.base_models import Fault, Places, read_base_model
 from reconciler.providers.local.capabilities import CAPABILITIES, effective_numbers
 from reconciler.providers.local.models import LocalRecord
@@ -75,7 +75,7 @@ def test_a_folder_that_the_user_has_allowed_may_have_base_models(root: Path) -> 
 def test_a_plan_shows_the_defaults_of_the_trainer(
     declared: dict[str, int], examples: int, expected: dict[str, float]
 ) -> None:
-    found = effective_numbers(declared, examples)
+    found = effective_numbers(declared, Dataset(UNKNOWN_DATA, examples=examples))
     assert {name: found[name] for name in expected} == expected
     assert found.keys() <= CAPABILITIES.hyperparameters
 
