@@ -86,7 +86,7 @@ def inspect_manifest(
         _held_out(project, manifest),
         show_examples=project.target.show_examples,
     )
-    file = source.locate(0)[0].file if source.path else "inline"
+    file = source.path if source.files > 1 else source.locate(0)[0].file if source.path else "inline"
     read_as = dataset_format(source.options) if source.options else None
     report = inspection_report(inspection, file, manifest=name, read_as=read_as)
     return CommandResult(report, report.exit_status)

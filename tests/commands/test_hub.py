@@ -23,6 +23,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatasetHub]
     from huggingface_hub import close_session, constants
 
     monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
     with dataset_hub() as served:
         for name, value in (
             ("ENDPOINT", served.address),
@@ -205,6 +208,18 @@ def test_a_link_in_the_cache_does_not_lead_out_of_it(reconcile: Cli, hub: Datase
     refused = reconcile("validate")
 
     assert f"{BASE}/data/train-0.jsonl: a link in the cache leads out of it; remove the link {planted}" in refused.out
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    reconcile: Cli, hub: DatasetHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("acme/faq", FILES)
+    (reconcile.folder / "file").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(reconcile.folder / "file/cache"))
+    refused = reconcile("data", "inspect", f"{BASE}/data/test-0.jsonl")
+    assert refused.status == 1
+    assert refused.err.startswith("Error: cannot write the cache of huggingface_hub: Not a directory: ")
+    assert refused.err.endswith("; free space, check its permissions, or set HF_HOME to another folder\n")
 
 
 def test_problems_name_the_file_they_are_in(reconcile: Cli, hub: DatasetHub) -> None:

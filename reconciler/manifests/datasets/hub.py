@@ -6,6 +6,7 @@ the cache has of a commit is not requested again.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from reconciler.manifests.datasets.validation import DatasetSource, Location, fi
 
 _MAX_CARD: Final = 2**18
 _LIBRARY: Final = "huggingface_hub"
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNAUTHORIZED: Final = frozenset({401, 403})
 _INSTALL: Final = "run `pip install 'tuned-model-reconciler[hub]'`"
 
@@ -198,5 +200,10 @@ def _explain(hub: Any, address: HubAddress, causes: Sequence[BaseException]) -> 
     if answer := next(answers, None):
         message = f"{endpoint} answered with the status {answer.status_code} for {address}"
         return message, "fix HF_TOKEN" if answer.status_code in _UNAUTHORIZED else "try again later"
+    for cause in causes:
+        if isinstance(cause, OSError) and (cause.filename or cause.errno in _NO_ROOM):
+            shown = f": {quote(str(cause.filename))}" if cause.filename else ""
+            message = f"cannot write the cache of huggingface_hub: {cause.strerror}{shown}"
+            return message, "free space, check its permissions, or set HF_HOME to another folder"
     reason = (str(causes[-1]).splitlines() or [type(causes[-1]).__name__])[0]
     return f"cannot read {address} from {endpoint}: {quote(reason)}", "check the network, and HF_ENDPOINT if it is set"

@@ -221,11 +221,17 @@ def _sharegpt(number: int, value: Mapping[str, Any], options: ReadOptions) -> Re
     conversation = _Conversation("conversations")
     if value.get("system"):
         conversation.add("system", "system", _text_parts(value["system"], "system"))
-    for index, turn in enumerate(turns):
-        place = f"conversations[{index}]"
-        role = _choose(_SHAREGPT_ROLES, turn.get("from"), f"{place}.from")
-        conversation.add(role, f"{place}.value", _text_parts(turn.get("value"), f"{place}.value"))
+    for turn in _sharegpt_turns(turns, "conversations"):
+        conversation.add(*turn)
     return conversation.row(number)
+
+
+def _sharegpt_turns(turns: Any, member: str) -> Iterator[_Turn]:
+    """Yield the role, the place and the parts of each turn of ShareGPT's format."""
+    for index, turn in enumerate(_objects(turns, member)):
+        place = f"{member}[{index}]"
+        role = _choose(_SHAREGPT_ROLES, turn.get("from"), f"{place}.from")
+        yield role, f"{place}.value", _text_parts(turn.get("value"), f"{place}.value")
 
 
 def _contents(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
@@ -264,47 +270,55 @@ def _instruction(value: Mapping[str, Any]) -> str:
 def _preference(number: int, value: Mapping[str, Any], options: ReadOptions) -> Record:
     """Read a preference pair, as an example of the chosen answer: https://huggingface.co/docs/trl/dataset_formats.
 
-    The prompt is in a member of its own, or is what both conversations begin with.
+    The prompt is in a member of its own, or is what both conversations begin with. Turns are those of OpenAI's chat
+    format or of ShareGPT's; LLaMA-Factory has one turn in place of a list.
     """
     given, chosen, rejected = _prompt(value, options), value["chosen"], value["rejected"]
     if chosen == rejected and chosen:
         raise _InvalidExampleError("chosen and rejected are the same: neither is preferred", "delete the example")
+    if isinstance(chosen, dict):
+        chosen, rejected = [chosen], [rejected]
     if isinstance(chosen, list):
-        before = list(_message_turns(given, "prompt")) if isinstance(given, list) else []
-        if given and isinstance(given, str):
-            before = [("user", "prompt", [{"text": given}])]
-        turns = [list(_message_turns(answer, name)) for answer, name in ((chosen, "chosen"), (rejected, "rejected"))]
-        return _pair(number, before, turns[0], turns[1], _tools(value))
+        turns = [list(_turns(answer, name)) for answer, name in _named(chosen, rejected)]
+        return _pair(number, _before(value, given), turns[0], turns[1], _tools(value))
     texts = _string(chosen, "chosen"), _string(rejected, "rejected")
     if isinstance(given, list):
-        before = list(_message_turns(given, "prompt"))
-        return _pair(number, before, *_answers(*texts), _tools(value))
+        answers = [[("model", name, [{"text": text}])] for text, name in _named(*texts)]
+        return _pair(number, _before(value, given), answers[0], answers[1], _tools(value))
     spoken = [[(role, name, [{"text": said}]) for role, said in transcript(text)] for text, name in _named(*texts)]
     if all(spoken):
         return _pair(number, [], spoken[0], spoken[1])
     if given is not None:
         return _text_pair(number, _string(given, "prompt"), *texts)
-    prompt, *answers = split_texts(*texts)
+    prompt, left, right = split_texts(*texts)
     if not prompt:
         raise _InvalidExampleError(_NO_BEGINNING, _ADD_PROMPT)
-    return _text_pair(number, prompt, answers[0], answers[1])
+    return _text_pair(number, prompt, left, right)
 
 
 def _prompt(value: Mapping[str, Any], options: ReadOptions) -> Any:
     """Return the prompt of a preference pair; ``None`` without one."""
-    name = options.input if options.input in value else "prompt"
-    if name not in value and "instruction" in value:
-        return _instruction(value)
-    return value.get(name)
+    for name in (options.input, "prompt", "conversations"):
+        if name in value:
+            return value[name]
+    return _instruction(value) if "instruction" in value else None
+
+
+def _before(value: Mapping[str, Any], given: Any) -> list[_Turn]:
+    """Return the turns of a system message and a prompt, which may be a text."""
+    turns: list[_Turn] = [("system", "system", _text_parts(value["system"], "system"))] if value.get("system") else []
+    if isinstance(given, list):
+        return [*turns, *_turns(given, "prompt")]
+    return [*turns, ("user", "prompt", [{"text": _string(given, "prompt")}])] if given else turns
+
+
+def _turns(turns: Any, member: str) -> Iterator[_Turn]:
+    first = _objects(turns, member)[:1]
+    return _sharegpt_turns(turns, member) if first and "from" in first[0] else _message_turns(turns, member)
 
 
 def _named(chosen: Any, rejected: Any) -> tuple[tuple[Any, str], tuple[Any, str]]:
     return (chosen, "chosen"), (rejected, "rejected")
-
-
-def _answers(chosen: str, rejected: str) -> tuple[list[_Turn], list[_Turn]]:
-    left, right = ([("model", name, [{"text": text}])] for text, name in _named(chosen, rejected))
-    return left, right
 
 
 def _text_pair(number: int, prompt: str, chosen: str, rejected: str) -> Row:

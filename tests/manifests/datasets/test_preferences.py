@@ -54,6 +54,14 @@ TURNS = [user("Hi"), answer("Hello."), user("2+2?")]
         ({"instruction": "Add.", "input": "2+2?", "chosen": "4", "rejected": "5"}, ["Add.\n\n2+2?"]),
         ({"text_input": "2+2?", "chosen": "4", "rejected": "5"}, ["2+2?"]),
         ({"chosen": "The sum is 4", "rejected": "The sum is 5"}, ["The sum is"]),
+        (
+            {
+                "conversations": [{"from": "human", "value": "2+2?"}],
+                "chosen": {"from": "gpt", "value": "4"},
+                "rejected": {"from": "gpt", "value": "5"},
+            },
+            ["2+2?"],
+        ),
         ({"chosen": "It is 42", "rejected": "It is 43"}, ["It is"]),
     ],
 )
@@ -76,10 +84,12 @@ def test_what_was_trained_before_is_the_same_example() -> None:
     before = read_object(1, value, ReadOptions(input="prompt", output="chosen"))
     now = read_object(1, value, PAIRS)
     assert (before, now) == (Row(1, "2+2?", "4"), Row(1, "2+2?", "4", "5"))
-    chat = read_object(1, {"prompt": [SYSTEM, user("2+2?")], "chosen": [answer("4")], "rejected": [answer("5")]}, PAIRS)
-    assert isinstance(chat, ConversationRow)
-    assert single_turn(chat) == Row(1, "Be brief.\n\n2+2?", "4", "5")
-    assert preference_value(chat)["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
+    answers = {"chosen": [answer("4")], "rejected": [answer("5")]}
+    for prompt in ({"prompt": [SYSTEM, user("2+2?")]}, {"system": "Be brief.", "prompt": "2+2?"}):
+        chat = read_object(1, prompt | answers, PAIRS)
+        assert isinstance(chat, ConversationRow)
+        assert single_turn(chat) == Row(1, "Be brief.\n\n2+2?", "4", "5")
+        assert preference_value(chat)["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
     assert example_text(now) == ExampleText("2+2?", "4")
 
 
