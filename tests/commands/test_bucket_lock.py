@@ -164,7 +164,7 @@ def test_a_lockfile_without_a_base_is_an_error_whose_remedy_works(reconcile: Cli
 
 
 def test_a_waiting_run_does_not_hold_the_lease(reconcile: Cli, bucket: Bucket) -> None:
-    reconcile.manifest("adder", epochs=130)
+    reconcile.manifest("adder", epochs=20)
     held: list[object] = []
     reconcile.clock.on_move = lambda _now: held.append(bucket.get(_LEASE))
 
@@ -178,6 +178,7 @@ def test_a_waiting_run_does_not_hold_the_lease(reconcile: Cli, bucket: Bucket) -
 
 def test_a_run_that_waited_for_its_training_waits_for_the_lease_too(reconcile: Cli, bucket: Bucket) -> None:
     """It has waited for hours: another run that begins just then must not end it."""
+    reconcile.clock.least = 60
     reconcile.manifest("adder")
 
     def take(now: datetime) -> None:

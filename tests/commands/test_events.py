@@ -104,7 +104,8 @@ def test_many_prompts_are_a_line_a_percent_at_most(reconcile: Cli, log: Path) ->
     check = "{name: unseen, dataset: {path: unseen.csv, metric: exactMatch, minimum: 0.01}}"
     reconcile.manifest("adder", more=f"  sampling: {{temperature: 0}}\n  checks: [{check}]\n")
     assert reconcile("apply", "--yes", "--events", str(log)).status == 0
-    checks = [line["checks"] for line in lines(log)[1:] if line["event"] == "checking"]
+    events = [json.loads(line) for line in log.read_text().splitlines()[1:]]
+    checks = [line["checks"] for line in events if line["event"] == "checking"]
     assert len(checks) == 101
     assert checks[-1] == {"declared": 1, "prompts": 110, "answered": 110}
 

@@ -559,7 +559,6 @@ def test_apply_with_a_base_needs_every_manifest(pull_request: PullRequest) -> No
 POINTERS: dict[str, Callable[[str], str | None]] = {
     "another model": lambda text: text.replace("tunedModels/doubler", "tunedModels/payroll"),
     "another layout": lambda text: text.replace("\n", "\n\n", 1),
-    "other JSON": lambda _text: "{}",
     "removed": lambda _text: None,
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -342,9 +343,10 @@ def test_a_document_states_that_the_service_was_not_queried(reconcile: Cli, worl
     assert world.lines == []
 
 
-@pytest.mark.parametrize("answer", ["8", "9"], ids=["passes", "fails"])
+@pytest.mark.parametrize(
+    ("target", "answer"), slow_except(product(("gl", "vertex"), ("8", "9")), ("vertex", "8"), ("gl", "9"))
+)
 @pytest.mark.usefixtures("world")
-@ON_PORTS
 def test_a_generation_that_was_not_published_is_checked_before_it_serves(
     reconcile: Cli, target: str, answer: str
 ) -> None:

@@ -39,12 +39,13 @@ def trained(reconcile: Cli, *names: str, epochs: int = 2) -> None:
     assert answer.status == 0, answer.out + answer.err
 
 
-@pytest.fixture
-def repository(reconcile: Cli) -> Repository:
-    """Two branches: both train the adder further, and each of them a model of its own.
+@pytest.fixture(scope="module")
+def branches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cli, Repository]:
+    """Two branches: both train the adder further, and each of them a model of its own; tests copy them.
 
     Ours is checked out. The service is one, and not in git.
     """
+    reconcile = Cli(tmp_path_factory.mktemp("branches"))
     repository = Repository(reconcile.folder)
     (reconcile.folder / ".gitignore").write_text(".reconcile/\nbin/\n")
     trained(reconcile, "adder", "mean")
@@ -57,7 +58,14 @@ def repository(reconcile: Cli) -> Repository:
     reconcile.clock.now = reconcile.clock.now.replace(hour=14)
     trained(reconcile, "lips", "adder", epochs=4)
     repository.commit()
-    return repository
+    return reconcile, repository
+
+
+@pytest.fixture
+def repository(reconcile: Cli, branches: tuple[Cli, Repository]) -> Repository:
+    before, repository = branches
+    reconcile.clock.now = before.clock.now
+    return repository.copy(reconcile.folder)
 
 
 @pytest.fixture

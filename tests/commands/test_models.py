@@ -6,11 +6,9 @@ from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
 
-import pytest
-
 from support.cli_world import TARGET, Cli
 from support.render_values import held_to
-from support.vertex_world import World, aim
+from support.vertex_world import World
 
 NAME = "models/gemini-3.5-flash"
 RETIRING = f"the retirement date of {NAME} is 2026-02-11, in 41 days, according to the model catalog of 2025-12-01"
@@ -122,24 +120,3 @@ def test_the_list_without_credentials_is_that_of_the_catalog(reconcile: Cli, wor
         name in vertex.out
         for name in ("gemini-3.5-flash ", "gemini-3.1-flash-lite ", "2026-10-20", "2027-05-19 or later")
     )
-
-
-@pytest.mark.parametrize("location", ["europe-west4", "us-central1"])
-def test_every_base_model_that_can_be_tuned_is_trained_in_each_of_its_locations(
-    reconcile: Cli, world: World, location: str
-) -> None:
-    aim(reconcile, world.url, location=location)
-    listed = reconcile("models", "--target", "vertex", "--offline", "--format", "json").document["models"]
-    names = [
-        model["name"]
-        for model in listed
-        if model["state"] == "tunable" and location in model["facts"].get("locations", ())
-    ]
-    assert {"gemini-3.5-flash", "gemini-3.5-flash-lite", "gemini-3.1-flash-lite"} <= set(names)
-    for number, name in enumerate(names):
-        block = f"  vertex: {{baseModel: {name}, hyperparameters: {{adapterSize: 4}}}}\n"
-        reconcile.manifest(f"model-{number}", more=block)
-    answer = reconcile("apply", "--yes", "--target", "vertex")
-    assert answer.status == 0, answer.err
-    assert f"Models: {len(names)} ready" in answer.out
-    assert "model catalog" not in answer.err + answer.out

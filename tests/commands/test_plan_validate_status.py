@@ -91,20 +91,18 @@ def test_plan_reads_standard_input(reconcile: Cli) -> None:
     assert [(one["file"], one["name"]) for one in answer.document["actions"]] == [("-", "adder")]
 
 
+@pytest.mark.usefixtures("trained")
 def test_plan_offline_believes_the_lockfile(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    reconcile("apply", "--yes")
     (reconcile.specs / ".reconcile" / "default.sqlite3").unlink()
 
     assert reconcile("plan", "--offline").out.splitlines()[-1] == "No changes. 1 model matches its manifest."
     assert "Missing" in reconcile("plan", "--format", "json").out
 
 
+@pytest.mark.usefixtures("trained")
 def test_a_deleted_manifest_is_an_orphan_and_kept(reconcile: Cli) -> None:
-    manifest = reconcile.manifest("adder")
-    reconcile("apply", "--yes")
     reconcile.manifest("words")
-    manifest.unlink()
+    (reconcile.specs / "adder.yaml").unlink()
 
     document = reconcile("plan", "--format", "json").document
     action = next(action for action in document["actions"] if action["name"] == "adder")
@@ -144,9 +142,8 @@ def test_status_shows_what_is_recorded_and_what_is_live(reconcile: Cli) -> None:
     assert live["models"][0]["generations"][0]["state"] == "CREATING"
 
 
+@pytest.mark.usefixtures("trained")
 def test_a_report_of_status_has_the_curves_of_each_generation_where_the_service_was_asked(reconcile: Cli) -> None:
-    reconcile.manifest("adder")
-    reconcile("apply", "--yes")
     report = reconcile.folder / "status.json"
 
     reconcile("status", "--report", str(report))
@@ -292,10 +289,9 @@ def test_a_broken_data_set_of_one_does_not_hide_the_other(reconcile: Cli) -> Non
     assert reconcile("status").status == 0
 
 
+@pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("command", ["plan", "apply", "wait", "status", "drift", "validate"])
 def test_a_name_in_place_of_a_path_is_selected_by_the_suggested_option(reconcile: Cli, command: str) -> None:
-    reconcile.manifest("adder")
-    reconcile("apply", "--yes")
     mistaken = reconcile(command, "adder")
     assert mistaken.status == 64
     assert mistaken.err == (

@@ -14,12 +14,12 @@ from support.cli_world import EXAMPLES, Cli, Snapshot
 from support.render_values import held_to
 from support.vertex_fronts import Front, Json, line_of
 from support.vertex_runs import BASE, chosen, trainings
-from support.vertex_world import TARGETS, World, fresh, lock_file, lock_of, resume
+from support.vertex_world import World, fresh, lock_file, lock_of, resume
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-EVERY = in_turn("target", reversed(TARGETS))
+EVERY = in_turn("target", ("gl", "", "vertex"))
 WHY = ("--reason", "it answers in French")
 MODELS = "/v1beta/tunedModels"
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import Struct, field
 from starlette.responses import JSONResponse
 
 from support.cases import in_turn, slow_except
 from support.cli_world import EXAMPLES, Cli
+from support.git_repository import Repository
 from support.vertex_runs import BASE, chosen, trainings
-from support.vertex_world import TARGETS, World, lock_file, lock_of
+from support.vertex_world import TARGETS, World, lock_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -33,22 +33,6 @@ TOO_MUCH = [(given, str(int(given) + 2)) for given, _ in EXAMPLES]
 LONGER = [*EXAMPLES, ("20", "21")]
 
 
-def git(reconcile: Cli, *arguments: str) -> str:
-    done = subprocess.run(  # noqa: S603 - our own repository
-        ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.com", *arguments],  # noqa: S607 - whichever there is
-        cwd=reconcile.folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
-
-
-def commit(reconcile: Cli, message: str) -> None:
-    git(reconcile, "add", "--all", "--", ":!*.sqlite3*")
-    git(reconcile, "commit", "--quiet", "--allow-empty", "--message", message)
-
-
 def version(reconcile: Cli, examples: Iterable[tuple[str, str]]) -> None:
     """One version of the manifest and its data; what is held out are examples of the first one."""
     reconcile.manifest("adder", base=BASE, examples=examples, more=CHECKS)
@@ -56,34 +40,39 @@ def version(reconcile: Cli, examples: Iterable[tuple[str, str]]) -> None:
     (reconcile.specs / "unseen.csv").write_text(f"text_input,output\n{rows}")
 
 
-def history_of(reconcile: Cli, target: str) -> list[dict[str, Any]]:
-    """The block of the model in every commit of the lockfile, the oldest first."""
-    path = lock_file(reconcile, target).relative_to(reconcile.folder).as_posix()
-    revisions = git(reconcile, "log", "--reverse", "--format=%H", "--", path).split()
-    return [json.loads(git(reconcile, "show", f"{revision}:{path}"))["models"]["adder"] for revision in revisions]
+class Story(Struct):
+    """Runs at one target, and the block of the model in the lockfile after each that changed it."""
 
+    reconcile: Cli
+    target: str
+    blocks: list[dict[str, Any]] = field(default_factory=list)
 
-def apply(reconcile: Cli, target: str, status: int, message: str) -> str:
-    done = reconcile("apply", "--yes", *chosen(target))
-    assert done.status == status, done.err
-    commit(reconcile, message)
-    return done.out
+    def __call__(self, *arguments: str, status: int = 0) -> str:
+        done = self.reconcile(*arguments, *chosen(self.target))
+        assert done.status == status, done.err
+        block = lock_of(self.reconcile, self.target)["adder"]
+        if block not in self.blocks[-1:]:
+            self.blocks.append(block)
+        return done.out
 
 
 @EVERY
 def test_three_versions_a_rollback_and_a_promotion(reconcile: Cli, world: World, target: str) -> None:
-    on = chosen(target)
-    git(reconcile, "init", "--quiet")
+    on, story = chosen(target), Story(reconcile, target)
+    repository = Repository(reconcile.folder)
+    (reconcile.folder / ".gitignore").write_text("*.sqlite3*\n")
 
     version(reconcile, EXAMPLES)
-    apply(reconcile, target, 0, "version 1")
+    repository.commit()
+    story("apply", "--yes")
     first = lock_of(reconcile, target)["adder"]["serving"]
     assert "3 of 3 checks passed" in reconcile("check", "adder", *on).out
     assert reconcile("prompt", "adder", "7", *on).out == "8\n"
 
     version(reconcile, TOO_MUCH)
+    repository.commit()
     assert "checks             3 checks before promotion" in reconcile("plan", *on).out
-    failed = apply(reconcile, target, 1, "version 2")
+    failed = story("apply", "--yes", status=1)
     assert "adder  held (ChecksFailed): " in failed
     assert f"{first} keeps serving: 3 of 3 checks passed, unseen 1.00" in failed
     assert lock_of(reconcile, target)["adder"]["serving"] == first
@@ -93,32 +82,28 @@ def test_three_versions_a_rollback_and_a_promotion(reconcile: Cli, world: World,
     assert reconcile("prompt", "adder", "7", "--generation", second, *on).out == "9\n"
 
     version(reconcile, LONGER)
-    apply(reconcile, target, 0, "version 3")
+    repository.commit()
+    story("apply", "--yes")
     third = lock_of(reconcile, target)["adder"]["serving"]
     assert third not in {first, second}
 
-    rolled = reconcile("rollback", "adder", "--reason", "it answers too slowly", *on)
-    assert rolled.status == 0, rolled.err
-    commit(reconcile, "rollback")
+    story("rollback", "adder", "--reason", "it answers too slowly")
     assert lock_of(reconcile, target)["adder"]["serving"] == first
-    held = apply(reconcile, target, 0, "apply after the rollback")
-    assert "RolledBack" in held
+    assert "RolledBack" in story("apply", "--yes")
     assert lock_of(reconcile, target)["adder"]["serving"] == first
 
-    promoted = reconcile("promote", "adder", *on)
-    assert promoted.status == 0, promoted.err
-    commit(reconcile, "promote")
-    assert reconcile("apply", "--yes", *on).out.startswith("No changes")
+    story("promote", "adder")
+    assert story("apply", "--yes").startswith("No changes")
 
     version(reconcile, EXAMPLES)
-    apply(reconcile, target, 0, "version 1 again")
+    story("apply", "--yes")
     assert trainings(world, reconcile, target) == 3
 
-    story = history_of(reconcile, target)
-    assert [one["serving"] for one in story] == [first, first, third, first, third, first]
-    assert [one.get("rejected", []) for one in story] == [[], [], [], [third], [], []]
-    assert story[3]["generations"][0]["rejection"] == "it answers too slowly"
-    scores = {one["key"]: one["checks"] for one in story[-1]["generations"]}
+    blocks = story.blocks
+    assert [one["serving"] for one in blocks] == [first, first, third, first, third, first]
+    assert [one.get("rejected", []) for one in blocks] == [[], [], [], [third], [], []]
+    assert blocks[3]["generations"][0]["rejection"] == "it answers too slowly"
+    scores = {one["key"]: one["checks"] for one in blocks[-1]["generations"]}
     assert {key: (one["passed"], one["failed"]) for key, one in scores.items()} == {
         first: (3, 0),
         second: (1, 2),
@@ -126,7 +111,7 @@ def test_three_versions_a_rollback_and_a_promotion(reconcile: Cli, world: World,
     }
     assert scores[second]["failures"][0] == {"answer": "9", "check": "small", "prompt": "7"}
     assert scores[second]["scores"] == {"unseen": 0}
-    assert {one["key"] for one in story[-1]["generations"] if "promoteTime" in one} == {first, third}
+    assert {one["key"] for one in blocks[-1]["generations"] if "promoteTime" in one} == {first, third}
 
     history = reconcile("history", "adder", *on)
     assert history.status == 0, history.err

@@ -9,7 +9,6 @@ import pytest
 from msgspec import convert
 
 from reconciler.emulator.faults import FaultInjector, Faults
-from support.cases import slow_except
 from support.cli_world import Cli
 from support.vertex_fronts import Json, altering, emptied, line_of, losing_reply, refusal, refusing
 from support.vertex_runs import apply, goes_on, manifest, on, states
@@ -165,48 +164,26 @@ def test_a_job_canceled_between_runs(reconcile: Cli, slow: World) -> None:
 
 def test_a_training_that_diverges(reconcile: Cli, world: World) -> None:
     manifest(reconcile, multiplier=5000)
-    manifest(reconcile, "other")
 
     answer = apply(reconcile)
 
     assert answer.status == 1
     assert "adder  failed: Tuning failed: the mean loss is not a number at step " in answer.out
-    assert "other  ready: " in answer.out
     assert "adder  held (Failed): Tuning failed" in apply(reconcile).out
     manifest(reconcile, multiplier=1)
-    goes_on(reconcile, world, jobs=3)
+    goes_on(reconcile, world, jobs=2)
     assert states(reconcile) == ["ACTIVE", "FAILED"]
 
 
-@pytest.mark.parametrize(
-    ("answers", "recorded"),
-    slow_except(
-        [
-            ([400], []),
-            ([401], []),
-            ([403], []),
-            ([429], []),
-            ([503], ["INTENDED"]),
-            ([520], ["INTENDED"]),
-            ([503, 401], ["INTENDED"]),
-            ([500, 429], ["INTENDED"]),
-            ([429, 403], []),
-        ],
-        ([500, 429], ["INTENDED"]),
-        ([429, 403], []),
-    ),
-)
-def test_only_an_unknown_outcome_leaves_an_intent(
-    reconcile: Cli, world: World, answers: list[int], recorded: list[str]
-) -> None:
+def test_only_an_unknown_outcome_leaves_an_intent(reconcile: Cli, world: World) -> None:
+    """Each answer by itself: ``tests/providers/google/test_http.py``."""
     manifest(reconcile)
-    last = refusing(refusal(answers[-1], "", "No."), CREATE)
-    earlier = refusing(refusal(answers[0], "", "No."), CREATE, times=len(answers) - 1)
-    world.front = lambda app: earlier(last(app))
-    answer = apply(reconcile)
-
-    assert answer.status in {1, 3}
-    assert states(reconcile) == recorded
+    for first, last, recorded in ((429, 403, []), (500, 429, ["INTENDED"])):
+        refused = refusing(refusal(last, "", "No."), CREATE)
+        before = refusing(refusal(first, "", "No."), CREATE, times=1)
+        world.front = lambda app, before=before, refused=refused: before(refused(app))
+        assert apply(reconcile).status in {1, 3}
+        assert states(reconcile) == recorded
     goes_on(reconcile, world)
 
 
@@ -240,9 +217,14 @@ PAGE = {"fault": "status", "html": True, "status": 200, "count": 2}
     [
         ([LOST, {"fault": "lag", "seconds": 12}], 0),
         ([PAGE, {"fault": "truncate", "skip": 4, "count": 2}], 0),
-        ([{"fault": "replace", "field": "tuningStepCount", "value": -5}], 0),
-        ([{"fault": "replace", "field": "epoch", "value": "NaN"}], 0),
-        ([{"fault": "remove", "field": "checkpointId"}], 0),
+        (
+            [
+                {"fault": "replace", "field": "tuningStepCount", "value": -5},
+                {"fault": "replace", "field": "epoch", "value": "NaN"},
+                {"fault": "remove", "field": "checkpointId"},
+            ],
+            0,
+        ),
         ([{"fault": "failTraining"}], 1),
     ],
 )
@@ -250,17 +232,19 @@ def test_faults_end_in_one_job_and_a_valid_lockfile(
     reconcile: Cli, world: World, rules: list[Json], status: int
 ) -> None:
     manifest(reconcile)
-    rules = [{"path": "*/tuningJobs*", **rule} for rule in rules]
-    faults = convert({"kind": "Faults", "version": 1, "rules": rules}, Faults)
-    injector = FaultInjector(world.app, faults, clock=reconcile.clock, sleep=reconcile.clock.sleep)
-    world.front = lambda _app: injector
+    app, injectors = world.app, []
+    for rule in rules:
+        faults = convert({"kind": "Faults", "version": 1, "rules": [{"path": "*/tuningJobs*", **rule}]}, Faults)
+        app = FaultInjector(app, faults, clock=reconcile.clock, sleep=reconcile.clock.sleep)
+        injectors.append(app)
+    world.front = lambda _app: app
 
     answer = apply(reconcile)
 
     assert (answer.status, len(world.jobs())) == (status, 1), answer.out + answer.err
     assert states(reconcile) == ["FAILED" if status else "ACTIVE"]
     assert on(reconcile, "status").status == 0, "the lockfile can be read"
-    assert all(injector.fired.values())
+    assert all(any(injector.fired.values()) for injector in injectors)
 
 
 def test_a_list_without_end_is_one_message_and_is_not_repeated(reconcile: Cli, world: World) -> None:

@@ -25,12 +25,15 @@ AROUND = {"us-central1": "us", "europe-west4": "eu"}
 @pytest.mark.parametrize("location", LOCATIONS)
 def test_each_base_model_is_tuned_in_each_of_its_locations(reconcile: Cli, world: World, location: str) -> None:
     reconcile.clock.now = TODAY
-    names = [name.replace(".", "-") for name, model in TUNABLE if location in model.locations]
-    for name, model in TUNABLE:
-        if location in model.locations:
-            manifest(reconcile, name.replace(".", "-"), base=name)
+    bases = [name for name, model in TUNABLE if location in model.locations]
+    assert {"gemini-3.5-flash", "gemini-3.5-flash-lite", "gemini-3.1-flash-lite"} <= set(bases)
+    names = [name.replace(".", "-") for name in bases]
+    for name, base in zip(names, bases, strict=True):
+        reconcile.manifest(name, more=f"  vertex: {{baseModel: {base}, hyperparameters: {{adapterSize: 4}}}}\n")
     aim(reconcile, world.url, location=location)
-    assert apply(reconcile).status == 0
+    applied = apply(reconcile)
+    assert applied.status == 0, applied.err
+    assert "model catalog" not in applied.err + applied.out
     assert {name: states(reconcile, name) for name in names} == {name: ["ACTIVE"] for name in names}
 
     served = f"projects/{PROJECT}/locations/{AROUND[location]}"

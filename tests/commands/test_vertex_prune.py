@@ -113,9 +113,11 @@ def test_a_local_clock_that_is_ahead_makes_no_model_old(reconcile: Cli, three: W
     assert there(three) == (2, 4)
 
 
-def test_what_was_deleted_is_no_ghost_and_the_same_content_is_a_new_attempt(reconcile: Cli, world: World) -> None:
+def test_what_was_deleted_is_no_ghost_and_the_same_content_is_a_new_attempt(
+    reconcile: Cli, trained_world: World
+) -> None:
+    world = trained_world
     trained(reconcile, 1, name="other")
-    trained(reconcile, 1)
     removed(reconcile)
     assert prune(reconcile, "--yes").status == 0
     assert (list(lock_of(reconcile, "vertex")), there(world)) == (["other"], (1, 2))
@@ -134,11 +136,10 @@ def test_what_was_deleted_is_no_ghost_and_the_same_content_is_a_new_attempt(reco
     assert on(reconcile, "plan", "--detailed-exitcode").status == 0
 
 
-def test_a_list_that_lags_makes_no_second_attempt_of_an_existing_model(reconcile: Cli, world: World) -> None:
+def test_a_list_that_lags_makes_no_second_attempt_of_an_existing_model(reconcile: Cli, trained_world: World) -> None:
     """A checkout without a lockfile sees the job, and not its model yet."""
-    trained(reconcile, 1)
     lock_file(reconcile, "vertex").unlink()
-    world.front = emptied("models", "endpoints")
+    trained_world.front = emptied("models", "endpoints")
     shown = on(reconcile, "plan", "--format", "json").document
     assert [action["action"] for action in shown["actions"]] == ["adopt", "promote"]
 
