@@ -71,8 +71,9 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give all workers the same order, in which the files of quick tests come last and end at about the same time."""
-    quick = {Path(__file__).parent / name for name in QUICK}
-    items.sort(key=lambda item: (not quick.isdisjoint(item.path.parents), item.path))
+    quick = tuple(f"{Path(__file__).parent / name}{os.sep}" for name in QUICK)
+    order = {item.path: (str(item.path).startswith(quick), item.path) for item in items}
+    items.sort(key=lambda item: order[item.path])
 
 
 @pytest.hookimpl(optionalhook=True)

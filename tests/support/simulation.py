@@ -118,7 +118,7 @@ class Point(Struct, frozen=True):
 def preload() -> None:
     """Import what runs use, and keep it out of garbage collection: a forked process starts with all of it."""
     for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
-        if module.name != "reconciler.__main__":
+        if not module.name.startswith(("reconciler.__main__", "reconciler.trainer.")):  # the trainer needs PyTorch
             import_module(module.name)
     for name in _LATE:
         import_module(name)
