@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import signal
 import sys
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +76,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     quick = tuple(f"{Path(__file__).parent / name}{os.sep}" for name in QUICK)
     order = {item.path: (str(item.path).startswith(quick), item.path) for item in items}
     items.sort(key=lambda item: order[item.path])
+
+
+FOLDERS = count()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder for one test; pytest's own fixture looks for a free number among the folders of all tests."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    folder = tmp_path_factory.getbasetemp() / f"{name}-{next(FOLDERS)}"
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 @pytest.hookimpl(optionalhook=True)
