@@ -107,6 +107,10 @@ def _refusing(hub: DatasetHub) -> None:
     hub.status = 403
 
 
+def _huge(hub: DatasetHub) -> None:
+    hub.add("acme/faq", FILES, sizes={"data/train-1.jsonl": 2**30})
+
+
 GATED = (
     "hf://datasets/acme/faq is gated: HF_TOKEN is not set, or its account has not accepted the conditions; "
     "accept them at {hub}/datasets/acme/faq, and set HF_TOKEN to a token of that account"
@@ -121,6 +125,7 @@ PAGE = "{hub}/datasets/acme/faq"
         (_private, "", "hf://datasets/acme/faq: not found, or you do not have access; fix the name"),
         (_without_commit, "", f'hf://datasets/acme/faq has no revision "{COMMIT}"; choose a commit of {PAGE}/commits'),
         (_refusing, "", f"{{hub}} answered with the status 403 for {BASE}; fix HF_TOKEN"),
+        (_huge, "", f"{BASE} has 1,073,742,544 bytes, more than the limit of 1,073,741,824; name a smaller file"),
         (None, "/none.jsonl", f'{BASE} has no file "none.jsonl"; choose a file of {PAGE}/tree/{COMMIT}'),
         (None, "/data/none-*", f'no data file "data/none-*" in {BASE}; choose one of data/test-0.jsonl, data/train-0'),
     ],

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from msgspec import Struct, field
 
@@ -25,6 +25,8 @@ class Repository(Struct):
     gated: str = ""
     large: frozenset[str] = frozenset()
     """The files that are redirected to the other server, as those of LFS are."""
+    sizes: Mapping[str, int] = {}
+    """The sizes of files, where they are not those of their contents."""
 
 
 class Request(Struct, frozen=True):
@@ -96,6 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._respond()
 
+    def do_POST(self) -> None:
+        self._respond()
+
     def _respond(self) -> None:
         here = f"http://{self.headers['Host']}"
         self.served.requests.append(Request(here, self.command, self.path, self.headers.get("Authorization")))
@@ -116,7 +121,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "revision":
             self._send_json({"id": name, "sha": commit, "siblings": [], "tags": [], "private": False})
         elif kind == "tree":
-            self._send_json([{"type": "file", "path": file, **_described(content)} for file, content in files.items()])
+            self._send_json([described for _, described in _listing(files, repository.sizes)])
+        elif kind == "paths-info":
+            asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())["paths"]
+            self._send_json([described for path, described in _listing(files, repository.sizes) if path in asked])
         else:
             self._send_file(repository, commit, "/".join(rest), files)
 
@@ -145,8 +153,14 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in ({"Content-Length": str(len(content))} | dict(headers)).items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def _listing(files: Files, sizes: Mapping[str, int]) -> Iterator[tuple[str, dict[str, object]]]:
+    for path, content in files.items():
+        described = _described(content)
+        yield path, {"type": "file", "path": path, **described, "size": sizes.get(path, described["size"])}
 
 
 def _bytes(content: bytes | str) -> bytes:

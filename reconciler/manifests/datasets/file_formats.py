@@ -34,7 +34,7 @@ _LFS_FIELDS: Final = re.compile(
     rb"%s\n(?:ext-.*\n)*oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,15})\n" % re.escape(_LFS_POINTER)
 )
 _MAX_POINTER: Final = 1024
-_MAX_BYTES: Final = 2**30
+MAX_BYTES: Final = 2**30
 """The largest data set that any of the services accepts."""
 _BLOCK: Final = 2**18
 _GZIP_WINDOW: Final = 31
@@ -91,7 +91,7 @@ class FileFormat(Struct, frozen=True):
     records: Callable[[TextIO, ReadOptions], Records] | None = None
     binary: Callable[[Path, ReadOptions], Records] | None = None
     places: Callable[[TextIO, ReadOptions], Iterator[tuple[int, int]]] | None = None
-    max_bytes: int = _MAX_BYTES
+    max_bytes: int = MAX_BYTES
     too_large: str = "use fewer examples; no service accepts more"
     counts_lines: bool = True
 

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.text import quote
-from reconciler.manifests.datasets.file_formats import names_data_file
+from reconciler.manifests.datasets.file_formats import MAX_BYTES, names_data_file
 from reconciler.manifests.datasets.hub_addresses import (
     CARD,
     HubAddress,
@@ -77,11 +77,12 @@ def fetch(address: HubAddress, *, offline: bool = False) -> HubFiles:
         names, declared = [address.path], address
         if address.is_pattern or not names_data_file(address.path):
             listed = _listed(hub, address, offline=offline)
-            names = select_files(address, listed, lambda: _card(hub, address, listed, offline=offline))
+            names = select_files(address, listed, lambda: _card(hub, address, offline=offline))
             if not address.is_pattern:
                 declared = replace(address, path=common_pattern(names, listed) or address.path)
-        files = {str(replace(address, path=name)): _cached(hub, address, name, offline=offline) for name in names}
-    return HubFiles(address, files, declared)
+        files = _cached(hub, address, names, offline=offline)
+    addresses = [str(replace(address, path=name)) for name in names]
+    return HubFiles(address, dict(zip(addresses, files, strict=True)), declared)
 
 
 def hub_source(
@@ -119,32 +120,49 @@ def _listed(hub: Any, address: HubAddress, *, offline: bool) -> list[str]:
     try:
         found = hub.get_cached_repo_tree(address.repository, **arguments)
     except hub.errors.CachedRepoTreeNotFoundError:
-        hub.snapshot_download(address.repository, **arguments, allow_patterns=[CARD], local_files_only=offline)
+        hub.snapshot_download(address.repository, **arguments, allow_patterns=[], local_files_only=offline)
         found = hub.get_cached_repo_tree(address.repository, **arguments)
     return [file.path for file in found]
 
 
-def _card(hub: Any, address: HubAddress, listed: Sequence[str], *, offline: bool) -> str:
-    if CARD not in listed:
-        return ""
-    with _cached(hub, address, CARD, offline=offline).open(encoding="utf-8", errors="replace") as file:
+def _card(hub: Any, address: HubAddress, *, offline: bool) -> str:
+    (card,) = _cached(hub, replace(address, path=CARD), [CARD], offline=offline)
+    with card.open(encoding="utf-8", errors="replace") as file:
         return file.read(_MAX_CARD)
 
 
-def _cached(hub: Any, address: HubAddress, name: str, *, offline: bool) -> Path:
-    """Return a file in the cache, which is downloaded if it is not there.
+def _cached(hub: Any, address: HubAddress, names: Sequence[str], *, offline: bool) -> list[Path]:
+    """Return files in the cache; those that it does not have are downloaded, if all together are not too large.
 
     Raises ReconcileError if a link leads out of the cache, as one in a cache of another author may.
     """
     arguments = {"repo_type": "dataset", "revision": address.revision}
-    found = hub.try_to_load_from_cache(address.repository, name, **arguments)
-    if not isinstance(found, str):
-        found = hub.hf_hub_download(address.repository, name, **arguments, local_files_only=offline)
+    found = {name: hub.try_to_load_from_cache(address.repository, name, **arguments) for name in names}
+    missing = [name for name, file in found.items() if not isinstance(file, str)]
+    if missing and not offline:
+        _require_downloadable(hub, address, missing)
+    for name in missing:
+        found[name] = hub.hf_hub_download(address.repository, name, **arguments, local_files_only=offline)
     cache = os.path.realpath(hub.constants.HF_HUB_CACHE)
-    if not Path(os.path.realpath(found)).is_relative_to(cache):
-        message = f"{replace(address, path=name)}: a link in the cache leads out of it"
-        raise ReconcileError(message, f"remove the link {found}")
-    return Path(found)
+    for name, file in found.items():
+        if not Path(os.path.realpath(file)).is_relative_to(cache):
+            message = f"{replace(address, path=name)}: a link in the cache leads out of it"
+            raise ReconcileError(message, f"remove the link {file}")
+    return [Path(file) for file in found.values()]
+
+
+def _require_downloadable(hub: Any, address: HubAddress, names: list[str]) -> None:
+    arguments = {"repo_type": "dataset", "revision": address.revision}
+    described = hub.HfApi().get_paths_info(address.repository, names, **arguments)
+    sizes = {file.path: file.size for file in described if isinstance(file, hub.hf_api.RepoFile)}
+    for name in names:
+        if name not in sizes:
+            page = f"{hub.constants.ENDPOINT}/datasets/{address.repository}/tree/{address.revision}"
+            message = f"{replace(address, path='')} has no file {quote(name)}"
+            raise ReconcileError(message, f"choose a file of {page}")
+    if sum(sizes.values()) > MAX_BYTES:
+        message = f"{address} has {sum(sizes.values()):,} bytes, more than the limit of {MAX_BYTES:,}"
+        raise ReconcileError(message, "name a smaller file; no service accepts more")
 
 
 @contextmanager
@@ -183,10 +201,6 @@ def _explain(hub: Any, address: HubAddress, causes: Sequence[BaseException]) -> 
         "RevisionNotFoundError": (
             f"{data_set} has no revision {quote(address.revision)}",
             f"choose a commit of {page}/commits/main",
-        ),
-        "RemoteEntryNotFoundError": (
-            f"{replace(address, path='')} has no file {quote(address.path)}",
-            f"choose a file of {page}/tree/{address.revision}",
         ),
         "OfflineModeIsEnabled": (
             f"{address} is not in the cache, and HF_HUB_OFFLINE is set",
