@@ -567,8 +567,8 @@ async def prove_record(project: Project, service: Provider, name: str, recorded:
     found = resolve_recorded(recorded, owner, observation)
     if found.mismatch:
         path = generation_path(project.lock, name, recorded.key, found.mismatch.field)
-        place, remedy = locate(project, path), "restore the record from the history of the lockfile"
-        raise InvalidFile(place, show_path(path), found.mismatch.message, remedy)
+        remedy = found.mismatch.remedy or "restore the record from the history of the lockfile"
+        raise InvalidFile(locate(project, path), show_path(path), found.mismatch.message, remedy)
     if not found.deployed:
         raise ReconcileError(
             f"{recorded.key} is not deployed: no endpoint has its model", "run reconcile apply, which deploys it again"

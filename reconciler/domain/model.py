@@ -390,6 +390,13 @@ class Resources(Record, frozen=True):
     """The available checkpoints."""
 
 
+class Edit(Struct, frozen=True):
+    """What was changed in the files of a model after its training, and what to do."""
+
+    message: str
+    remedy: str
+
+
 class RemoteModel(Struct, frozen=True):
     """One tuned model as the service returns it.
 
@@ -399,7 +406,8 @@ class RemoteModel(Struct, frozen=True):
     change. ``completed_steps``, ``total_steps`` and ``failure`` are ``None`` if the service does not return them.
     ``phase`` is the service's own name of its state if that is more specific than ``state`` (``QUEUED``), including
     unknown ones. ``provider_data`` is what the provider records for itself: a value of its ``ProviderSpec.record``.
-    ``deployed`` is false if the model answers only at an endpoint, and none has it.
+    ``deployed`` is false if the model answers only at an endpoint, and none has it. ``edit`` is set if the files of the
+    model are not those of its training; then it has no mark.
     """
 
     remote: str
@@ -423,6 +431,7 @@ class RemoteModel(Struct, frozen=True):
     resources: Resources = Resources()
     deployed: bool = True
     provider_data: Struct | None = None
+    edit: Edit | None = None
 
 
 class CreateRequest(Struct, frozen=True):

@@ -174,15 +174,16 @@ def _replaced(case: _Case) -> Iterator[Finding]:
         proved = generation.live is not None
         managed = proved or (model.mark is not None and model.mark.scope == context.scope)
         strict = not managed or context.capabilities.caller_chosen_ids
+        message = f"another model has the name of {recorded.key}" + ("" if managed else ", without this scope's mark")
         for change in replaced_fields(recorded, model, case.world.lock, strict=strict):
             yield case.finding(
                 DriftClass.REPLACED,
-                f"another model has the name of {recorded.key}" + ("" if managed else ", without this scope's mark"),
+                model.edit.message if model.edit else message,
                 generation,
                 **_values(change),
                 since=model.create_time,
                 severity="drift" if _matters(case, recorded, generation) else "note",
-                remedy=_replacement_remedy(case, change.field, managed=managed),
+                remedy=model.edit.remedy if model.edit else _replacement_remedy(case, change.field, managed=managed),
             )
 
 

@@ -221,10 +221,13 @@ def describe_mismatch(generation: ResolvedGeneration) -> str:
     """Return which field of a record the live model contradicts, and how to resolve it."""
     if generation.mismatch is None:
         raise AssertionError("only mismatches are described")
+    remedy = generation.mismatch.remedy or (
+        "restore this record from the history of the lockfile, or, if it is right, delete the other model or rename the"
+        " manifest"
+    )
     return (
         f"the lockfile does not match {generation.remote}: {generation.mismatch.field} of {generation.key}:"
-        f" {generation.mismatch.message}; restore this record from the history of the lockfile, or, if it is right,"
-        " delete the other model or rename the manifest"
+        f" {generation.mismatch.message}; {remedy}"
     )
 
 

@@ -40,10 +40,11 @@ class Owner(Struct, frozen=True):
 
 
 class Mismatch(Struct, frozen=True):
-    """The field of a record that the live model contradicts, and how."""
+    """The field of a record that the live model contradicts, and how; the remedy is empty if there is no better one."""
 
     field: str
     message: str
+    remedy: str = ""
 
 
 class Owners(Struct, frozen=True):
@@ -76,6 +77,8 @@ def find_mismatch(generation: LockedGeneration, owner: Owner, live: RemoteModel)
 
 
 def _mismatches(generation: LockedGeneration, owner: Owner, live: RemoteModel) -> Iterator[Mismatch]:
+    if live.edit:
+        yield Mismatch("remote", live.edit.message, live.edit.remedy)
     if live.remote != generation.remote:
         yield Mismatch("remote", f"the service returns {live.remote} for this name")
     yield from _unproved_mark(generation, owner, live) if live.mark else _unmarked(generation, owner, live)

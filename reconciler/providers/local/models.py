@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import msgspec
@@ -17,8 +18,8 @@ from msgspec import Struct
 from reconciler.domain.document import Count, Record
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import format_time
-from reconciler.domain.model import Failure, Number, RemoteModel, Snapshot, Source, State
-from reconciler.domain.text import sanitize
+from reconciler.domain.model import Edit, Failure, Number, RemoteModel, Snapshot, Source, State
+from reconciler.domain.text import join_names, sanitize
 from reconciler.providers.local.base_models import HUB_PATTERN, Fault
 from reconciler.providers.local.capabilities import PREFIX, numbers_of
 from reconciler.providers.local.hosts import Host
@@ -44,6 +45,7 @@ WAITING: Final = frozenset({QUEUED, INTERRUPTED})
 _INTERNAL: Final = 13
 """The google.rpc code of a failure."""
 _LOG_BYTES: Final = 4096
+_SHOWN_FILES: Final = 3
 
 
 class LocalRecord(Record, frozen=True):
@@ -75,21 +77,29 @@ class AnsweringModel(Struct, frozen=True):
 
 
 class Digests:
-    """Whether folders are unchanged; their files are read again only if one of them was written."""
+    """Which files of folders were changed; they are read again only if one of them was written."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, tuple[object, bool]] = {}
+        self._known: dict[Path, tuple[object, Sequence[str]]] = {}
 
-    def is_intact(self, folder: Path, marker: Marker) -> bool:
-        """Return whether a folder has exactly the files of its marker."""
+    def changed(self, folder: Path, marker: Marker) -> Sequence[str]:
+        """Return the files of a folder that are not those of its marker."""
         try:
             state = [(path, *_signature(path)) for path in sorted(folder.rglob("*"))]
             known = self._known.get(folder)
             if known is None or known[0] != state:
-                known = self._known[folder] = (state, not run_files.changed_files(folder, marker))
-        except OSError:
-            return False
+                known = self._known[folder] = (state, run_files.changed_files(folder, marker))
+        except OSError as error:
+            return [Path(str(error.filename)).name]
         return known[1]
+
+
+def _edit_of(folder: Folder, changed: Sequence[str]) -> Edit:
+    aside = folder.path.with_name(f".{folder.name}.edited")
+    return Edit(
+        f"{join_names(changed, _SHOWN_FILES)} of {folder.name} changed after the training",
+        f"restore it, or run `mv {quote(str(folder.path))} {quote(str(aside))}`, and the next apply trains it again",
+    )
 
 
 def _signature(path: Path) -> tuple[int, ...]:
@@ -147,7 +157,7 @@ class Reader:
     def __init__(self, host: Host, is_running: Callable[[Path], bool], root: Path) -> None:
         self._host = host
         self._is_running = is_running
-        self._root = root
+        self._root = Path(os.path.realpath(root))
         self._digests = Digests()
 
     def model(self, folder: Folder, *, progress: bool) -> RemoteModel:
@@ -159,7 +169,7 @@ class Reader:
         state, phase = facts.state
         status, config, fields = facts.status, facts.config, folder.fields
         adapter = folder.adapter if facts.complete else None
-        intact = adapter is None or self._is_intact(adapter)
+        edit = self._edit(folder, adapter) if adapter else None
         total = status.total_steps if status else 0
         if config and not total:
             total = total_steps(config, training.examples)
@@ -168,12 +178,12 @@ class Reader:
             state=state,
             source=training.source,
             chosen_id=folder.name,
-            mark=fields.mark.mark() if fields.mark and intact else None,
+            mark=fields.mark.mark() if fields.mark and not edit else None,
             display_name=fields.display_name,
             description=fields.description,
             sampling=fields.sampling,
             hyperparameters=hyperparameters(config, status, training.examples) if config else {},
-            create_time=training.create_time if adapter is None or intact else _edit_time(adapter),
+            create_time=_edit_time(adapter) if adapter and edit else training.create_time,
             start_time=facts.launches[0].time if facts.launches else "",
             complete_time=status.updated if status and state is not State.CREATING else "",
             snapshots=snapshots(folder) if progress else (),
@@ -182,6 +192,7 @@ class Reader:
             failure=_failure(folder, facts) if state is State.FAILED else None,
             phase=phase,
             provider_data=self._record(folder, adapter) if adapter and state is State.ACTIVE else None,
+            edit=edit,
         )
 
     def facts(self, folder: Folder) -> Facts:
@@ -226,18 +237,21 @@ class Reader:
         """Return the name that manifests have for a path: relative to the root if it is below it."""
         return f"./{path.relative_to(self._root).as_posix()}" if path.is_relative_to(self._root) else str(path)
 
-    def _is_intact(self, path: Path) -> bool:
+    def _edit(self, folder: Folder, path: Path) -> Edit | None:
+        """Return which files of an adapter are not those of its completeness marker."""
         marker = run_files.read_marker(path)
-        return marker is not None and self._digests.is_intact(path, marker)
+        changed = self._digests.changed(path, marker) if marker else [run_files.MARKER_FILE]
+        return _edit_of(folder, changed) if changed else None
 
     def _copied(self, folder: Folder) -> RemoteModel:
         """Return an adapter that a user has copied into the store."""
         fields, config = folder.fields, _adapter_config(folder.path)
         edited = bool(fields.digest) and fields.digest != self.copied_digest(folder)
+        edit = _edit_of(folder, [ADAPTER_WEIGHTS]) if edited else None
         return RemoteModel(
             remote=PREFIX + folder.name,
             state=State.ACTIVE,
-            source=self._source_of(config),
+            source=self._source_of(_located(config.base, folder.path)),
             chosen_id=folder.name,
             mark=fields.mark.mark() if fields.mark and not edited else None,
             display_name=fields.display_name,
@@ -246,6 +260,7 @@ class Reader:
             hyperparameters={"rank": config.r, "alpha": config.lora_alpha, "dropout": config.lora_dropout},
             create_time=_edit_time(folder.path),
             provider_data=self._record(folder, folder.path),
+            edit=edit,
         )
 
     def copied_digest(self, folder: Folder) -> str:
@@ -254,12 +269,11 @@ class Reader:
             return run_files.digest_file(folder.path / ADAPTER_WEIGHTS)
         return ""
 
-    def _source_of(self, config: AdapterConfig) -> Source | None:
-        base = config.base
+    def _source_of(self, base: BaseModel) -> Source | None:
         if base.revision:
             return Source(f"{base.hub}@{base.revision}")
         path = Path(base.folder or base.gguf)
-        return Source(self._named(path)) if path.is_absolute() and path.exists() else None
+        return Source(self._named(path)) if path.exists() else None
 
 
 class AdapterConfig(Struct, frozen=True):
@@ -291,12 +305,14 @@ def _located(base: BaseModel, folder: Path) -> BaseModel:
 
 def adapter_fault(folder: Folder) -> Fault | None:
     """Return why the base model of an adapter that a user has copied is unknown."""
-    base = _adapter_config(folder.path).base
-    if base.revision or Path(base.folder or base.gguf).is_absolute():
+    base = _located(_adapter_config(folder.path).base, folder.path)
+    if base.revision or Path(base.folder or base.gguf).exists():
         return None
+    name = _adapter_config(folder.path).base_model_name_or_path
     return Fault(
-        f"{folder.name}: {ADAPTER_CONFIG} does not name a commit of its base model {sanitize(base.shown) or '(none)'}",
-        "set its member revision to the 40 digits of the commit that it was trained from",
+        f"{folder.name}: {ADAPTER_CONFIG} does not name a commit of its base model {sanitize(name) or '(none)'}",
+        "set its member revision to the 40 digits of the commit that it was trained from, or base_model_name_or_path to"
+        " the absolute path of the base model",
     )
 
 

@@ -34,8 +34,8 @@ _TOKENS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 class Launcher(Protocol):
     """Starts and stops trainers of run folders on this host."""
 
-    def find_fault(self, base: BaseModel) -> Fault | None:
-        """Return why no training of this base model can start here; ``None`` if one can."""
+    def find_fault(self, base: BaseModel | None = None) -> Fault | None:
+        """Return why no training can start here, or none of this base model; ``None`` if one can."""
         ...
 
     def launch(self, run: Path, log: Path, held: Sequence[int]) -> None:
@@ -65,12 +65,14 @@ class DetachedProcesses:
         self._hub = hub
         self._program = program
 
-    def find_fault(self, base: BaseModel) -> Fault | None:
-        """Return which of the training libraries are missing, or that the hub is not allowed."""
+    def find_fault(self, base: BaseModel | None = None) -> Fault | None:
+        """Return which of the training libraries are missing, or that the hub is not allowed for a base model."""
+        if base:
+            return self._hub.fault if base.hub else None
         missing = missing_libraries() if self._program == _TRAINER else []
         if missing:
             return Fault(f"training needs {', '.join(missing)}", f"run `{INSTALL}`; docs/local.md has smaller builds")
-        return self._hub.fault if base.hub else None
+        return None
 
     def launch(self, run: Path, log: Path, held: Sequence[int]) -> None:
         """Start the trainer; it has no terminal and no open files of this process."""

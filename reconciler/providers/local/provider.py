@@ -36,7 +36,7 @@ from reconciler.domain.model import (
 from reconciler.domain.ports import Clock, Created, Exists, Prompt, Reply, Sleeper
 from reconciler.files import write_errors, write_file
 from reconciler.paths import repository_of
-from reconciler.providers.local.base_models import Fault, Places, read_base_model
+from reconciler.providers.local.base_models import Fault, Places, is_allowed, read_base_model
 from reconciler.providers.local.capabilities import BASE_PREFIX, CAPABILITIES, PREFIX
 from reconciler.providers.local.hosts import Host, take_slot, try_lock
 from reconciler.providers.local.models import CANCELING, ELSEWHERE, WAITING, AnsweringModel, Reader, adapter_fault
@@ -215,7 +215,7 @@ class Local:
         """
         if source.base_model:
             found = self._base_model(source.base_model)
-            if fault := self._machine.launcher.find_fault(found):
+            for fault in filter(None, (self._machine.launcher.find_fault(), self._machine.launcher.find_fault(found))):
                 raise _refusal(fault)
             return found, None
         parent = self._find(source.remote)
@@ -334,8 +334,19 @@ class Local:
         adapter = self._reader.adapter(folder)
         if adapter is None:
             raise ServiceError(f"{remote} is not ready", "run `reconcile wait`", code="FAILED_PRECONDITION")
+        self._require_allowed(adapter)
         complete = replace(prompt, sampling=_merged(prompt.sampling, folder.fields.sampling))
         return await self._machine.answerer.answer(adapter, complete)
+
+    def _require_allowed(self, adapter: AnsweringModel) -> None:
+        """Refuse a base model that a copied adapter or an edited run folder names, outside of the repository."""
+        path = adapter.base.folder or adapter.base.gguf
+        if path and not is_allowed(Path(os.path.realpath(path)), self._machine.places):
+            raise ServiceError(
+                f"the base model of {adapter.name}, {path}, is outside the repository",
+                f"pass --allow-folder {path} if you trust this folder",
+                code="FAILED_PRECONDITION",
+            )
 
     def base_remote(self, base_model: str) -> str:
         """Return the name by which a base model answers prompts."""
@@ -360,8 +371,9 @@ class Local:
         await self.access(remote)
 
     async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:
-        """Return an error for each base model that is missing or not allowed, or that cannot be trained here."""
+        """Return an error for each base model that is missing or not allowed, and one if nothing can train here."""
         faults = {name: self._base_model_fault(name) for name in base_models}
+        faults[""] = self._machine.launcher.find_fault()
         return {name: str(fault) for name, fault in faults.items() if fault}
 
     def _base_model_fault(self, name: str) -> Fault | None:

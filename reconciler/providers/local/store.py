@@ -17,9 +17,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import Final, TypeVar
 
 import msgspec
@@ -28,7 +30,9 @@ from msgspec import Struct
 from reconciler.domain.document import Count, Record, json_text
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import Mark, Sampling, Source
+from reconciler.domain.text import sanitize
 from reconciler.files import create_file, write_errors, write_file
+from reconciler.paths import git_repository_of
 from reconciler.providers.local.base_models import Places, is_allowed
 from reconciler.providers.local.capabilities import store_of
 from reconciler.providers.local.hosts import Host, lock_folder, require_locks
@@ -274,4 +278,39 @@ def open_store(context: ProviderContext) -> Store:
             f"spec.local.store: {path} is outside the repository",
             f"pass --allow-folder {path} if you trust this folder with your models",
         )
-    return Store(path, Path(os.path.relpath(path, context.env.cwd)).as_posix())
+    store = Store(path, Path(os.path.relpath(path, context.env.cwd)).as_posix())
+    _require_untracked(store, context)
+    return store
+
+
+def _require_untracked(store: Store, context: ProviderContext) -> None:
+    """Refuse a store that has files in git: a pull request could add models, which would count as trained.
+
+    Raises:
+        ReconcileError: naming a file.
+    """
+    repository = git_repository_of(store.path)
+    if repository is None or not store.path.exists():
+        return
+    options = ("-c", f"safe.directory={repository}", "-c", "core.fsmonitor=false", "--literal-pathspecs")
+    try:
+        listed = subprocess.run(  # noqa: S603 - no shell; the path is after --
+            ["git", "-C", str(repository), *options, "ls-files", "-z", "--", str(store.path)],  # noqa: S607 - on PATH
+            env={name: context.env.environ[name] for name in _GIT_VARIABLES if name in context.env.environ},
+            capture_output=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ReconcileError(
+            f"git cannot show whether files of {store.shown} are in the repository",
+            "install git, or set spec.local.store to a folder outside of the repository",
+        ) from error
+    if listed:
+        file = listed.split(b"\0")[0].decode(errors="replace")
+        raise ReconcileError(
+            f"{store.shown} has files that are in git, such as {sanitize(file)}: a commit could add models",
+            f"run `git rm -r --cached {quote(store.shown)}`, and commit that",
+        )
+
+
+_GIT_VARIABLES: Final = ("PATH", "HOME", "SYSTEMROOT")
