@@ -164,7 +164,8 @@ def test_a_store_outside_the_repository_needs_an_option_and_is_a_row(world: Mach
             "acme/tiny",
             (
                 "the base model acme/tiny is not pinned to a commit, and a model of the hub can change; run"
-                " `git ls-remote https://huggingface.co/acme/tiny HEAD`, and write acme/tiny@COMMIT with the 40 digits that it prints"
+                " `git ls-remote https://huggingface.co/acme/tiny HEAD`, and write acme/tiny@COMMIT with the 40 digits"
+                " that it prints"
             ),
         ),
         ("acme/tiny@main", "the base model acme/tiny is not pinned to a commit"),
