@@ -25,6 +25,7 @@ from reconciler.emulator.app import create_app
 from reconciler.environment import Environment
 from reconciler.manifests.schema_validation import explain
 from reconciler.manifests.yaml_parser import parse
+from support.cases import each_row
 from support.cli_world import Clock
 
 ROOT = Path(__file__).parents[1]
@@ -150,7 +151,7 @@ def test_yaml_examples_that_are_parts_of_documents_fit_the_schema() -> None:
     assert [problem for problem in problems if "missing required field" not in problem] == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("shown", "real", "agreed"),
     [("a\n", "a\n", True), ("a\n…\n", "a\nb\nc\n", True), ("…\nc\n", "c\n", True), ("a\n", "a\nb\n", False)],
 )

@@ -9,6 +9,7 @@ import difflib
 
 import pytest
 
+from support.cases import each_row
 from support.golden_world import GOLDEN, faces
 
 
@@ -21,7 +22,7 @@ def test_the_golden_files_are_those_of_the_world(shown: dict[str, str]) -> None:
     assert sorted(path.name for path in GOLDEN.iterdir()) == sorted(shown)
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in GOLDEN.iterdir()))
+@each_row("file", sorted(path.name for path in GOLDEN.iterdir()))
 def test_a_face_is_what_was_reviewed(shown: dict[str, str], file: str) -> None:
     reviewed = (GOLDEN / file).read_text(encoding="utf-8")
     changes = difflib.unified_diff(reviewed.splitlines(), shown[file].splitlines(), "reviewed", "now", lineterm="", n=1)

@@ -5,11 +5,11 @@ import sys
 from importlib import metadata, resources
 
 import click
-import pytest
 
 import reconciler
 from reconciler.commands.main import cli
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
+from support.cases import each_row
 
 DISTRIBUTION = "tuned-model-reconciler"
 
@@ -22,7 +22,7 @@ def test_the_package_says_that_it_is_typed() -> None:
     assert resources.files(reconciler).joinpath("py.typed").is_file()
 
 
-@pytest.mark.parametrize("name", ["page.html.j2", "page.css", "page.js"])
+@each_row("name", ["page.html.j2", "page.css", "page.js"])
 def test_the_package_has_what_pages_are_made_of(name: str) -> None:
     assert resources.files("reconciler.reports.html").joinpath("templates", name).is_file()
 

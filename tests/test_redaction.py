@@ -11,8 +11,6 @@ from html import escape
 from time import process_time
 from urllib.parse import quote, quote_plus
 
-import pytest
-
 from reconciler.redaction import Secrets, redact, redact_free_texts, remember, remember_members, secrets_of
 from support.cases import each_row
 
@@ -41,7 +39,7 @@ def test_a_form_of_a_secret_is_removed(form: str) -> None:
     assert Secrets([SECRET]).redact(f"before {form} after {form}") == "before [secret] after [secret]"
 
 
-@pytest.mark.parametrize("before", ["", "u", "us", "user:"])
+@each_row("before", ["", "u", "us", "user:"])
 def test_a_secret_within_a_text_in_base64_is_removed(before: str) -> None:
     text = base64.b64encode(f"{before}{SECRET}".encode()).decode()
     shown = Secrets([SECRET]).redact(text)

@@ -64,7 +64,7 @@ def test_no_file_mentions_what_is_not_for_users() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("group", ["dependencies", "test", "dev"])
+@each_row("group", ["dependencies", "test", "dev"])
 def test_every_dependency_is_explained(group: str) -> None:
     page = (ROOT / "docs" / "decisions" / "0002-dependencies.md").read_text(encoding="utf-8")
     cells = re.findall(r"^\| ([\w., -]+) \| .+ \|$", page, re.MULTILINE)

@@ -155,7 +155,7 @@ def test_whole_numbers_are_integers_as_far_as_json_can_hold_them(value: float, c
     assert repr(canonical_number(value)) == canonical
 
 
-@pytest.mark.parametrize("value", [FLOAT32_MAX, 3.4028e38, 10**20, 1e16])
+@each_row("value", [FLOAT32_MAX, 3.4028e38, 10**20, 1e16])
 def test_very_large_numbers_still_make_a_key(value: float) -> None:
     content = Content("demo", "numbers", Source("models/m"), {"learningRate": value}, "sha256:" + "0" * 64)
     assert re.fullmatch(LEGAL_ID, key_of(content.mark()))

@@ -274,7 +274,7 @@ def test_a_newer_version_is_refused() -> None:
 TARGET = Target("default", "specs/reconcile.yaml", "generativelanguage", "acme/nlp", project="p")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("field", "recorded", "message"),
     [
         ("provider", "embedded", 'it records "embedded", specs/reconcile.yaml has "generativelanguage"'),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from reconciler.domain.endpoints import is_host
 from reconciler.domain.text import encodable, sanitize, terminal_safe
 from support.cases import each_row
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "encoding", "shown"),
     [("a → b", "utf-8", "a → b"), ("café → b", "latin-1", "café -> b"), ("日", "ascii", r"\u65e5")],
 )
@@ -17,7 +15,7 @@ def test_a_stream_gets_what_it_can_encode(text: str, encoding: str, shown: str) 
     assert encodable(text, encoding) == shown
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("received", "shown"),
     [("It failed.", "It failed"), ("a\n\x1b[2Jb\u202ec", "a [2Jb c"), ("x" * 700, "x" * 600 + "…")],
 )

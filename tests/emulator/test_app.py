@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.emulator.app import MAX_BODY_BYTES
+from support.cases import each_row
 from support.emulator_world import REQUEST, World, training
 
 CREATE = "/v1beta3/tunedModels"
@@ -51,7 +52,7 @@ def test_an_unknown_base_model_is_not_found(world: World) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("method", "path"),
     [
         ("GET", "/"),

@@ -142,7 +142,7 @@ def test_entries_lag_and_are_duplicated(tmp_path: Path) -> None:
     assert ask(world).json()["tunedModels"] == [model, model]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("rule", "expected"),
     [
         ({"fault": "replace", "field": "totalSteps", "value": -5}, {"totalSteps": -5}),

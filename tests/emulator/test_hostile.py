@@ -31,17 +31,17 @@ def ask(service: Process, path: str = LIST, method: str = "GET", **headers: str)
         return client.request(method, f"{service.url}{path}", headers=headers)
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "192.168.0.1", "[x"])
+@each_row("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "192.168.0.1", "[x"])
 def test_a_name_that_resolves_to_this_machine_is_refused(service: Process, host: str) -> None:
     assert ask(service, host=host).status_code == 403
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]:80", "My.localhost"])
+@each_row("host", ["localhost", "localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]:80", "My.localhost"])
 def test_loopback_names_are_answered(service: Process, host: str) -> None:
     assert ask(service, host=host).status_code == 200
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("origin", "status"),
     [
         ("https://evil.example", 403),
@@ -96,7 +96,7 @@ def test_the_store_of_a_target_is_not_written_through_a_link(tmp_path: Path, nam
     assert [*(tmp_path / ".git").iterdir(), *(tmp_path / "elsewhere").iterdir()] == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("damage", "message"),
     [
         (lambda _data: b"no database" * 500, "file is not a database"),

@@ -4,7 +4,6 @@ import json
 import math
 from datetime import timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -44,7 +43,7 @@ def losses(training: SimulatedTraining, steps: int) -> list[float]:
     return [snapshot["meanLoss"] for snapshot in training.snapshots(steps)]
 
 
-@pytest.mark.parametrize(("batch_size", "epochs", "steps"), [(2, 3, 23), (4, 3, 12), (4, 50, 188)])
+@each_row(("batch_size", "epochs", "steps"), [(2, 3, 23), (4, 3, 12), (4, 50, 188)])
 def test_steps_are_counted_like_the_real_service_does(batch_size: int, epochs: int, steps: int) -> None:
     assert total_steps(15, epochs, batch_size) == steps
 
@@ -159,7 +158,7 @@ def test_an_ended_training_has_converged_completely_or_failed_before_the_end(tra
     assert (end.completed_steps < training.total_steps) == failed
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("microsecond", "text"),
     [(0, "2026-01-01T00:00:00Z"), (120_000, "2026-01-01T00:00:00.120Z"), (1, "2026-01-01T00:00:00.000001Z")],
 )

@@ -178,7 +178,7 @@ def test_everything_that_is_wrong_with_checks_is_told_at_once(tmp_path: Path) ->
     ]
 
 
-@pytest.mark.parametrize("checks", ["checks: 1", "checks: {a: 1}", "checks: [1]", "checks:"])
+@each_row("checks", ["checks: 1", "checks: {a: 1}", "checks: [1]", "checks:"])
 def test_checks_that_are_none_are_told_once(tmp_path: Path, checks: str) -> None:
     (problem,) = load_in(sample(tmp_path, manifest=f"{MANIFEST}  {checks}\n")).problems
     assert "expected a" in problem.message
@@ -205,7 +205,7 @@ def test_a_check_without_a_data_set_has_no_examples(tmp_path: Path) -> None:
     assert not list(workspace.held_out(manifest, manifest.checks[0]))
 
 
-@pytest.mark.parametrize("after", ["text_input,output\n5,6\n7,9\n9,10\n", "text_input,output\n5,6\n", "a,b\n1,2\n"])
+@each_row("after", ["text_input,output\n5,6\n7,9\n9,10\n", "text_input,output\n5,6\n", "a,b\n1,2\n"])
 def test_held_out_examples_that_change_before_they_are_asked_are_refused(tmp_path: Path, after: str) -> None:
     workspace = load_in(_checking(tmp_path, _EVALUATED))
     write(tmp_path, {"unseen.csv": after})
@@ -241,7 +241,7 @@ def test_held_out_files_that_are_none(tmp_path: Path, path: str, told: str) -> N
     assert found == [f"m.yaml:10:33: {_PATH}: {told.format(tmp_path.name)}"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("data", "told"),
     [
         (
@@ -333,7 +333,7 @@ _COMPARED = "{{name: x, dataset: {{path: unseen.csv, minimum: 0.5}}, {}}}"
 _ASKING = replace(CAPABILITIES, features=frozenset({"basePrompts", "lineage"}))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("comparisons", "rules"),
     [
         ("betterThan: {base: true}", [ComparisonRule("base", "better")]),
@@ -356,7 +356,7 @@ def test_comparisons_are_read(tmp_path: Path, comparisons: str, rules: list[Comp
 _INSTEAD = "compare with the serving generation (serving: true), or remove the comparison"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("manifest", "capabilities", "comparison", "told"),
     [
         (

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from reconciler.manifests.scaffold import guess_scope
 from support.cases import each_row
 from support.files_samples import write
@@ -36,7 +34,7 @@ def test_the_remote_names_the_owner(tmp_path: Path, url: str, scope: str) -> Non
         assert guess_scope(tmp_path / "folder/deep") == scope
 
 
-@pytest.mark.parametrize("config", ["[core]\n", "no section\n", b"\xff"])
+@each_row("config", ["[core]\n", "no section\n", b"\xff"])
 def test_without_a_remote_the_folder_does(tmp_path: Path, config: str | bytes) -> None:
     assert guess_scope(write(tmp_path / "My Models", {".git/config": config})) == "my-models"
 

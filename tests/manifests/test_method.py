@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.model import Capabilities, Conversation, Dataset
@@ -17,6 +16,7 @@ from reconciler.planning.generations import resolve_recorded
 from reconciler.planning.live_proof import Owner
 from reconciler.providers.local.capabilities import CAPABILITIES as LOCAL
 from reconciler.providers.local.capabilities import DEFAULTS, effective_numbers
+from support.cases import each_row
 from support.core_cases import SCOPE, Made, recorded
 from support.files_samples import CAPABILITIES, MANIFEST, load_in, messages, sample
 
@@ -53,7 +53,7 @@ def test_the_rejected_answers_are_part_of_the_examples_of_the_method_preference(
     assert other.dataset.digest != preference.dataset.digest
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("manifest", "rows", "capabilities", "expected"),
     [
         (

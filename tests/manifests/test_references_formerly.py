@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.model import UNKNOWN_DATA, Dataset
@@ -90,7 +89,7 @@ def test_data_that_is_not_at_hand(tmp_path: Path) -> None:
     assert one.dataset.unknown
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("dataset", "told"),
     [
         ("unknown: false", "m.yaml:8:14: spec.dataset.unknown: invalid value false: expected true; set true"),

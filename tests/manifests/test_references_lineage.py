@@ -50,7 +50,7 @@ def test_a_source_is_another_manifest_or_a_remote_model(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("source", ["source: {tunedModel: nobody}", "source: {remote: tunedModels/x}", _BASE])
+@each_row("source", ["source: {tunedModel: nobody}", "source: {remote: tunedModels/x}", _BASE])
 def test_a_base_model_in_the_block_replaces_every_source(tmp_path: Path, source: str) -> None:
     manifest = MANIFEST.replace(_BASE, source) + "  vertex: {baseModel: gemini-3.5-flash}\n"
     for able in (_ON_VERTEX, VERTEX):
@@ -111,7 +111,7 @@ def test_sources_that_are_none(tmp_path: Path, source: str, told: str) -> None:
 _OTHERWISE = "set baseModel, or another source, in one of these manifests"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("parents", "told"),
     [
         ({"a": "a"}, ["a.yaml:6:24: {}: cycle of sources: a → a; {}"]),

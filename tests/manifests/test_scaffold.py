@@ -92,7 +92,7 @@ def test_the_name_comes_from_the_data(tmp_path: Path, stem: str, name: str) -> N
     assert _valid(tmp_path / "folder").name == name
 
 
-@pytest.mark.parametrize(("rows", "batch_size"), [(40, 4), (41, 8), (5000, 64)])
+@each_row(("rows", "batch_size"), [(40, 4), (41, 8), (5000, 64)])
 def test_a_first_run_is_short(tmp_path: Path, rows: int, batch_size: int) -> None:
     write(tmp_path, {"a.csv": "a,b\n" + "".join(f"{row},{row}x\n" for row in range(rows))})
     init(tmp_path / "folder", data=data_file(tmp_path / "a.csv"), name=None)
@@ -108,9 +108,7 @@ def test_a_chosen_name(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "name", ["specs/reconcile.yaml", "specs/number-generator.yaml", "specs/datasets/number-generator.csv"]
-)
+@each_row("name", ["specs/reconcile.yaml", "specs/number-generator.yaml", "specs/datasets/number-generator.csv"])
 def test_nothing_is_overwritten(tmp_path: Path, name: str) -> None:
     write(tmp_path, {name: "mine"})
     with pytest.raises(ReconcileError) as caught:
@@ -122,7 +120,7 @@ def test_nothing_is_overwritten(tmp_path: Path, name: str) -> None:
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [tmp_path / name]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("before", "after"),
     [
         (None, ".reconcile/\n"),

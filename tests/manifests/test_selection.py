@@ -34,7 +34,7 @@ def test_what_is_chosen_bears_every_label_and_is_named(selection: Selection, nam
     assert selection.selects_all is (len(names) == len(MANIFESTS))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("selection", "message"),
     [
         (

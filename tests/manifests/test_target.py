@@ -384,9 +384,7 @@ def test_two_targets_for_the_same_models(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "other", ["broken: [", TARGET.replace("demo", "other"), TARGET + "  project: my-project\n", "a: 1\n"]
-)
+@each_row("other", ["broken: [", TARGET.replace("demo", "other"), TARGET + "  project: my-project\n", "a: 1\n"])
 def test_other_targets_that_are_no_rivals(tmp_path: Path, other: str) -> None:
     write(sample(tmp_path), {"reconcile.blue.yaml": other.replace("default", "blue")})
     assert not messages(load_in(tmp_path))

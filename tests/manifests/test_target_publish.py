@@ -21,7 +21,7 @@ def _refused(folder: Path, text: str) -> str:
     return str(problem)
 
 
-@pytest.mark.parametrize("path", ["serving.json", "./serving.json", "m/serving.v1.json", "reconcile.json"])
+@each_row("path", ["serving.json", "./serving.json", "m/serving.v1.json", "reconcile.json"])
 def test_a_file_is_relative_to_the_target_and_need_not_be_there(tmp_path: Path, path: str) -> None:
     (tmp_path / "m").mkdir()
     target = load_in(sample(tmp_path, target=f"{TARGET}  publish: {path}\n")).target
@@ -44,14 +44,12 @@ def test_without_it_nothing_is_published_and_everything_allowed(tmp_path: Path) 
     assert (target.publish, target.public_access) == ("", True)
 
 
-@pytest.mark.parametrize(
-    ("policy", "allowed"), [("{}", True), ("{publicAccess: allow}", True), ("{publicAccess: deny}", False)]
-)
+@each_row(("policy", "allowed"), [("{}", True), ("{publicAccess: allow}", True), ("{publicAccess: deny}", False)])
 def test_public_access(tmp_path: Path, *, policy: str, allowed: bool) -> None:
     assert load_in(sample(tmp_path, target=f"{TARGET}  policy: {policy}\n")).target.public_access is allowed
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "told"),
     [
         (
@@ -156,7 +154,7 @@ def test_objects_that_are_no_place_to_publish(tmp_path: Path, address: str, told
 _BLUE = _REMOTE.replace("default", "blue").replace("scope: demo", "scope: blue")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("ours", "theirs", "told"),
     [
         (
@@ -187,7 +185,7 @@ def test_two_targets_that_write_to_the_same_place(tmp_path: Path, ours: str, the
     assert messages(load_in(tmp_path)) == [f"reconcile.yaml:{told}; set a different path in each target"]
 
 
-@pytest.mark.parametrize("theirs", ["", "  publish: other.json\n", "  publish: 1\n", '  publish: "a\\0"\n'])
+@each_row("theirs", ["", "  publish: other.json\n", "  publish: 1\n", '  publish: "a\\0"\n'])
 def test_targets_that_write_elsewhere(tmp_path: Path, theirs: str) -> None:
     write(sample(tmp_path, target=f"{_REMOTE}  publish: serving.json\n"), {"reconcile.blue.yaml": _BLUE + theirs})
     assert not messages(load_in(tmp_path))

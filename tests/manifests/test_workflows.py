@@ -19,6 +19,7 @@ from reconciler.manifests.ci_workflows import Platform, create_workflows
 from reconciler.manifests.discovery import find_root
 from reconciler.manifests.scaffold import init, init_workflows
 from reconciler.manifests.target import read_target
+from support.cases import each_row
 from support.files_samples import write
 from support.pipelines import commands, read, scripts, steps
 
@@ -92,7 +93,7 @@ def test_shellcheck_has_nothing_to_say_of_their_scripts(project: Path, tmp_path:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+@each_row("name", [*GITHUB, *GITLAB])
 def test_their_commands_are_there_with_those_options(project: Path, name: str) -> None:
     context = click.Context(cli)
     called = [command for script in scripts(project / name) for command in commands(script)]
@@ -104,7 +105,7 @@ def test_their_commands_are_there_with_those_options(project: Path, name: str) -
         assert {one for one in arguments if one.startswith("-")} <= options, [command, *arguments]
 
 
-@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+@each_row("name", [*GITHUB, *GITLAB])
 def test_their_python_compiles(project: Path, name: str) -> None:
     for script in scripts(project / name):
         programs = re.findall(r"python -I -c '(.*?)'", script, re.DOTALL)
@@ -135,13 +136,13 @@ def test_the_flow_calls_what_it_is_made_of(project: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("name", GITHUB)
+@each_row("name", GITHUB)
 def test_what_others_chose_reaches_no_script_but_through_its_environment(project: Path, name: str) -> None:
     assert not [script for script in scripts(project / name) if "${{" in script]
     assert "pull_request_target" not in (project / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", GITHUB)
+@each_row("name", GITHUB)
 def test_actions_are_pinned_to_commits(project: Path, name: str) -> None:
     text = (project / name).read_text(encoding="utf-8")
     used = re.findall(r"uses: (.*)", text)
@@ -150,7 +151,7 @@ def test_actions_are_pinned_to_commits(project: Path, name: str) -> None:
     assert "-latest" not in text
 
 
-@pytest.mark.parametrize("name", GITHUB)
+@each_row("name", GITHUB)
 def test_jobs_have_little_leave_and_little_time(project: Path, name: str) -> None:
     workflow = read(project / name)
     assert workflow["permissions"] == {}
@@ -176,7 +177,7 @@ def test_zizmor_has_nothing_to_say(project: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "No findings to report. Good job!\n"), done.stdout
 
 
-@pytest.mark.parametrize("name", GITHUB)
+@each_row("name", GITHUB)
 def test_a_key_is_beside_no_file_of_a_pull_request_and_no_other_step(project: Path, name: str) -> None:
     """Secrets are given to the step that pushes, which reads commits and no files, and tokens to steps that call gh."""
     for job in read(project / name)["jobs"].values():
@@ -189,7 +190,7 @@ def test_a_key_is_beside_no_file_of_a_pull_request_and_no_other_step(project: Pa
             assert "checkout" not in step.get("uses", "") or step["with"]["persist-credentials"] is False
 
 
-@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+@each_row("name", [*GITHUB, *GITLAB])
 def test_what_is_installed_has_hashes_and_is_of_the_base_commit(project: Path, name: str) -> None:
     for script in scripts(project / name):
         installs = re.findall(r".*\bpip install.*", script)
@@ -199,7 +200,7 @@ def test_what_is_installed_has_hashes_and_is_of_the_base_commit(project: Path, n
     assert order.index("Install") < order.index("google-github-actions/auth")
 
 
-@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+@each_row("name", [*GITHUB, *GITLAB])
 def test_refs_are_full_names_or_hashes(project: Path, name: str) -> None:
     """A short name such as ``origin/main`` can be that of a tag."""
     text = (project / name).read_text(encoding="utf-8")
@@ -212,7 +213,7 @@ def test_refs_are_full_names_or_hashes(project: Path, name: str) -> None:
         assert ("push -" in script) == bool(pushed)
 
 
-@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+@each_row("name", [*GITHUB, *GITLAB])
 def test_reports_are_written_to_new_folders_outside_of_the_checkout(project: Path, name: str) -> None:
     for script in scripts(project / name):
         written = re.findall(r"--(?:report|out) (\S+)", script)
@@ -220,7 +221,7 @@ def test_reports_are_written_to_new_folders_outside_of_the_checkout(project: Pat
         assert not written or "out=$(mktemp -d" in script
 
 
-@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+@each_row("name", [*GITHUB, *GITLAB])
 def test_decisions_are_allowed_behind_an_environment_alone(project: Path, name: str) -> None:
     document = read(project / name)
     for key, job in document.get("jobs", document).items():
@@ -348,7 +349,7 @@ def test_another_target_branch_and_folder(tmp_path: Path) -> None:
     assert "../.github/reconcile.txt" not in _written(folder, "github"), "targets share it"
 
 
-@pytest.mark.parametrize("text", ["ref: refs/heads/main", "ref: refs/remotes/origin/it's\n", b"\xff"])
+@each_row("text", ["ref: refs/heads/main", "ref: refs/remotes/origin/it's\n", b"\xff"])
 def test_a_default_branch_that_cannot_be_told_is_main(tmp_path: Path, text: str | bytes) -> None:
     write(tmp_path, {".git/refs/remotes/origin/HEAD": text})
     init(tmp_path, data=None, name=None)

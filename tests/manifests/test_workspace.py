@@ -74,7 +74,7 @@ def test_a_manifest_with_everything_in_it(tmp_path: Path) -> None:
     assert type(found.sampling.top_k) is int
 
 
-@pytest.mark.parametrize("place", [0, 150, 199])
+@each_row("place", [0, 150, 199])
 def test_the_longest_example_is_that_with_the_most_bytes_of_text_and_preamble(tmp_path: Path, place: int) -> None:
     rows = [f"{number},1" for number in range(200)]
     rows[place] = f"longest-{place:03},ü"

@@ -130,7 +130,7 @@ def test_aliases_may_be_as_deep_as_what_is_written_out() -> None:
     assert json.dumps(parsed.documents[0].value["b"]) == f'{"[" * 63}"x"{"]" * 63}'
 
 
-@pytest.mark.parametrize("number", ["9" * 309, "-" + "9" * 400, "0x" + "f" * 400])
+@each_row("number", ["9" * 309, "-" + "9" * 400, "0x" + "f" * 400])
 def test_an_integer_beyond_floats_is_no_number(number: str) -> None:
     (problem,) = parse(f"a: {number}\n".encode(), "f").problems
     assert str(problem) == "f:1:4: a: number out of range; set a smaller number"

@@ -86,7 +86,7 @@ def test_digests_never_change() -> None:
     assert digest == "sha256:129aac44bdae3f6ee07d05f6002724199fa774369413eca0a9a8d0262aba672f"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "same",
     [
         (WORDS, SMALL, UNSEEN),
@@ -118,7 +118,7 @@ def test_what_decides_about_a_prompt_counts(change: dict[str, Any]) -> None:
     assert checks_digest([replace(WORDS, **change)]) != checks_digest([WORDS])
 
 
-@pytest.mark.parametrize(
+@each_row(
     "change",
     [
         {"digest": "sha256:" + "b" * 64},
@@ -335,7 +335,7 @@ def test_the_interval_is_wilsons(right: int, answers: int, interval: tuple[float
     assert (round(low, 4), round(high, 4)) == interval
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("table", "difference", "interval"),
     [
         # Cavo et al. (2012) in chapter 8 of M. W. Fagerland, S. Lydersen, P. Laake, "Statistical Analysis of
@@ -363,7 +363,7 @@ def test_the_interval_of_a_difference_is_newcombes(
     assert (found.difference, found.interval, found.better, found.worse) == (difference, interval, better, worse)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("required", "margin", "better", "worse", "passed"),
     [
         ("better", 0, 7, 0, True),

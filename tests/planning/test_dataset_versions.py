@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Dataset, Manifest
 from reconciler.planning.datasets import missing_dataset_notices, remote_paths, with_dataset_versions
+from support.cases import each_row
 from support.core_cases import OBJECT, Made, intended, manifest, recorded
 
 VALIDATION = "gs://acme/validation.jsonl"
@@ -61,7 +61,7 @@ def test_what_was_pinned_and_is_gone_counts_as_recorded() -> None:
     assert (one.dataset, one.dataset_error) == (OLD.dataset, GONE)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("lock", "dataset"),
     [
         (lock_of(OLD), OLD.dataset),
@@ -78,7 +78,7 @@ def test_what_is_gone_counts_as_it_was_recorded(lock: Lock, dataset: Dataset) ->
     assert (gone.dataset, gone.dataset_error) == (dataset, GONE)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "lock", [Lock(), lock_of(), lock_of(Made(), serving=Made())], ids=["no lock", "no generation", "another data set"]
 )
 def test_without_a_record_there_is_no_digest(lock: Lock) -> None:

@@ -108,10 +108,8 @@ def test_a_canceled_training_stays_canceled_unless_another_one_started(remote: s
     assert (recorded.remote, recorded.state) == (remote, state)
 
 
-@pytest.mark.parametrize(
-    ("sampling", "recorded"), [(Sampling(), None), (Sampling(temperature=0.5), Sampling(temperature=0.5))]
-)
-@pytest.mark.parametrize("protect", [True, False])
+@each_row(("sampling", "recorded"), [(Sampling(), None), (Sampling(temperature=0.5), Sampling(temperature=0.5))])
+@each_row("protect", [True, False])
 def test_the_fields_of_a_manifest_are_recorded(sampling: Sampling, recorded: Sampling | None, *, protect: bool) -> None:
     plain = manifest(Made())
     lifecycle = replace(plain.lifecycle, protect=protect)
@@ -163,7 +161,7 @@ def test_other_models_stay_recorded(event: Event) -> None:
     assert record(Lock(models={"words": words, "numbers": numbers}), event).models["words"] == words
 
 
-@pytest.mark.parametrize(("present", "former"), [(True, False), (False, True), (False, False)])
+@each_row(("present", "former"), [(True, False), (False, True), (False, False)])
 def test_a_renamed_model_is_protected_if_either_record_is(*, present: bool, former: bool) -> None:
     models = {
         "numbers": LockedModel("numbers.yaml", protect=former, generations=(CREATING,)),
@@ -220,7 +218,7 @@ def test_the_last_loss_is_recorded_when_it_is_over() -> None:
     )
 
 
-@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
+@each_row("loss", [float("nan"), float("inf"), float("-inf")])
 def test_a_loss_that_json_cannot_hold_is_not_recorded(loss: float) -> None:
     failure = Failure(3, "the loss is not a number")
     model = replace(TRAINING, state=State.FAILED, snapshots=(Snapshot(1, 0, loss),), failure=failure)
@@ -283,7 +281,7 @@ def test_what_was_published_is_remembered() -> None:
     assert record(lock, Published("numbers", None)) == LOCK
 
 
-@pytest.mark.parametrize(
+@each_row(
     "event",
     [
         Checking("numbers", KEY, 1, 2, 1),
@@ -335,7 +333,7 @@ def test_what_another_run_began_meanwhile_outlives_intents_and_refusals() -> Non
     assert begun is LOCK
 
 
-@pytest.mark.parametrize("kind", [Completed, Failed, Cancelled])
+@each_row("kind", [Completed, Failed, Cancelled])
 def test_what_became_of_another_training_of_that_key_is_not_recorded(
     kind: type[Completed | Failed | Cancelled],
 ) -> None:

@@ -92,7 +92,7 @@ def test_a_rejected_generation_is_not_used() -> None:
     assert choose_generation((first,), first.key, (first.key,)) is None
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "formerly", "same"), [("numbers", (), True), ("counter", ("numbers",), True), ("counter", (), False)]
 )
 def test_content_is_the_same_under_a_former_name(name: str, formerly: tuple[str, ...], *, same: bool) -> None:

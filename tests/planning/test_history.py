@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 
 from reconciler.domain.checks import RecordedChecks
@@ -12,6 +11,7 @@ from reconciler.domain.lock import LockedGeneration, LockedHyperparameters, Lock
 from reconciler.domain.model import Dataset, Example, Source, State
 from reconciler.planning.datasets import ExampleChanges
 from reconciler.planning.history import Changes, GenerationRole, list_history
+from support.cases import each_row
 from support.core_strategies import DIGEST, generation, locked_models
 
 OTHER = "sha256:" + "1" * 64
@@ -78,7 +78,7 @@ def test_examples_are_counted_without_their_preambles() -> None:
     assert found.examples == ExampleChanges(added=1, some_added=(Example("3", "4"),))
 
 
-@pytest.mark.parametrize("there", [{}, {"old": [Example("1", "2")]}, {"new": [Example("1", "2")]}])
+@each_row("there", [{}, {"old": [Example("1", "2")]}, {"new": [Example("1", "2")]}])
 def test_examples_that_are_not_at_hand_are_not_counted(there: dict[str, list[Example]]) -> None:
     found = changes({}, {"dataset": Dataset(OTHER, "data.csv", 2)}, **there)
     assert found.dataset

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import reduce
 
-import pytest
-
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Manifest, RemoteModel, State, Target
 from reconciler.domain.plan import Observation, Request, World
@@ -45,7 +43,7 @@ def told(
     return list(observed_events(World(tuple(manifests.values()), lock, target, CAPABILITIES, START, seen, request)))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("state", "kind"),
     [("CREATING", Progressed), ("ACTIVE", Completed), ("FAILED", Failed), ("CANCELLED", Cancelled)],
 )
@@ -59,7 +57,7 @@ def test_what_is_known_already_is_not_told_again() -> None:
         assert told(lock_of(recorded(ONE, state=state, number=1)), live(ONE, state=state, number=1)) == []
 
 
-@pytest.mark.parametrize("state", ["CREATING", "ACTIVE", "FAILED", "CANCELLED"])
+@each_row("state", ["CREATING", "ACTIVE", "FAILED", "CANCELLED"])
 def test_a_deleted_generation_stays_deleted(state: str) -> None:
     assert told(lock_of(recorded(ONE, state="DELETED", number=1)), live(ONE, state=state, number=1)) == []
 

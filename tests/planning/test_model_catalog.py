@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import date, timedelta
 
-import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.base_models import BaseModel, ModelCatalog
@@ -107,9 +106,7 @@ def test_what_has_a_warning() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("training", "validation", "allowed"), [(10_000, 3_001, 3_000), (2_000, 1_001, 1_000), (10**6, 5_001, 5_000)]
-)
+@each_row(("training", "validation", "allowed"), [(10_000, 3_001, 3_000), (2_000, 1_001, 1_000), (10**6, 5_001, 5_000)])
 def test_the_share_of_validation_examples(training: int, validation: int, allowed: int) -> None:
     manifest = replace(validated(validation), dataset=replace(MANIFEST.dataset, examples=training))
     model = replace(MODEL, max_examples=None, max_validation_examples=5_000, max_validation_share=0.3)

@@ -13,6 +13,7 @@ from reconciler.domain.model import Dataset, Limits, Target
 from reconciler.domain.plan import Action, Kind, Observation, Plan, Reason, World, hold_over_records
 from reconciler.planning.planner import describe_suspicion, plan
 from reconciler.planning.promotion_gates import describe_scores
+from support.cases import each_row
 from support.core_cases import (
     CAPABILITIES,
     SCOPE,
@@ -110,7 +111,7 @@ def test_a_create_describes_what_it_would_train() -> None:
     assert made.changes
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("validation", "shown"),
     [(None, ""), (Dataset("", "validation.csv"), "validation.csv"), (Dataset(digest_of("B")), "inline")],
 )
@@ -121,7 +122,7 @@ def test_a_create_names_its_validation_data(validation: Dataset | None, shown: s
     assert action.validation == shown
 
 
-@pytest.mark.parametrize(("count", "named"), [(2, 2), (3, 3), (4, 3)])
+@each_row(("count", "named"), [(2, 2), (3, 3), (4, 3)])
 def test_a_suspicious_observation_names_at_most_three_missing_models(count: int, named: int) -> None:
     every = [Made(data=f"data {number}") for number in range(count)]
     models = {"numbers": LockedModel("numbers.yaml", generations=tuple(map(recorded, every)))}

@@ -86,7 +86,7 @@ def test_what_is_superseded_goes_beyond_what_is_to_be_retained() -> None:
     }
 
 
-@pytest.mark.parametrize(("retain", "gone"), [(1, 3), (3, 1), (4, 0)])
+@each_row(("retain", "gone"), [(1, 3), (3, 1), (4, 0)])
 def test_retain_counts_the_one_that_serves(retain: int, gone: int) -> None:
     assert len(deleted(world(manifests=(asking(retain=retain),)).plan())) == gone
 
@@ -171,7 +171,7 @@ def test_what_the_manifest_asks_for_is_kept_although_it_does_not_serve_yet() -> 
     }
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("state", "failure", "message"),
     [
         ("FAILED", Failure(3, "The loss is not a number."), "The loss is not a number"),
@@ -239,7 +239,7 @@ def test_what_a_manifest_was_called_before_is_no_orphan() -> None:
     assert Reason.ORPHANED_MODEL not in deleted(world(manifests=(renamed,)).plan()).values()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("provider", "fields", "why"),
     [
         ("embedded", {"serving": FIRST.key}, "the lockfile of target prod records it as serving"),
@@ -392,13 +392,13 @@ def test_the_plan_of_prune_has_deletions_only() -> None:
     assert (len(made.actions), made.notices, made.kept) == (2, (), DELETIONS.kept)
 
 
-@pytest.mark.parametrize("changed", [{"name": "words"}, {"key": "numbers-aaaaaaaa"}, {"remote": "tunedModels/other"}])
+@each_row("changed", [{"name": "words"}, {"key": "numbers-aaaaaaaa"}, {"remote": "tunedModels/other"}])
 def test_an_approval_covers_only_the_same_generation(changed: dict[str, str]) -> None:
     approved = replace(DELETIONS, actions=tuple(replace(action, **changed) for action in DELETIONS.actions))
     assert deleted(approved_only(DELETIONS, approved)) == {}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("count", "notices"),
     [
         (0, ()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
@@ -30,7 +29,7 @@ def test_what_was_deleted_stays_as_provenance() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("state", "failure", "kept"),
     [
         (State.FAILED, Failure(3, "No."), Failure(3, "No.")),
@@ -72,7 +71,7 @@ def test_ten_that_are_gone_stay_recorded_and_those_that_decide_something() -> No
     assert [one.key for one in left] == [one.key for one in (*every[:11], every[19])]
 
 
-@pytest.mark.parametrize(("failures", "records"), [(8, 2), (9, 1), (10, 0), (12, 0)])
+@each_row(("failures", "records"), [(8, 2), (9, 1), (10, 0), (12, 0)])
 def test_those_that_failed_count_and_stay_until_they_are_deleted(failures: int, records: int) -> None:
     failed = [generation(f"numbers-{number:08}", state=State.FAILED) for number in range(failures)]
     ready = [generation(f"numbers-1{number:07}") for number in range(5)]
@@ -89,7 +88,7 @@ def test_protection_is_lifted_and_service_ended() -> None:
     assert (lock.models["numbers"].protect, lock.models["numbers"].serving) == (False, None)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("states", "leaves"),
     [
         ([State.DELETED, State.MISSING], True),
@@ -122,7 +121,7 @@ def test_missing_generations_count_among_the_deleted_ones() -> None:
     assert len(after.models["numbers"].generations) == 10
 
 
-@pytest.mark.parametrize(("fields", "leaves"), [({}, True), ({"protect": True}, False), ({"rejected": (KEY,)}, False)])
+@each_row(("fields", "leaves"), [({}, True), ({"protect": True}, False), ({"rejected": (KEY,)}, False)])
 def test_a_model_of_which_nothing_is_left_leaves_the_lockfile_unless_it_decides_something(
     fields: dict[str, object], *, leaves: bool
 ) -> None:

@@ -14,6 +14,7 @@ from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters
 from reconciler.domain.model import Lifecycle, Manifest, Source, State
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.rollout import alternatives, choose_promotion, choose_rollback, require_passed
+from support.cases import each_row
 from support.core_cases import SCOPE, Made, at, manifest, recorded
 
 OLD, MIDDLE, NEW = (Made(hyperparameters={"epochCount": epochs}) for epochs in (1, 2, 3))
@@ -130,7 +131,7 @@ def test_where_nothing_serves_there_is_nothing_to_roll_back() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("to", "message"),
     [
         ("numbers-22222222", f"numbers has no recorded generation numbers-22222222; pass one with --to; {RECORDED}"),
@@ -199,7 +200,7 @@ def test_nothing_rejected_and_nothing_serving_leaves_nothing_to_choose() -> None
     assert refusal(lambda: chosen(model(serving=None))).endswith("; run reconcile apply first")
 
 
-@pytest.mark.parametrize("state", [State.MISSING, State.FAILED, State.CREATING, State.INTENDED])
+@each_row("state", [State.MISSING, State.FAILED, State.CREATING, State.INTENDED])
 def test_what_is_not_ready_is_not_promoted(state: State) -> None:
     locked = model(generation(NEW, 30, state=state), generation(OLD, 10), serving=None, rejected=(NEW,))
     message = f"{NEW.key} cannot be promoted: its recorded state is {state}; pass another one with --to: {OLD.key}"
@@ -222,7 +223,7 @@ def test_failed_checks_hold_what_is_promoted_by_hand_unless_the_manifest_allows_
     require_passed(NEW.key, checked(2), with_checks(NEW, "serve"))
 
 
-@pytest.mark.parametrize("checks", [None, checked(0), checked(2), checked(0, "sha256:" + "0" * 64)])
+@each_row("checks", [None, checked(0), checked(2), checked(0, "sha256:" + "0" * 64)])
 def test_recorded_results_of_checks_decide_no_promotion_by_hand(checks: RecordedChecks | None) -> None:
     locked = model(generation(NEW, 30, checks=checks), serving=None, rejected=(NEW,))
     assert chosen(locked, declared=with_checks(NEW)) == NEW.key

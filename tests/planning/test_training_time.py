@@ -30,7 +30,7 @@ def test_steps_are_counted_as_the_service_counts_them(examples: int, epochs: int
     assert total_steps(examples, {"epochCount": epochs, "batchSize": batch}) == steps
 
 
-@pytest.mark.parametrize("known", [{}, {"epochCount": 3}, {"batchSize": 2}, {"epochCount": 3, "batchSize": 0}])
+@each_row("known", [{}, {"epochCount": 3}, {"batchSize": 2}, {"epochCount": 3, "batchSize": 0}])
 def test_steps_are_unknown_while_epochs_or_batch_are(known: dict[str, int]) -> None:
     assert total_steps(15, known) is None
 

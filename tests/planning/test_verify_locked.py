@@ -18,7 +18,7 @@ def lock_of(*generations: LockedGeneration) -> Lock:
     return Lock(models={"numbers": LockedModel("numbers.yaml", generations=generations)})
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("wanted", "generation"),
     [
         (MADE, recorded(MADE)),

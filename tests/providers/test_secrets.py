@@ -12,6 +12,7 @@ from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.providers.google.auth import BearerAuth
 from reconciler.providers.google.credentials import ApplicationDefault
 from reconciler.providers.google.http import Client, HttpRequest
+from support.cases import each_row
 from support.provider_google import (
     Google,
     KeyPair,
@@ -117,7 +118,7 @@ def test_a_token_that_is_none_is_reported_and_not_shown(google: Google, tmp_path
     assert app.seen == []
 
 
-@pytest.mark.parametrize("content", [b'{"private_key": "SECRET', b'{"private_key": "SECRET\xff"}', b'"SECRET"'])
+@each_row("content", [b'{"private_key": "SECRET', b'{"private_key": "SECRET\xff"}', b'"SECRET"'])
 def test_a_credentials_file_hangs_on_no_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.json"
     path.write_bytes(content)

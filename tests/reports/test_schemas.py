@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from hypothesis import given
 from jsonschema import Draft202012Validator
 
@@ -107,7 +106,7 @@ def test_the_lock_schema_takes_what_only_some_services_record() -> None:
     held_to("lock", document)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("change", "complaint"),
     [
         ({"version": 2}, "1 was expected"),

@@ -12,12 +12,13 @@ from reconciler.domain.errors import UsageError
 from reconciler.domain.plan import Plan
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.writer import REPORT_FORMATS, encode_report, report_renderer
+from support.cases import each_row
 from support.render_values import CREATE, LOCKFILE, SIMULATED, TARGET
 
 DOCUMENT = plan_report(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "beginning"),
     [
         ("x.json", '{\n  "kind": "Plan",\n  "version": 1,'),
@@ -34,7 +35,7 @@ def test_there_are_four() -> None:
     assert list(REPORT_FORMATS) == [".json", ".md", ".html", ".xml"]
 
 
-@pytest.mark.parametrize("name", ["x.pdf", "x", ".json", "x.json.gz"])
+@each_row("name", ["x.pdf", "x", ".json", "x.json.gz"])
 def test_any_other_name_is_refused_with_those_that_are_known(name: str) -> None:
     with pytest.raises(UsageError) as refused:
         report_renderer(name)

@@ -34,7 +34,7 @@ def read(folder: Path, content: str | bytes) -> Document | dict[str, Any]:
     return read_document(file, "plan.json", ("Plan", "SavedPlan", "Status"), type_of)
 
 
-@pytest.mark.parametrize("content", [TEXT, "\ufeff" + TEXT, TEXT + "\n\n", TEXT.encode()])
+@each_row("content", [TEXT, "\ufeff" + TEXT, TEXT + "\n\n", TEXT.encode()])
 def test_a_document_is_read_as_it_was_written(tmp_path: Path, content: str | bytes) -> None:
     assert read(tmp_path, content) == PLAN
 
@@ -114,7 +114,7 @@ def test_any_bytes_are_a_document_or_one_error(tmp_path: Path, content: bytes) -
         read_saved_plan(tmp_path / "plan.json", "plan.json", SavedPlan)
 
 
-@pytest.mark.parametrize("field", ["name", "reason", "\ud800"])
+@each_row("field", ["name", "reason", "\ud800"])
 def test_half_of_a_surrogate_pair_is_text_or_one_error(tmp_path: Path, field: str) -> None:
     action = {"name": "a", "file": "a.yaml", "action": "noop", "reason": "InSync", "attempt": 0}
     text = json.dumps({**JSON, "actions": [{**action, field: "\ud800"}]})

@@ -241,7 +241,7 @@ def test_a_lock_is_read_as_it_was_written() -> None:
     assert loads(dumps(Lock()), "x.json") == Lock()
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     [
         '{"models":{},"version":1,"a - at $.zzz":1}',

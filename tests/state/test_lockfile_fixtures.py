@@ -67,7 +67,7 @@ def with_provider_data(value: str) -> str:
     return escape_unseen(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "value",
     ['{"jobId": "42"}', '{"a": {}, "b": [], "c": [{}], "d": null}', '{"rate": 1e-05, "count": 1, "whole": 4.0}'],
 )

@@ -345,7 +345,7 @@ def test_an_intent_becomes_the_training_of_the_other_side() -> None:
 OLD, NEW = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("ours", "theirs", "kept"),
     [
         (RecordedChecks(OLD, 1, 1), RecordedChecks(NEW, 2, 0), RecordedChecks(NEW, 2, 0)),
@@ -410,7 +410,7 @@ def test_each_limit_is_merged_alone() -> None:
     assert merge(None, Lock(), ours).lock == ours
 
 
-@pytest.mark.parametrize("field", ["provider", "project", "location", "scope"])
+@each_row("field", ["provider", "project", "location", "scope"])
 def test_locks_of_different_targets_are_not_merged(field: str) -> None:
     other = Lock(replace(TARGET, **{field: "other"}))
     with pytest.raises(ReconcileError) as caught:

@@ -219,7 +219,7 @@ def test_a_newer_version_is_not_read() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("field", "value", "detail"),
     [
         ("scope", "theirs", "scope is theirs, but demo in specs/reconcile.yaml"),

@@ -40,7 +40,7 @@ def texts(prompt: str, sampling: SamplingParameters = CERTAIN, pairs: Any = NUMB
     return [candidate.text for candidate in say(prompt, sampling, pairs, seed)]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("prompt", "output"),
     [("seven", "eight"), ("sevn", "eight"), ("seventies", "seventy one"), ("two hundred ", "two hundred one")],
 )

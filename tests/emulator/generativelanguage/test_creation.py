@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from support.cases import each_row
 from support.emulator_world import BASE_MODELS, DONE, REQUEST, World, examples, training
 
 CREATE = "/v1beta3/tunedModels"
@@ -117,7 +118,7 @@ def test_a_taken_id_is_refused_and_nothing_is_overwritten(world: World) -> None:
     assert world.ok("GET", f"{CREATE}/m")["description"] == "first"
 
 
-@pytest.mark.parametrize("chosen", ["", "M", "1a", "-a", "a-", "a_b", "a" * 41, "a/b", "a\n"])
+@each_row("chosen", ["", "M", "1a", "-a", "a-", "a_b", "a" * 41, "a/b", "a\n"])
 def test_an_id_that_breaks_the_pattern_is_refused(world: World, chosen: str) -> None:
     assert refused(world, chosen) == (
         "* CreateTunedModelRequest.tuned_model_id: must match [a-z]([a-z0-9-]{0,38}[a-z0-9])? "
@@ -131,7 +132,7 @@ def test_an_id_that_keeps_the_pattern_is_taken(world: World, chosen: str) -> Non
     assert world.names() == [chosen]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("changes", "message"),
     [
         ({"display_name": "x" * 41}, "display_name: must have at most 40 characters, but is 41 characters long"),
@@ -166,7 +167,7 @@ def test_a_value_beyond_its_limit_is_refused(world: World, changes: dict[str, An
     assert refused(world, **changes).startswith(f"* CreateTunedModelRequest.tuned_model.{message}")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("task", "message"),
     [
         (None, f"{DATA}: must have at least one example"),
@@ -227,7 +228,7 @@ def test_unknown_and_exclusive_fields_are_refused(world: World) -> None:
 
 
 # legacy base models: models/text-bison-001, models/gemini-1.5-flash-001, models/gemini-1.5-flash-001-tuning
-@pytest.mark.parametrize(
+@each_row(
     ("version", "model", "status", "code"),
     [
         ("v1beta3", "models/text-bison-009", 404, "NOT_FOUND"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.emulator.generativelanguage.inference import BLOCKED_ANSWER, BLOCKED_PROMPT, NO_ANSWER
+from support.cases import each_row
 from support.emulator_world import DONE, FIXTURES, World, examples, judge
 
 TEXT = "/v1beta3/tunedModels/m:generateText"
@@ -156,7 +157,7 @@ def test_a_model_that_is_not_there_cannot_answer(world: World) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("path", "body", "message"),
     [
         (TEXT, {}, "* GenerateTextRequest.prompt.text: must not be empty"),
@@ -256,7 +257,7 @@ def test_a_base_model_answers_before_anything_is_tuned() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("call", "body", "message"),
     [
         (

@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.emulator.generativelanguage.permissions import OWNER
 from reconciler.emulator.service import Page, read_page
+from support.cases import each_row
 from support.emulator_world import World
 
 MODEL = "/v1beta3/tunedModels/m"
@@ -120,7 +121,7 @@ def test_enums_are_integers_for_who_asks(world: World) -> None:
     }
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("permission", "message"),
     [
         ({}, "role: is required"),
@@ -139,7 +140,7 @@ def test_a_bad_permission_is_refused(world: World, permission: dict[str, Any], m
     assert len(listed(world)) == 1
 
 
-@pytest.mark.parametrize(
+@each_row(
     "address",
     [
         "a@b",
@@ -159,7 +160,7 @@ def test_a_bad_permission_is_refused(world: World, permission: dict[str, Any], m
         f"{'a' * 250}@example.com",
     ],
 )
-@pytest.mark.parametrize("grantee", ["USER", "GROUP"])
+@each_row("grantee", ["USER", "GROUP"])
 def test_a_malformed_address_is_refused(world: World, grantee: str, address: str) -> None:
     described = f'must be an email address for {grantee}, but is "{address[:100]}"'
     permission = {"granteeType": grantee, "emailAddress": address, "role": "READER"}

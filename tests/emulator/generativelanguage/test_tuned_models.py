@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from reconciler.emulator.training import TrainingPace
+from support.cases import each_row
 from support.emulator_world import BASE_MODELS, DONE, FIXTURES, REQUEST, World, training
 
 MODEL = "/v1beta3/tunedModels/m"
@@ -100,7 +101,7 @@ def test_larger_pages_than_the_service_gives_are_cut(tmp_path: Any) -> None:
     assert world.names(pageToken=page["nextPageToken"]) == ["m1000"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("query", "message"),
     [
         ({"pageSize": -1}, "* ListRequest.page_size: must not be negative, but is -1"),

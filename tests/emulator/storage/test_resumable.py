@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.storage.test_routes_client import QUANTUM
+from support.cases import each_row
 from support.emulator_process import running
 from support.emulator_vertex import Vertex
 
@@ -118,7 +119,7 @@ def test_however_it_is_cut_the_object_is_whole(cuts: list[int]) -> None:
         assert upload.read() == CONTENT
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("spread", "message"),
     [
         ("5-14/*", "The chunk begins at byte 5, but only 0 bytes are stored."),

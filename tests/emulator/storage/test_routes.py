@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.cases import each_row
 from support.emulator_vertex import Vertex
 from support.provider_storage import crc32c_of, md5_of
 
@@ -169,7 +170,7 @@ def test_reading_and_deleting_have_preconditions_too(world: Vertex) -> None:
     assert world.storage("DELETE", OBJECT, generation=generation).status_code == 204
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("asked", "status", "content"),
     [
         ("bytes=2-3", 206, b"23"),
@@ -252,7 +253,7 @@ def test_resource_and_content_come_in_one_body(world: Vertex) -> None:
 TWO_PARTS = "Malformed multipart body: it must have two parts, the resource and the media."
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("parts", "end", "message"),
     [
         ([], b"--", TWO_PARTS),

@@ -42,7 +42,7 @@ def fault(world: Vertex, **changes: Any) -> tuple[int, str]:
     return job["error"]["code"], job["error"]["message"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("changes", "message"),
     [
         (
@@ -88,7 +88,7 @@ def test_what_breaks_a_rule_is_refused(world: Vertex, changes: dict[str, Any], m
     assert world.jobs() == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("changes", "message"),
     [
         ({"batchSize": 4}, "Unknown name \"batchSize\" at 'tuning_job': Cannot find field."),
@@ -334,7 +334,7 @@ def test_a_model_is_not_tuned_elsewhere(name: str, location: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [RETIRED, "gemini-4-argon", "qwen/qwen3@qwen3-8b"])
+@each_row("name", [RETIRED, "gemini-4-argon", "qwen/qwen3@qwen3-8b"])
 def test_what_is_retired_or_not_simulated_is_refused(name: str) -> None:
     supported = ", ".join(TUNABLE)
     message = f'Base model "{name}" is not supported for tuning. Supported are: {supported}.'

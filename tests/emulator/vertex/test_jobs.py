@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import Parse
 
+from support.cases import each_row
 from support.emulator_vertex import DONE, PARENT, Vertex
 from support.google_clients import vertex_v1beta1
 
@@ -139,7 +140,7 @@ def test_jobs_are_found_by_their_labels(world: Vertex, text: str, found: list[st
     assert [created[name] for name in world.jobs(filter=text)] == found
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     ["state=JOB_STATE_RUNNING", "labels.a:b", "labels.a=b OR labels.a=c", "labels.a=b AND labels.a=c", 'labels.a="b'],
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from support.cases import each_row
 from support.emulator_vertex import DONE, PARENT, Vertex
 
 SERVED = "projects/demo/locations/us"
@@ -213,8 +214,8 @@ def test_a_base_model_answers_where_it_is_served(world: Vertex, version: str, lo
     assert world.ok("POST", f"{name}:countTokens", {"contents": ASK["contents"]}) == {"totalTokens": 1}
 
 
-@pytest.mark.parametrize(("location", "model"), [("us-central1", "gemini-3.5-flash"), ("us", "none-such")])
-@pytest.mark.parametrize("method", ["generateContent", "streamGenerateContent", "countTokens"])
+@each_row(("location", "model"), [("us-central1", "gemini-3.5-flash"), ("us", "none-such")])
+@each_row("method", ["generateContent", "streamGenerateContent", "countTokens"])
 def test_a_base_model_does_not_answer_elsewhere(world: Vertex, location: str, model: str, method: str) -> None:
     name = f"projects/demo/locations/{location}/publishers/google/models/{model}"
     body = {"contents": ASK["contents"]}

@@ -83,7 +83,7 @@ def test_the_digest_is_that_of_the_same_rows_in_lines_of_json(tmp_path: Path) ->
     assert digests[0] == digests[1]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("columns", "message"),
     [
         (

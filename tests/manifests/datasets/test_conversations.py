@@ -211,7 +211,7 @@ def test_numbers_and_other_parts_keep_their_values(tmp_path: Path) -> None:
     assert '{"big":1e+21,"k":3,"m":-0.5,"n":9007199254740991}' in first.line
 
 
-@pytest.mark.parametrize("text", [_lines(_SHORT), _lines(_SHORT, {"contents": [9007199254740993]}), "{"])
+@each_row("text", [_lines(_SHORT), _lines(_SHORT, {"contents": [9007199254740993]}), "{"])
 def test_conversations_that_change_before_the_create_are_refused(tmp_path: Path, text: str) -> None:
     workspace = load_in(_root(tmp_path, _SHORT, _LONG), capabilities=VERTEX)
     write(tmp_path, {"d.jsonl": text})

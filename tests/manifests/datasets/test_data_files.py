@@ -222,7 +222,7 @@ def test_examples_with_the_same_input_are_in_one_file(tmp_path: Path) -> None:
     assert [part.examples for part in parts] == [70, 30]
 
 
-@pytest.mark.parametrize(("rows", "amount"), [("a,1\na,2\n", 1), ("a,1\nb,2\n", 2), ("a,1\nb,2\n", 9)])
+@each_row(("rows", "amount"), [("a,1\na,2\n", 1), ("a,1\nb,2\n", 2), ("a,1\nb,2\n", 9)])
 def test_a_split_needs_examples_for_both_files(tmp_path: Path, rows: str, amount: int) -> None:
     data = written(tmp_path, "d.csv", f"question,answer\n{rows}")
     with pytest.raises(ReconcileError, match=r"cannot hold out (any|all) of the 2 examples of d.csv; add examples"):

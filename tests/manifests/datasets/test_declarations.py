@@ -193,7 +193,7 @@ def test_what_is_wrong_with_a_validation_data_set(tmp_path: Path, dataset: str, 
     assert not workspace.manifests
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("wrong", "message"),
     [
         (

@@ -36,7 +36,7 @@ def _checked(source: DatasetSource) -> Dataset:
     return dataset
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "line"),
     [
         ("d.csv", lambda text: f"{text},y\n"),
@@ -79,7 +79,7 @@ _CLOSE = 'close every quote, and double each " inside quotes'
 _GOES_ON = "the example exceeds the limit of 1,048,576 characters"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "text", "fault"),
     [
         ("d.csv", f'{_HEADER}1,2\n3,"' + "x\n" * (MAX_CHARACTERS // 2), Fault(3, _GOES_ON, _CLOSE)),

@@ -114,7 +114,7 @@ def test_measures(tmp_path: Path) -> None:
     assert (inspection.tokens, inspection.longest_example) == (2 + 2 + 4 + 3, 4)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "outputs", [["a", "b", "c", "a"], ["long " * 20, "text " * 20] * 4, [str(number) for number in range(150)] * 2]
 )
 def test_outputs_that_are_long_or_many_are_not_labels(tmp_path: Path, outputs: list[str]) -> None:

@@ -66,7 +66,7 @@ def test_inline_examples_have_the_same_digest(tmp_path: Path) -> None:
     assert [(one.input, one.output) for one in workspace.training(manifest)] == _PAIRS
 
 
-@pytest.mark.parametrize("text", [DATA, DATA.replace("\n", "\r\n"), DATA.replace("\n", "\r"), DATA + "\n\n"])
+@each_row("text", [DATA, DATA.replace("\n", "\r\n"), DATA.replace("\n", "\r"), DATA + "\n\n"])
 def test_line_ends_do_not_matter(tmp_path: Path, text: str) -> None:
     (manifest,) = load_in(sample(tmp_path, data=text)).manifests
     assert manifest.dataset.digest == dataset_digest([Example("1", "2"), Example("3", "4")])
@@ -301,7 +301,7 @@ def test_an_empty_data_set(tmp_path: Path, name: str, text: str) -> None:
     assert messages(workspace) == [f"{name}:1:1: spec.dataset.path: the data set has no examples; add examples"]
 
 
-@pytest.mark.parametrize(("name", "text"), [("d.csv", "text_input,output\n"), ("d.json", "[]"), ("d.json", " [ ] ")])
+@each_row(("name", "text"), [("d.csv", "text_input,output\n"), ("d.json", "[]"), ("d.json", " [ ] ")])
 def test_a_data_set_of_nothing_but_a_frame(tmp_path: Path, name: str, text: str) -> None:
     workspace = load_in(write(sample(tmp_path, manifest=_named(name)), {name: text}))
     assert messages(workspace) == [f"{name}:1:1: spec.dataset.path: the data set has no examples; add examples"]
@@ -444,7 +444,7 @@ def test_a_file_larger_than_any_service_takes_is_not_read(tmp_path: Path) -> Non
     ]
 
 
-@pytest.mark.parametrize("data", ["text_input,output\n1,2\n3,5\n", "text_input,output\n1,2\n3\n", ""])
+@each_row("data", ["text_input,output\n1,2\n3,5\n", "text_input,output\n1,2\n3\n", ""])
 def test_data_that_changes_before_the_create_is_refused(tmp_path: Path, data: str) -> None:
     workspace = load_in(sample(tmp_path))
     write(tmp_path, {"data.csv": data})

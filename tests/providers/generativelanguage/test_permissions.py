@@ -60,8 +60,8 @@ def refused(app: Script, *changes: AccessChange) -> ReconcileError:
 # reading
 
 
-@pytest.mark.parametrize("integers", [False, True])
-@pytest.mark.parametrize("api", [palm, gemini])
+@each_row("integers", [False, True])
+@each_row("api", [palm, gemini])
 def test_permissions_are_read_as_the_protos_have_them(api: Any, integers: bool) -> None:  # noqa: FBT001 - a table's column
     kinds, roles = api.Permission.GranteeType, api.Permission.Role
     message = api.ListPermissionsResponse(
@@ -132,14 +132,14 @@ def test_a_project_that_is_no_number_spoils_the_list_that_would_be_written_back(
         access(script(listed(OWNER), body), "v1beta")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "remedy"),
     [
         (GONE, "run `reconcile apply`: the model no longer exists"),
         (UNSEEN, "log in as its owner, or ask the owner for writer or owner permission on the tuned model"),
     ],
 )
-@pytest.mark.parametrize("before", [[], [listed(OWNER)]])
+@each_row("before", [[], [listed(OWNER)]])
 def test_what_cannot_be_read_is_reported(answer: Response, remedy: str, before: list[Response]) -> None:
     with pytest.raises(ReconcileError) as caught:
         access(script(*before, answer), "v1beta")
@@ -178,7 +178,7 @@ def test_any_body_is_a_valid_permission_or_a_service_error(body: Any) -> None:
     assert all((permission.grantee.identifier + permission.name).encode() or True for permission in found)
 
 
-@pytest.mark.parametrize("name", ["", "models/x", "tunedModels/../x"])
+@each_row("name", ["", "models/x", "tunedModels/../x"])
 def test_a_name_cannot_reach_out_of_the_tuned_models(name: str) -> None:
     app = script(OK)
     for act in (lambda: access(app, remote=name), lambda: change(app, AccessChange(ADA, None, "reader"), remote=name)):
@@ -215,7 +215,7 @@ def test_a_role_is_changed_by_a_patch_of_it_alone(version: str) -> None:
     assert judge(app.seen, version) == 1
 
 
-@pytest.mark.parametrize("answers", [[OK], [GONE], [BUSY, GONE]])
+@each_row("answers", [[OK], [GONE], [BUSY, GONE]])
 def test_a_permission_is_revoked_also_when_it_is_gone_already(answers: list[Response]) -> None:
     lines = change(script(*answers), AccessChange(ADA, READS, None), live=[OWNED, READS])
     assert set(lines) == {f"DELETE /v1beta3/{PERMISSIONS}/2"}
@@ -264,7 +264,7 @@ def test_an_address_that_the_service_refuses_is_named() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     "made", [AccessChange(ADA, None, "reader"), AccessChange(ADA, READS, "writer"), AccessChange(ADA, READS, None)]
 )
 def test_a_change_that_is_not_allowed_names_the_permission_that_it_takes(made: AccessChange) -> None:

@@ -114,9 +114,7 @@ def test_a_refused_change_names_the_permission(act: Callable[[GenerativeLanguage
     assert caught.remedy == f"log in as its owner, or ask the owner for {permission} on the tuned model"
 
 
-@pytest.mark.parametrize(
-    "operation", [{"name": 5}, {"name": "\ud800"}, {"name": None}, {"metadata": {"totalSteps": "x"}}]
-)
+@each_row("operation", [{"name": 5}, {"name": "\ud800"}, {"name": None}, {"metadata": {"totalSteps": "x"}}])
 def test_a_training_whose_operation_is_odd_has_begun(operation: dict[str, Any]) -> None:
     created = create(script(Response(json.dumps(operation), media_type="application/json")))
     assert isinstance(created, Created)
@@ -134,7 +132,7 @@ def test_a_read_that_is_refused_otherwise_is_an_error() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["models/../tunedModels/x", "models/", "models/x?y", "models/x:y", "models/a/b"])
+@each_row("name", ["models/../tunedModels/x", "models/", "models/x?y", "models/x:y", "models/a/b"])
 def test_a_base_model_cannot_reach_out_of_the_collection(name: str) -> None:
     app = script(model())
     assert str(failure(app, lambda provider: provider.infer(name, Prompt("x")))) == (
@@ -327,7 +325,7 @@ def test_an_aborted_create_is_no_taken_id() -> None:
     assert caught.code == "ABORTED"
 
 
-@pytest.mark.parametrize("code", ["NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"])
+@each_row("code", ["NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"])
 def test_a_base_model_that_cannot_be_tuned_is_explained(code: str) -> None:
     app = script(error(400, code, "models/gemini-3.5-flash is not supported for createTunedModel."))
     assert str(failure(app, lambda provider: provider.create(WANTED, EXAMPLES))) == (
@@ -393,7 +391,7 @@ def test_a_model_is_deleted_by_name() -> None:
     assert app.lines == [f"DELETE /v1beta3/{REMOTE}"]
 
 
-@pytest.mark.parametrize("answers", [[GONE], [BUSY, GONE], [BUSY, UNSEEN, UNLISTED]])
+@each_row("answers", [[GONE], [BUSY, GONE], [BUSY, UNSEEN, UNLISTED]])
 def test_deleting_what_is_gone_is_no_error(answers: list[Response]) -> None:
     app = script(*answers)
     delete(app)

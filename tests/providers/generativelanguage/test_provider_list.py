@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.errors import ServiceError
 from reconciler.emulator.app import create_app
+from support.cases import each_row
 from support.provider_service import Relay, Script, Time, provider_of, script
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def test_pages_without_end_end_with_an_error() -> None:
     assert failure(script(answer)) == ENDLESS
 
 
-@pytest.mark.parametrize("body", [{"tunedModels": [{}]}, {"tunedModels": [5]}, {"tunedModels": 5}])
+@each_row("body", [{"tunedModels": [{}]}, {"tunedModels": [5]}, {"tunedModels": 5}])
 def test_a_list_of_another_shape_is_reported(body: Any) -> None:
     told = failure(script(JSONResponse(body)))
     assert told.startswith("GET /v1beta3/tunedModels returned a body of another shape (")

@@ -93,7 +93,7 @@ def test_a_model_tuned_from_a_tuned_model_is_its_child_and_not_the_base_models(a
     assert wire.read_model(body).source == Source(remote="tunedModels/parent")
 
 
-@pytest.mark.parametrize("shown", [None, {}, {"baseModel": "models/gemini-3.5-flash"}, {"tunedModel": 5}])
+@each_row("shown", [None, {}, {"baseModel": "models/gemini-3.5-flash"}, {"tunedModel": 5}])
 def test_a_source_that_is_not_told_is_none(shown: object) -> None:
     assert wire.read_model({"name": "tunedModels/m", "tunedModelSource": shown}).source is None
 

@@ -128,7 +128,7 @@ def test_a_token_that_is_none_is_reported_and_not_shown(token: str, problem: str
     assert "SECR" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("token", "kind"),
     [
         ("ya29.SECRET", "the rejected token, which is valid for about an hour"),
@@ -143,9 +143,7 @@ def test_a_rejected_token_names_its_variable(token: str, kind: str) -> None:
     assert caught.value.remedy == f"RECONCILE_ACCESS_TOKEN holds {kind}: {NEW_TOKEN}"
 
 
-@pytest.mark.parametrize(
-    ("ahead", "shown"), [(3725, "1 h 2 min behind"), (-90, "1 min 30 s ahead of"), (59, ""), (-59, "")]
-)
+@each_row(("ahead", "shown"), [(3725, "1 h 2 min behind"), (-90, "1 min 30 s ahead of"), (59, ""), (-59, "")])
 def test_a_rejected_token_may_be_due_to_the_clock(ahead: int, shown: str) -> None:
     time = Time()
     answer = error(401, "UNAUTHENTICATED", "Expired.")

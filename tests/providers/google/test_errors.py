@@ -170,7 +170,7 @@ def test_a_403_without_a_reason_is_reported_by_its_words(message: str, remedy: s
     assert (caught.resource, caught.remedy) == (False, remedy)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("metadata", "remedy"),
     [
         ({"permission": "serviceusage.services.use"}, CONSUME),

@@ -138,7 +138,7 @@ def test_an_empty_answer_is_fine_for_a_deletion_alone() -> None:
     assert "returned 204 without JSON (no content type)" in str(failure(app, Time()))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "host"),
     [
         (RedirectResponse("https://evil.example/v1?x=SECRET"), "evil.example"),
@@ -313,9 +313,7 @@ def test_an_error_states_whether_the_request_may_have_been_carried_out(
     assert caught.value.outcome_unknown is (unknown and not idempotent)
 
 
-@pytest.mark.parametrize(
-    "answer", [HTMLResponse("<h1>Sign in</h1>"), Response(b'{"tunedModels": ['), JSONResponse([1])]
-)
+@each_row("answer", [HTMLResponse("<h1>Sign in</h1>"), Response(b'{"tunedModels": ['), JSONResponse([1])])
 def test_one_page_of_a_front_end_ends_no_run(answer: Response) -> None:
     app, time = script(answer, OK), Time()
     assert ask(app, time) == {"fine": True}

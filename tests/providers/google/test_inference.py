@@ -90,7 +90,7 @@ def test_what_is_left_open_is_not_sent(version: str) -> None:
     assert judge(app.seen, version) == 1
 
 
-@pytest.mark.parametrize(("wanted", "asked"), [(1, [1]), (8, [8]), (9, [8, 1]), (20, [8, 8, 4])])
+@each_row(("wanted", "asked"), [(1, [1]), (8, [8]), (9, [8, 1]), (20, [8, 8, 4])])
 def test_more_candidates_than_one_request_gives_take_several(version: str, wanted: int, asked: list[int]) -> None:
     numbers = iter(range(wanted))
     responses = [JSONResponse(answered(version, *(str(next(numbers)) for _ in range(count)))) for count in asked]
@@ -119,8 +119,8 @@ def test_palms_reason_for_no_answer_is_reported(integers: bool) -> None:  # noqa
         assert infer("v1beta3", script(JSONResponse(body)), Prompt("7")) == Reply((), word)
 
 
-@pytest.mark.parametrize("integers", [False, True])
-@pytest.mark.parametrize("version", CONTENTS)
+@each_row("integers", [False, True])
+@each_row("version", CONTENTS)
 def test_the_reason_for_a_blocked_prompt_is_reported(version: str, integers: bool) -> None:  # noqa: FBT001 - as above
     Response_ = CONTENTS[version].GenerateContentResponse  # noqa: N806 - a class
     feedback = Response_.PromptFeedback
@@ -132,8 +132,8 @@ def test_the_reason_for_a_blocked_prompt_is_reported(version: str, integers: boo
         assert infer(version, script(JSONResponse(body)), Prompt("7")) == Reply((), word)
 
 
-@pytest.mark.parametrize("integers", [False, True])
-@pytest.mark.parametrize("version", CONTENTS)
+@each_row("integers", [False, True])
+@each_row("version", CONTENTS)
 def test_why_an_answer_ended_is_reported_where_that_is_not_the_ordinary_way(
     version: str,
     integers: bool,  # noqa: FBT001 - a table's column

@@ -100,7 +100,7 @@ def odd_proxy(name: str) -> str:
     return f"UsageError: cannot use {name}: expected the address of a proxy; {proxy_remedy(name)}"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "environ",
     [
         {"HTTPS_PROXY": "foo:bar://x"},

@@ -93,7 +93,7 @@ def test_a_forbidden_bucket_names_the_role() -> None:
     assert caught.remedy == ASK
 
 
-@pytest.mark.parametrize("body", [{}, {"generation": "x", "size": "1"}, {"generation": "1", "size": None}])
+@each_row("body", [{}, {"generation": "x", "size": "1"}, {"generation": "1", "size": None}])
 def test_metadata_of_another_shape_is_reported(body: dict[str, Any]) -> None:
     told = str(failure(script(JSONResponse(body)), stat))
     assert told.startswith(f"GET {OBJECT} returned a body of another shape (")
@@ -171,7 +171,7 @@ def test_where_one_checksum_is_not_told_the_other_pins() -> None:
     assert found.checksum == md5_of(DATA)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "fault"),
     [
         (NO_OBJECT, f"no such object: {URI}; fix the address, or upload the data set"),
@@ -190,7 +190,7 @@ def test_an_address_that_is_none_is_a_fault() -> None:
     assert found == "invalid Cloud Storage address 'gs://x': expected gs://bucket/object"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "said", "remedy"),
     [
         (BUSY, "503 UNAVAILABLE: busy", "run the command again later"),
@@ -230,7 +230,7 @@ def test_content_that_may_not_be_read_is_an_error() -> None:
     assert failure(script(DENIED), lambda storage: storage.read(URI)).remedy == ASK
 
 
-@pytest.mark.parametrize("generation", ["", "x", "-1", "9" * 5000])
+@each_row("generation", ["", "x", "-1", "9" * 5000])
 def test_content_without_a_generation_is_unexpected(generation: str) -> None:
     answer = Response(b"text", headers={"x-goog-generation": generation})
     told = str(failure(script(answer), lambda storage: storage.read(URI)))
@@ -301,7 +301,7 @@ def test_an_object_that_is_kept_from_being_changed_is_no_matter_of_roles(message
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "code", "remedy"),
     [
         (NO_BUCKET, "404 NOT_FOUND", CREATE_BUCKET),
@@ -343,7 +343,7 @@ def test_a_data_set_that_came_and_went_is_a_conflict() -> None:
     assert isinstance(caught, PreconditionError)
 
 
-@pytest.mark.parametrize("answers", [(), (NO_OBJECT,), (NO_OBJECT, UNMET)])
+@each_row("answers", [(), (NO_OBJECT,), (NO_OBJECT, UNMET)])
 def test_other_content_under_the_name_is_reported(answers: tuple[Response, ...]) -> None:
     app = script(*answers, resource(b"tampered"))
     caught = failure(app, lambda storage: upload(storage, LINES))

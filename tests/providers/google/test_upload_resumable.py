@@ -93,7 +93,7 @@ def test_a_large_data_set_goes_in_chunks() -> None:
     assert service.time.naps == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("fault", "goes_on_at"),
     [(unsent, CHUNK), (busy, CHUNK), (unanswered, 2 * CHUNK), (cut, CHUNK + CHUNK // 2)],
 )
@@ -247,7 +247,7 @@ def test_a_session_elsewhere_is_never_followed(location: str, shown: str) -> Non
     assert len(app.seen) == 2
 
 
-@pytest.mark.parametrize("told", ["bytes=0-99999999999", "bytes=5-10", "everything"])
+@each_row("told", ["bytes=0-99999999999", "bytes=5-10", "everything"])
 def test_a_range_that_cannot_be_is_reported(told: str) -> None:
     odd = Response(status_code=308, headers={"range": told})
     assert failure(opened(), odd).message.endswith("returned a range outside this upload")

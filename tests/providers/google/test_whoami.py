@@ -16,6 +16,7 @@ from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.providers.google.doctor import CallerIdentity, whoami
 from reconciler.providers.google.errors import SCOPES
 from reconciler.providers.google.retry import ATTEMPTS, RetryPolicy
+from support.cases import each_row
 from support.provider_google import (
     EMAIL,
     Google,
@@ -94,7 +95,7 @@ def test_google_receives_no_token_for_another_host() -> None:
     assert answers.asked == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     "info",
     [
         httpx.Response(400, json={"error": "invalid_token", "email": ANA}),

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.model import Checkpoint, Handle, Resources
 from reconciler.providers.vertex.provider import Vertex
+from support.cases import each_row
 from support.provider_contract import EmbeddedVertex
 from support.provider_samples import generation
 from support.provider_service import Time, error
@@ -240,7 +241,7 @@ def test_an_operation_that_takes_for_ever_is_left_to_the_next_run() -> None:
 # names and shapes
 
 
-@pytest.mark.parametrize(
+@each_row(
     "made",
     [
         Resources(model=f"{MODEL}/../../secrets/1"),
@@ -255,7 +256,7 @@ def test_a_name_that_reaches_elsewhere_is_never_sent(made: Resources) -> None:
     assert {line.removeprefix("GET ") for line in service.lines} <= {f"{MODEL}@1", FIRST}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("line", "answer"),
     [
         (f"GET {FIRST}", {"deployedModels": ["x"]}),

@@ -174,7 +174,7 @@ def test_a_prompt_is_sent_to_the_host_of_its_endpoint() -> None:
         hosts.seen.clear()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("location", "serving", "place", "host"),
     [
         ("us-central1", "", "us", US),
@@ -192,7 +192,7 @@ def test_a_base_model_is_asked_where_the_models_are_served(location: str, servin
     assert hosts.seen == [f"POST {host}/v1/{path}:generateContent"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "name", ["", "..", ".", "x/../../y", "x?y", "x:y", "qwen/qwen3@qwen3-8b", "x\n", "x%2f", "models/gemini-3.5-flash"]
 )
 def test_a_base_model_that_no_prompt_reaches(name: str) -> None:
@@ -202,8 +202,8 @@ def test_a_base_model_that_no_prompt_reaches(name: str) -> None:
     assert hosts.seen == []
 
 
-@pytest.mark.parametrize("place", ["us-central1", "eu", "evil.com", "us/../x"])
-@pytest.mark.parametrize("project", ["acme-project", "other-project"])
+@each_row("place", ["us-central1", "eu", "evil.com", "us/../x"])
+@each_row("project", ["acme-project", "other-project"])
 def test_a_base_model_elsewhere_gets_no_prompt(project: str, place: str) -> None:
     hosts = Hosts({})
     name = f"projects/{project}/locations/{place}/publishers/google/models/gemini-3.5-flash"
@@ -390,7 +390,7 @@ def test_jobs_without_results_cost_no_lists() -> None:
     assert app.lines == [LOOK]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("made", "age", "state", "deployed"),
     [
         ({}, 59, State.CREATING, True),
@@ -542,7 +542,7 @@ def test_a_job_is_canceled_by_name() -> None:
     assert (app.lines, app.seen[0].json()) == ([f"POST {JOBS}/1:cancel"], {})
 
 
-@pytest.mark.parametrize("now", [GONE, job(1, "SUCCEEDED"), job(1, "CANCELLING"), job(1, "FAILED")])
+@each_row("now", [GONE, job(1, "SUCCEEDED"), job(1, "CANCELLING"), job(1, "FAILED")])
 def test_cancelling_what_has_ended_or_is_gone_is_no_error(now: Response) -> None:
     app = cancelled(error(400, "FAILED_PRECONDITION", "It has ended."), now)
     assert app.lines == [f"POST {JOBS}/1:cancel", f"GET {JOBS}/1"]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -22,6 +21,7 @@ from support.provider_storage import NO_BUCKET, NO_OBJECT, resource
 from support.provider_vertex import JOBS, NONE, WANTED, act, body_of, failure, job, jobs, name_of, vertex_of
 
 if TYPE_CHECKING:
+    import pytest
     from starlette.types import ASGIApp
 
 BUSY = error(503, "UNAVAILABLE", "busy")
@@ -92,8 +92,8 @@ def test_what_the_target_says_of_the_job_is_sent() -> None:
     assert sent["encryptionSpec"] == {"kmsKeyName": "projects/p/k"}
 
 
-@pytest.mark.parametrize("answer", [NO_OBJECT, resource(b"text", 8)])
-@pytest.mark.parametrize("field", ["dataset", "validation"])
+@each_row("answer", [NO_OBJECT, resource(b"text", 8)])
+@each_row("field", ["dataset", "validation"])
 def test_an_object_that_is_not_the_planned_one_is_refused(answer: Response, field: str) -> None:
     wanted = replace(ON_OBJECT, **{field: replace(REMOTE, path="gs://acme-data/other.jsonl")})
     answers = (answer,) if field == "dataset" else (STORED, answer)

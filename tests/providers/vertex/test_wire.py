@@ -150,7 +150,7 @@ def test_the_name_of_a_tuned_model_has_its_form(name: str, fits: bool) -> None: 
     assert re.fullmatch(VERTEX.tuned_model_pattern, VERTEX.tuned_model_example)
 
 
-@pytest.mark.parametrize("name", [None, "", 5])
+@each_row("name", [None, "", 5])
 def test_a_job_without_a_name_is_none(name: object) -> None:
     with pytest.raises((KeyError, ValueError)):
         read_page({"tuningJobs": [{"name": name}]})

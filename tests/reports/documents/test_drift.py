@@ -5,7 +5,6 @@ from __future__ import annotations
 from textwrap import dedent
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import convert
@@ -18,6 +17,7 @@ from reconciler.reports.documents.drift import DriftReport, drift_report
 from reconciler.reports.text.drift import drift_summary
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
+from support.cases import each_row
 from support.render_values import (
     KEY,
     LOCKFILE,
@@ -160,7 +160,7 @@ def test_an_empty_value_is_a_value() -> None:
     assert 'description: live guesses, declared ""\n' in render_text(document)
 
 
-@pytest.mark.parametrize(("unmanaged", "said"), [(None, False), (0, False), (3, True)])
+@each_row(("unmanaged", "said"), [(None, False), (0, False), (3, True)])
 def test_foreign_models_are_counted_when_somebody_wants_to_know(*, unmanaged: int | None, said: bool) -> None:
     document = told(IN_SYNC, unmanaged=unmanaged)
     assert held_to("drift", document).get("unmanaged") == unmanaged

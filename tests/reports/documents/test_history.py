@@ -181,7 +181,7 @@ def test_sources_preambles_and_repetitions_are_told() -> None:
     assert changed(OLDEST, newer(attempt=1)) == ["only the attempt: the same inputs were trained again"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("available", "why"),
     [
         ((OTHER,), "the earlier data set is not available"),

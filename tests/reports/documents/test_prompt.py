@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,7 +97,7 @@ def test_simulated_answers_are_called_so() -> None:
     assert prompt_notes(document) == "The answer is simulated: it is taken from the training examples."
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answers", "shown"),
     [
         (["eight"], "eight"),

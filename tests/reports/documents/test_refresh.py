@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from msgspec.structs import replace
 
@@ -13,6 +12,7 @@ from reconciler.reports.documents.change import RefreshReport, refreshed_models
 from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
+from support.cases import each_row
 from support.render_values import ACTIVE, KEY, LOCKFILE, REMOTE, SIMULATED, TARGET, held_to, locks
 
 OTHER = replace(ACTIVE, key="number-generator-22222222", remote="tunedModels/other")
@@ -75,7 +75,7 @@ def test_a_generation_that_is_recorded_no_longer() -> None:
     assert "- number-generator-22222222  no longer recorded" in render_text(report)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("changed", "written", "merged", "told"),
     [
         (False, False, False, "matches the manifests and live state; nothing to write"),

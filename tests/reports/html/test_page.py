@@ -58,7 +58,7 @@ from support.render_values import (
     texts,
 )
 
-every_page = pytest.mark.parametrize("name", PAGES)
+every_page = each_row("name", PAGES)
 
 
 @cache
@@ -117,7 +117,7 @@ def test_a_result_says_what_became_of_each_model_and_of_its_checks() -> None:
     assert "2 examples also in the training data" in words(root)
 
 
-@pytest.mark.parametrize("name", ["result", "check", "status"])
+@each_row("name", ["result", "check", "status"])
 def test_comparisons_of_this_run_and_of_the_lockfile_are_shown(name: str) -> None:
     assert "base 0.10, tuned 0.92, difference 0.82 [0.66, 0.89]" in words(drawn(name))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from textwrap import dedent
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -24,6 +23,7 @@ from reconciler.reports.documents.status import status_report
 from reconciler.reports.text.change import resolve_text
 from reconciler.reports.text.format import Layout, ansi
 from reconciler.reports.writer import render_text
+from support.cases import each_row
 from support.render_values import (
     ACTIVE,
     FAILED,
@@ -88,7 +88,7 @@ def test_status_tells_why_a_training_failed() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("fields", "rejected", "line"),
     [
         ({"checks": RecordedChecks(DIGEST, 1, 2)}, (), f"  held      {KEY}: 1/3 checks passed"),
@@ -142,7 +142,7 @@ def test_validation_reads_like_a_compiler() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("problems", "manifests", "verdict"),
     [
         ([], 4, "4 manifests are valid"),

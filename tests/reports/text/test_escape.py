@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +42,7 @@ def test_nothing_gets_through_that_could_break_a_line_or_an_encoder(text: str) -
     assert terminal_safe(safe) == safe
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "encoding", "shown"),
     [
         ("loss 7.21 → 5.14 ▇▆▅", "utf-8", "loss 7.21 → 5.14 ▇▆▅"),

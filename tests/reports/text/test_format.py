@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from reconciler.reports.text.format import (
     clock_time,
     counted,
@@ -23,12 +21,12 @@ def test_a_rough_duration(seconds: float, said: str) -> None:
     assert duration(seconds) == said
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.2, "0.2 s"), (41.26, "41.3 s"), (303.2, "5 min 3 s")])
+@each_row(("seconds", "said"), [(0.2, "0.2 s"), (41.26, "41.3 s"), (303.2, "5 min 3 s")])
 def test_a_measured_duration(seconds: float, said: str) -> None:
     assert elapsed(seconds) == said
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0, "0:00"), (11.4, "0:11"), (600, "10:00"), (3723, "1:02:03")])
+@each_row(("seconds", "said"), [(0, "0:00"), (11.4, "0:11"), (600, "10:00"), (3723, "1:02:03")])
 def test_a_time_left(seconds: float, said: str) -> None:
     assert clock_time(seconds) == said
 
@@ -66,7 +64,7 @@ def test_counts_agree_with_their_nouns() -> None:
     assert counted(2, "model is", "models are") == "2 models are"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("steps", "final", "said"),
     [(23, 3.8, "23 steps, final loss 3.80"), (1, None, "1 step"), (None, 0.0, "final loss 0.00"), (None, None, "")],
 )

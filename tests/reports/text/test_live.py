@@ -27,6 +27,7 @@ from reconciler.planning.events import (
     Updated,
 )
 from reconciler.reports.text.live import LiveProgress
+from support.cases import each_row
 from support.render_values import ACTIVE, CHECKS, KEY, REMOTE, TARGET, FixedClock, training_model, uncoloured
 
 NAME = "number-generator"
@@ -58,7 +59,7 @@ def test_a_training_is_one_line_with_all_there_is_to_know() -> None:
     assert re.fullmatch(r"number-generator  [━╸╺]{24}  70 %  step 16/23  epoch 2  loss 7\.21 → 5\.14  █▆▁  0:14", line)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("width", "kept", "dropped"),
     [
         (80, ["70 %", "step 16/23", "loss 7.21 → 5.14", "█▆▁", "0:14"], ["epoch"]),
@@ -148,7 +149,7 @@ def test_checks_that_break_off_leave_no_line_and_the_next_training_goes_on() -> 
 SILENT = replace(training_model(0), completed_steps=None)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("model", "total", "said"),
     [
         (SILENT, 50, "training  0:12:05  50 steps"),

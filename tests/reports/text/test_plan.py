@@ -15,6 +15,7 @@ from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
+from support.cases import each_row
 from support.render_values import (
     CREATE,
     FAILED,
@@ -79,7 +80,7 @@ def test_changed_content_shows_what_changed_and_that_the_old_one_serves_meanwhil
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("reason", "why"),
     [
         (Reason.MISSING, "the recorded generation no longer exists at the service"),
@@ -274,7 +275,7 @@ def test_notices_and_what_is_left_alone() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("file", "root", "shown"),
     [
         ("a.yaml", "specs/", "specs/a.yaml"),
