@@ -42,6 +42,7 @@ from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome, run_wit
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.planning.lock_review import verify_locked
+from reconciler.planning.training_checks import require_startable
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.result import Outcomes, ResultReport, result_report
 from reconciler.reports.text.format import Layout, notices_text
@@ -198,6 +199,7 @@ class _ApplyRun(Run):
                 context = self._project.run_context(self._provider, self._recorder, self._publisher.publish)
                 applier = Applier(context, self._options)
                 planned = loop.run(applier.plan())
+                require_startable(applier.observation.training_checks, planned.actions)
                 report = report_of(self._project, planned)
                 if self._review:
                     report = self._review.described(report)

@@ -142,6 +142,7 @@ def observe_and_plan(project: Project, request: Request, *, progress: bool) -> t
             pinned.world(request=request),
             pinned.session.environment.clock,
             progress=progress,
+            examples=pinned.workspace,
         )
         return pinned, observation, planned
 

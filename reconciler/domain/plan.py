@@ -116,6 +116,11 @@ class Reason(TableEnum):
     PARENT_SUSPENDED = "ParentSuspended", "the parent is suspended", (Kind.HOLD,)
     BASE_MODEL_UNAVAILABLE = "BaseModelUnavailable", "the service does not tune the base model", (Kind.HOLD,)
     DATA_UNAVAILABLE = "DataUnavailable", "a data set in Cloud Storage was not found or not read", (Kind.HOLD,)
+    INVALID_TRAINING = (
+        "InvalidTraining",
+        "the training would fail: its data, its hyperparameters, its base model, or too little memory or disk space",
+        (Kind.HOLD,),
+    )
     DATA_UNKNOWN = "DataUnknown", "`spec.dataset.unknown` is set, so nothing can be trained", (Kind.HOLD,)
     ID_TAKEN = "IdTaken", "an unmanaged model has the ID of the generation", (Kind.HOLD,)
     ID_UNAVAILABLE = (
@@ -160,8 +165,92 @@ EFFECTS = frozenset({Kind.CREATE, Kind.UPDATE, Kind.ADOPT, Kind.CHECK, Kind.PROM
 """Actions that change the service or the lockfile."""
 
 
-class TrainingEstimate(Record, frozen=True, kw_only=True):
-    """The amount of training that a create starts."""
+class Requirement(Record, frozen=True):
+    """An amount that a training needs, and what is available, in bytes."""
+
+    needed: Count
+    available: Count | None = None
+    """What is free on the machine that trains; omitted if unknown."""
+
+
+class BaseWeights(Record, frozen=True, kw_only=True):
+    """The weights of the base model of a training."""
+
+    present: bool
+    """Whether they are on the machine that trains; otherwise the training downloads them first."""
+    source: Annotated[NonEmpty, Meta(examples=["https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct"])]
+    """The path of the files, or the address that they are downloaded from."""
+    size: Count | None = field(name="bytes", default=None)
+    """Their size in bytes; omitted if unknown."""
+
+
+class TrainingNeeds(Record, frozen=True, kw_only=True):
+    """What is known about a training before it starts, if its provider can find it out."""
+
+    tokens: Count | None = None
+    """The tokens of all training examples."""
+    trained_tokens: Count | None = None
+    """Those of the tokens that the loss is computed on."""
+    longest_tokens: Count | None = None
+    """The tokens of the longest training example."""
+    device: Annotated[str, Meta(examples=["cpu", "cuda", "mps"])] = ""
+    """Where the training runs."""
+    memory: Requirement | None = None
+    """The memory of the device."""
+    disk: Requirement | None = None
+    """The disk space of checkpoints and result."""
+    weights: BaseWeights | None = None
+    """Where the weights of the base model are."""
+    seconds: Annotated[float, Meta(ge=0)] | None = None
+    """The estimated duration in seconds, if it was measured or the service reports its speed."""
+    effective: Annotated[Mapping[str, Number], Meta(examples=[{"learningRate": 0.0002, "rank": 16}])] = {}
+    """The effective hyperparameters, if they are known before the training."""
+
+
+class TrainingFault(Record, frozen=True, kw_only=True):
+    """What is wrong with a planned training, or odd about it.
+
+    ``example`` is the number of the example in its data set, counted from 1; 0 if the fault is not in an example.
+    """
+
+    message: NonEmpty
+    remedy: str = ""
+    example: Count = 0
+    in_validation: bool = False
+    is_warning: bool = False
+    place: str = ""
+    """Where the example is declared; empty until it was looked up."""
+
+    def __str__(self) -> str:
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.place}: {self.message}{remedy}" if self.place else f"{self.message}{remedy}"
+
+
+class TrainingCheck(Record, frozen=True, kw_only=True):
+    """What a provider found out about a planned training, before anything is created.
+
+    ``unchecked`` is why nothing was found out, with its remedy. If the training ``cannot_start`` either, it is refused.
+    """
+
+    needs: TrainingNeeds = TrainingNeeds()
+    faults: tuple[TrainingFault, ...] = ()
+    unchecked: str = ""
+    remedy: str = ""
+    cannot_start: bool = False
+
+    @property
+    def errors(self) -> tuple[TrainingFault, ...]:
+        """The faults that the training would fail of."""
+        return tuple(fault for fault in self.faults if not fault.is_warning)
+
+    @property
+    def warnings(self) -> tuple[TrainingFault, ...]:
+        """The other faults."""
+        return tuple(fault for fault in self.faults if fault.is_warning)
+
+
+class TrainingEstimate(TrainingNeeds, frozen=True, kw_only=True):
+    """The amount of training that a create starts, and what it needs."""
 
     examples: Count
     """Training examples."""
@@ -173,10 +262,6 @@ class TrainingEstimate(Record, frozen=True, kw_only=True):
     """The training steps; omitted if unknown."""
     estimated: bool
     """Whether the service chooses the epochs or the batch size; the numbers are its documented defaults."""
-    seconds: Annotated[float, Meta(ge=0)] | None = None
-    """The estimated duration in seconds, if the service reports its speed."""
-    effective: Annotated[Mapping[str, Number], Meta(examples=[{"learningRate": 0.0002, "rank": 16}])] = {}
-    """The effective hyperparameters, if they are known before the training."""
 
 
 class FieldChange(Record, frozen=True):
@@ -433,7 +518,8 @@ class Observation(Struct, frozen=True):
     up. ``tunable`` are those of them that the service lists as tunable. ``deleted`` are the listed trainings whose
     model was deleted: they only show that their attempt was made. ``permissions`` are those of the models that
     :func:`~reconciler.planning.generations.shared_remotes` returns, by remote name; ``unreadable`` has the reason where
-    they cannot be read. ``time`` is that of the service, if it reports one.
+    they cannot be read. ``time`` is that of the service, if it reports one. ``training_checks`` are those of planned
+    trainings by the keys of their generations.
     """
 
     models: Mapping[str, RemoteModel] = {}
@@ -444,6 +530,7 @@ class Observation(Struct, frozen=True):
     time: datetime | None = None
     deleted: Mapping[str, RemoteModel] = {}
     tunable: frozenset[str] = frozenset()
+    training_checks: Mapping[str, TrainingCheck] = {}
 
 
 class World(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Annotated, Protocol, runtime_checkable
@@ -25,6 +25,7 @@ from reconciler.domain.model import (
     TrainingExample,
     Update,
 )
+from reconciler.domain.plan import TrainingCheck
 
 
 class Prompt(Struct, frozen=True):
@@ -234,6 +235,26 @@ class TrainingQueue(Protocol):
         ...
 
 
+class PlannedTraining(Struct, frozen=True):
+    """A training that a plan starts; the examples are read at most once."""
+
+    generation: CreateRequest
+    examples: Iterable[TrainingExample]
+    validation: Iterable[TrainingExample] = ()
+
+
+@runtime_checkable
+class TrainingChecks(Protocol):
+    """A service that finds out before a training starts whether it would fail, and what it needs."""
+
+    async def check_trainings(self, trainings: Sequence[PlannedTraining]) -> Mapping[str, TrainingCheck]:
+        """Return the check of each training by its key; nothing that users see is changed.
+
+        Raises the errors of the examples.
+        """
+        ...
+
+
 @runtime_checkable
 class BaseModelList(Protocol):
     """A service that lists the base models that can be tuned; :meth:`Provider.preflight` has requested the list."""
@@ -277,6 +298,10 @@ class Examples(Protocol):
 
     def validation(self, manifest: Manifest) -> Iterable[TrainingExample]:
         """Return the validation examples; nothing if none are declared."""
+        ...
+
+    def places(self, manifest: Manifest, numbers: Collection[int], *, validation: bool = False) -> Mapping[int, str]:
+        """Return where examples are, by their numbers in the data set, counted from 1: ``FILE:LINE``."""
         ...
 
     def held_out(self, manifest: Manifest, check: Check) -> Iterable[Example]:

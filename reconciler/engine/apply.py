@@ -155,7 +155,11 @@ class Applier:
         if world.request.promotes:
             world = replace(world, lock=reduce(record, self._options.withheld, world.lock))  # as it will be recorded
         self._observation, current = await plan_live_state(
-            self._provider, world, self._clock, progress=training or self._options.curves
+            self._provider,
+            world,
+            self._clock,
+            progress=training or self._options.curves,
+            examples=self._context.examples if self._options.creates else None,
         )
         self._sources = current.sources
         return current
@@ -279,6 +283,7 @@ class Applier:
             models={remote: model for remote, model in found.models.items() if remote not in self._executor.remnants},
             gone=found.gone - lagging,
             untunable=before.untunable,
+            training_checks=before.training_checks,
             permissions=before.permissions,
             unreadable=before.unreadable,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -12,11 +12,21 @@ from msgspec.structs import replace
 from reconciler.domain.access import Permission
 from reconciler.domain.errors import AccessError
 from reconciler.domain.lock import Lock, LockedGeneration
-from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, Resources, Source, State
-from reconciler.domain.plan import Kind, Observation, Plan, World
-from reconciler.domain.ports import BaseModelList, Clock, Objects, Provider, ServiceClock, UnmanagedModels
+from reconciler.domain.model import CreateRequest, Dataset, Handle, Manifest, RemoteModel, Resources, Source, State
+from reconciler.domain.plan import Action, Kind, Observation, Plan, TrainingCheck, World
+from reconciler.domain.ports import (
+    BaseModelList,
+    Clock,
+    Examples,
+    Objects,
+    PlannedTraining,
+    Provider,
+    ServiceClock,
+    TrainingChecks,
+    UnmanagedModels,
+)
 from reconciler.planning.datasets import remote_paths
-from reconciler.planning.generations import EXPECTED_STATES, find_live_model, shared_remotes
+from reconciler.planning.generations import EXPECTED_STATES, desired_content, find_live_model, shared_remotes
 from reconciler.planning.live_proof import Owner
 from reconciler.planning.planner import plan
 
@@ -125,12 +135,12 @@ async def run_bounded(
 
 
 async def plan_live_state(
-    provider: Provider, world: World, clock: Clock, *, progress: bool
+    provider: Provider, world: World, clock: Clock, *, progress: bool, examples: Examples | None = None
 ) -> tuple[Observation, Plan]:
     """Return live state and the plan. Raises as :func:`observe`.
 
     Where the plan trains, base models are checked, and so are the trainings of these manifests that the list shows as
-    deleted: a list can lag.
+    deleted: a list can lag. With ``examples`` the trainings are checked themselves, if the provider can do that.
     """
     observation = await _observe_world(provider, world, progress=progress)
     current = plan(replace(world, observation=observation, now=clock()))
@@ -141,7 +151,43 @@ async def plan_live_state(
     observation = await _add_untunable(provider, observation, sources)
     if observation.untunable or observation.tunable:
         current = plan(replace(world, observation=observation, now=clock()))
+    if examples and isinstance(provider, TrainingChecks):
+        checks = await _check_trainings(provider, examples, world, current)
+        if checks:
+            observation = replace(observation, training_checks=checks)
+            current = plan(replace(world, observation=observation, now=clock()))
     return observation, current
+
+
+async def _check_trainings(
+    provider: TrainingChecks, examples: Examples, world: World, current: Plan
+) -> dict[str, TrainingCheck]:
+    """Return the checks of the trainings that a plan starts, by key, with the places of the examples."""
+    manifests = {manifest.name: manifest for manifest in world.manifests}
+    creates = {action.key: action for action in current.of_kind(Kind.CREATE)}
+    planned = []
+    for key, action in creates.items():
+        manifest = replace(manifests[action.name], source=_present_source(action, creates))
+        generation = CreateRequest.of(manifest, desired_content(manifest, world.scope, action.attempt).mark(), key)
+        planned.append(PlannedTraining(generation, examples.training(manifest), examples.validation(manifest)))
+    checks = await provider.check_trainings(planned) if planned else {}
+    return {key: _with_places(check, manifests[creates[key].name], examples) for key, check in checks.items()}
+
+
+def _present_source(action: Action, creates: Mapping[str, Action]) -> Source:
+    """Return what a training is tuned from; if the plan has yet to train that, its base model."""
+    while action.after in creates:
+        action = creates[action.after]
+    return action.source or Source()
+
+
+def _with_places(check: TrainingCheck, manifest: Manifest, examples: Examples) -> TrainingCheck:
+    for validation in (False, True):
+        faults = [fault for fault in check.faults if fault.example and fault.in_validation is validation]
+        places = examples.places(manifest, {fault.example for fault in faults}, validation=validation)
+        placed = {fault: replace(fault, place=places.get(fault.example, "")) for fault in faults}
+        check = replace(check, faults=tuple(placed.get(fault, fault) for fault in check.faults))
+    return check
 
 
 async def _confirm_deleted(provider: Provider, observation: Observation, world: World, current: Plan) -> Observation:

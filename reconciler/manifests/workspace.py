@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -75,6 +76,17 @@ class Workspace:
         """Yield the validation examples of a manifest, as :meth:`training` does."""
         source = self._sources[manifest.name].validation
         return read_examples(source, manifest.validation) if source and manifest.validation else iter(())
+
+    def places(self, manifest: Manifest, numbers: Collection[int], *, validation: bool = False) -> dict[int, str]:
+        """Return where examples of a manifest are, by their numbers in the data set, counted from 1: ``FILE:LINE``."""
+        sources = self._sources[manifest.name]
+        source = sources.validation if validation else sources.training
+        if source is None or not numbers:
+            return {}
+        wanted, last = frozenset(numbers), max(numbers)
+        records = islice(enumerate(source.records(), start=1), last)
+        found = ((number, source.locate(record.number)[0]) for number, record in records if number in wanted)
+        return {number: f"{place.file}:{place.line}" for number, place in found}
 
     def held_out(self, manifest: Manifest, check: Check) -> Iterator[Example]:
         """Yield the examples for the evaluation of a check, without preamble, as :meth:`training` does."""

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from reconciler.domain.identity import key_of
 from reconciler.domain.lock import MAX_GENERATIONS, parse_time
 from reconciler.domain.model import CANCELLED_CODE, State
-from reconciler.domain.plan import EFFECTS, Action, Kind, Reason
+from reconciler.domain.plan import EFFECTS, Action, Kind, Reason, TrainingCheck
 from reconciler.planning.diff import SOURCE_FIELD, ReconcileContext
 from reconciler.planning.generations import (
     ResolvedGeneration,
@@ -21,6 +21,7 @@ from reconciler.planning.generations import (
     satisfies,
 )
 from reconciler.planning.promotion_gates import failed_notice, promotion_actions, update_actions
+from reconciler.planning.training_checks import describe_faults, with_needs
 from reconciler.planning.training_time import estimate_training
 
 _ENDED_BADLY = {State.FAILED: Reason.FAILED, State.CANCELLED: Reason.CANCELLED}
@@ -227,7 +228,10 @@ def _create(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...
     again = reason in {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED} and not pending
     attempt = _latest(satisfying) + (again or _is_spent(context, satisfying))
     key = key_of(desired_content(context.manifest, context.scope, attempt).mark())
+    check = context.training_checks.get(key, TrainingCheck())
     obstacle = _obstacle(context, key)
+    if obstacle is None and check.errors:
+        obstacle = context.action(Kind.HOLD, Reason.INVALID_TRAINING, message=describe_faults(check.errors))
     if obstacle:
         return replace(obstacle, key=key, attempt=attempt)
     return replace(
@@ -238,7 +242,7 @@ def _create(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...
         dataset=context.manifest.dataset,
         validation=context.manifest.validation.path or "inline" if context.manifest.validation else "",
         hyperparameters=context.manifest.hyperparameters,
-        training=estimate_training(context.manifest, context.capabilities),
+        training=with_needs(estimate_training(context.manifest, context.capabilities), check.needs),
         changes=context.changes() if reason in {Reason.CONTENT_CHANGED, Reason.PARENT_CHANGED} else (),
         after=context.parent.key if context.parent and not context.parent.ready else "",
         checks=len(context.manifest.checks),

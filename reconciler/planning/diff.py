@@ -22,7 +22,7 @@ from reconciler.domain.model import (
     Update,
     with_value,
 )
-from reconciler.domain.plan import MARK_FIELD, Action, FieldChange, Kind, Reason, Request
+from reconciler.domain.plan import MARK_FIELD, Action, FieldChange, Kind, Reason, Request, TrainingCheck
 from reconciler.planning.generations import ResolvedGeneration, satisfies
 from reconciler.planning.lineage import ParentGeneration
 
@@ -110,7 +110,7 @@ class ReconcileContext(Struct, frozen=True):
     ``parent`` is set if the source is another manifest's model; then the manifest's source names the chosen generation.
     ``taken`` are unmanaged models by id, ``untunable`` the errors of base models, ``duplicates`` are trainings to stop,
     each with the one to keep, ``permissions`` are those of models with declared access, by remote name, and
-    ``unreadable`` the errors of those that cannot be read; ``deleted`` as in
+    ``unreadable`` the errors of those that cannot be read; ``deleted`` and ``training_checks`` as in
     :class:`~reconciler.domain.plan.Observation`, ``checked`` as in :class:`~reconciler.domain.plan.World`.
     """
 
@@ -129,6 +129,7 @@ class ReconcileContext(Struct, frozen=True):
     unreadable: Mapping[str, str] = {}
     checked: frozenset[str] = frozenset()
     deleted: Mapping[str, RemoteModel] = {}
+    training_checks: Mapping[str, TrainingCheck] = {}
 
     @property
     def satisfying(self) -> tuple[ResolvedGeneration, ...]:

@@ -51,6 +51,7 @@ from reconciler.planning.observed_events import (
 )
 from reconciler.planning.promotion_gates import failed_notice
 from reconciler.planning.prune import PruneDecisions, plan_prune
+from reconciler.planning.training_checks import check_notices
 
 _NAMED = 3
 """How many missing models a message names."""
@@ -61,6 +62,7 @@ _TRAINING_HOLDS = frozenset(
         Reason.DATA_UNAVAILABLE,
         Reason.DATA_UNKNOWN,
         Reason.BASE_MODEL_UNAVAILABLE,
+        Reason.INVALID_TRAINING,
         Reason.PARENT_HELD,
         Reason.NOTHING_SERVES,
         Reason.PARENT_ROLLED_BACK,
@@ -113,6 +115,7 @@ def resolve_manifests(world: World) -> tuple[ResolvedManifest, ...]:
             unreadable=observation.unreadable,
             checked=world.checked,
             deleted=observation.deleted,
+            training_checks=observation.training_checks,
         )
         actions = decide(context)
         parents[name] = resolve_parent(
@@ -150,6 +153,7 @@ def plan(world: World) -> Plan:
             *(notice for manifest in resolved for notice in _requested_notices(manifest)),
             *_public_notices(manifests),
             *_catalog_notices(world, decided),
+            *check_notices(world.observation.training_checks, decided),
             *_idle_request_notices(world.request, decided),
             *(deletions.notices if world.request.pruning else _orphan_notices(world, actions)),
         ),

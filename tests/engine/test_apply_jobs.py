@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.errors import ExitStatus, ServiceError
+from reconciler.domain.errors import ExitStatus, ReconcileError, ServiceError
 from reconciler.domain.model import Dataset, Failure, Lifecycle, Source, State
-from reconciler.domain.plan import Kind, Reason, Request
+from reconciler.domain.plan import Kind, Reason, Request, Requirement, TrainingCheck, TrainingFault, TrainingNeeds
+from reconciler.domain.ports import PlannedTraining
+from reconciler.engine.apply import ApplyOptions
 from reconciler.engine.observe import fetch_dataset_versions
 from reconciler.planning.datasets import with_dataset_versions
 from reconciler.planning.events import Cancelled, Progressed
+from reconciler.planning.training_checks import require_startable
 from support.core_cases import OBJECT, digest_of
 from support.engine_fake import Meanwhile, Queue, World, manifest
 from support.provider_fake import FakeJobs, FakeProvider
@@ -201,3 +204,66 @@ def test_an_interrupted_training_without_its_data_set_is_held(world: World) -> N
     ran = world.run(*gone)
     assert [one.reason for one in ran.outcome.plan.actions] == [Reason.DATA_UNAVAILABLE]
     assert [one.state for one in world.checkout.lock.models["numbers"].generations] == [State.INTENDED]
+
+
+class Checking(FakeProvider):
+    """Checks the trainings before they start: ``answers`` by name of the manifest."""
+
+    def __init__(self, jobs: FakeJobs, answers: Mapping[str, TrainingCheck]) -> None:
+        super().__init__(jobs)
+        self.answers = answers
+        self.asked: list[tuple[str, str, int]] = []
+
+    async def check_trainings(self, trainings: Sequence[PlannedTraining]) -> dict[str, TrainingCheck]:
+        found = {}
+        for planned in trainings:
+            generation = planned.generation
+            self.asked.append((generation.mark.name, generation.source.base_model, len(list(planned.examples))))
+            found[generation.key] = self.answers[generation.mark.name]
+        return found
+
+
+def test_a_training_with_faults_is_held_and_the_others_show_what_they_need(world: World) -> None:
+    fault = TrainingFault(message="row 3: 0 of 8 tokens are trained", remedy="raise maxLength to 9", example=3)
+    long = TrainingFault(message="row 1: trained as 2 sequences", example=1, in_validation=True, is_warning=True)
+    needs = TrainingNeeds(tokens=60, trained_tokens=20, seconds=30.0, memory=Requirement(10**9, 2 * 10**9))
+    provider = Checking(
+        world.jobs, {"letters": TrainingCheck(faults=(fault,)), "numbers": TrainingCheck(needs=needs, faults=(long,))}
+    )
+    ran = world.run(manifest(), manifest("letters"), provider=provider)
+    held, create = ran.approved.actions
+    assert (held.name, held.kind, held.reason) == ("letters", Kind.HOLD, Reason.INVALID_TRAINING)
+    assert held.message == "data.csv:4: row 3: 0 of 8 tokens are trained; raise maxLength to 9"
+    assert create.training
+    assert (create.training.trained_tokens, create.training.seconds) == (20, 30.0)
+    assert create.training.memory == Requirement(10**9, 2 * 10**9)
+    assert "numbers: validation.csv:2: row 1: trained as 2 sequences" in ran.approved.notices
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    assert set(world.checkout.lock.models) == {"numbers"}
+    assert len(provider.asked) == 2, "the follow-up plans of a run do not repeat the checks"
+
+
+def test_a_child_of_a_planned_training_is_checked_with_its_base_model(world: World) -> None:
+    child = manifest("letters", source=Source(tuned_model="numbers"))
+    provider = Checking(world.jobs, dict.fromkeys(("numbers", "letters"), TrainingCheck()))
+    world.run(manifest(), child, provider=provider)
+    base = manifest().source.base_model
+    assert [asked[:2] for asked in provider.asked] == [("letters", base), ("numbers", base)]
+
+
+def test_a_run_that_trains_nothing_checks_no_training(world: World) -> None:
+    provider = Checking(world.jobs, {})
+    world.run(manifest(), provider=provider, creates=False)
+    assert provider.asked == []
+
+
+def test_unchecked_trainings_are_named_with_the_reason_and_refused_if_they_cannot_start(world: World) -> None:
+    check = TrainingCheck(unchecked="torch is not installed", remedy="install it", cannot_start=True)
+    provider = Checking(world.jobs, dict.fromkeys(("numbers", "letters"), check))
+    applier = world.applier((manifest(), manifest("letters")), ApplyOptions(), provider=provider)
+    planned = asyncio.run(applier.plan())
+    notice = "the training of letters, numbers was not checked: torch is not installed; install it"
+    assert planned.notices == (notice,)
+    with pytest.raises(ReconcileError, match="torch is not installed, so letters cannot be trained; install it"):
+        require_startable(applier.observation.training_checks, planned.actions)
+    require_startable({}, planned.actions)

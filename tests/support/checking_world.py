@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 
@@ -102,6 +102,9 @@ class HeldOut(Struct, dict=True):
 
     def validation(self, _: Manifest) -> Iterable[Example]:
         return ()
+
+    def places(self, _: Manifest, numbers: Collection[int], *, validation: bool = False) -> dict[int, str]:
+        return dict.fromkeys(numbers, f"validation: {validation}")
 
     def held_out(self, _: Manifest, check: Check) -> Iterator[Example]:
         assert check.evaluation

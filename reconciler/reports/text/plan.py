@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Final
 
 from reconciler.domain.model import Hyperparameters, Source
-from reconciler.domain.plan import Deletion, Kind, Reason, TrainingEstimate
+from reconciler.domain.plan import Deletion, Kind, Reason, TrainingEstimate, TrainingNeeds
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.envelope import display_path
 from reconciler.reports.documents.plan import (
@@ -183,6 +183,23 @@ def _training_details(action: PlannedAction, training: TrainingEstimate) -> Iter
     if action.checks:
         yield "checks", f"{counted(action.checks, 'check')} before promotion"
     yield "training", _training(training, action.hyperparameters)
+    yield from _needs_details(training)
+
+
+def _needs_details(needs: TrainingNeeds) -> Iterator[Detail]:
+    """Yield what a check found out about a training."""
+    if needs.tokens:
+        longest = f"; the longest example has {needs.longest_tokens:,}" if needs.longest_tokens else ""
+        yield "tokens", f"{needs.trained_tokens or 0:,} of {needs.tokens:,} tokens are trained{longest}"
+    device = f" on {needs.device}" if needs.device else ""
+    for label, requirement, where in (("memory", needs.memory, device), ("disk", needs.disk, "")):
+        if requirement:
+            free = "" if requirement.available is None else f" of {size(requirement.available)} that are free"
+            yield label, f"about {size(requirement.needed)}{free}{where}"
+    weights = needs.weights
+    if weights:
+        amount = "" if weights.size is None else f"{size(weights.size)} "
+        yield "weights", f"{amount}in {weights.source}" if weights.present else f"{amount}from {weights.source}"
 
 
 def _source(source: Source, after: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reconciler.domain.model import Capabilities
-from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, TrainingEstimate
+from reconciler.domain.plan import Action, BaseWeights, FieldChange, Kind, Plan, Reason, Requirement, TrainingEstimate
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.text.format import ansi
@@ -198,6 +198,31 @@ def test_a_training_that_the_service_sizes(training: TrainingEstimate, said: str
     assert f"      training           {said}\n" in text
     assert text.endswith(total)
     assert f"data set           inline, {'1 example' if training.examples == 1 else '15 examples'}\n" in text
+
+
+def test_what_a_check_found_out_about_a_training_is_shown() -> None:
+    training = TrainingEstimate(
+        examples=15,
+        epochs=3,
+        batch=2,
+        steps=24,
+        estimated=False,
+        seconds=40.0,
+        tokens=12_000,
+        trained_tokens=345,
+        longest_tokens=1_024,
+        device="cpu",
+        memory=Requirement(1_500_000_000, 8_000_000_000),
+        disk=Requirement(30_000_000),
+        weights=BaseWeights(present=False, source="https://huggingface.co/a/b/tree/c", size=270_000_000),
+    )
+    text = drawn(replace(CREATE, training=training))
+    assert "      tokens             345 of 12,000 tokens are trained; the longest example has 1,024\n" in text
+    assert "      memory             about 1.5 GB of 8 GB that are free on cpu\n" in text
+    assert "      disk               about 30 MB\n" in text
+    assert "      weights            270 MB from https://huggingface.co/a/b/tree/c\n" in text
+    present = replace(training, weights=BaseWeights(present=True, source="models/base"))
+    assert "      weights            in models/base\n" in drawn(replace(CREATE, training=present))
 
 
 def test_what_is_declared_is_shown_where_no_steps_can_be_told() -> None:
