@@ -208,7 +208,7 @@ class TrainingNeeds(Record, frozen=True, kw_only=True):
 
 
 class TrainingFault(Record, frozen=True, kw_only=True):
-    """What is wrong with a planned training, or odd about it.
+    """What is wrong with a planned training, or unexpected about it.
 
     ``example`` is the number of the example in its data set, counted from 1; 0 if the fault is not in an example.
     """
