@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from support.cli_world import Cli, Snapshot
-from support.vertex_runs import apply, manifest
-from support.vertex_world import SLOW, World, fresh, resume, serving
+from support.vertex_runs import chosen, manifest
+from support.vertex_world import SLOW, TARGETS, World, fresh, resume, serving
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def trained(reconcile: Cli, after_training: Snapshot) -> Cli:
     return reconcile
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served() -> Iterator[World]:
-    """Vertex AI, Cloud Storage and the Generative Language API on a port, for the tests of one module."""
+    """Vertex AI, Cloud Storage and the Generative Language API on a port, where each test starts its own services."""
     with serving() as world:
         yield world
 
@@ -54,35 +54,19 @@ def slow(served: World, reconcile: Cli) -> World:
     return fresh(served, reconcile, SLOW)
 
 
-@pytest.fixture(scope="module")
-def after_vertex_training(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    """A project after its first apply on Vertex AI, which trained the model adder."""
+@pytest.fixture(scope="session")
+def after_trainings(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """A project after its first apply on each of three targets, which trained the model adder."""
     reconcile = Cli(tmp_path_factory.mktemp("trained"))
     fresh(served, reconcile)
     manifest(reconcile)
-    done = apply(reconcile)
-    assert done.status == 0, done.err
+    for target in TARGETS:
+        done = reconcile("apply", "--yes", *chosen(target))
+        assert done.status == 0, done.err
     return reconcile.snapshot()
 
 
 @pytest.fixture
-def trained_world(served: World, reconcile: Cli, after_vertex_training: Snapshot) -> World:
-    """The services after this training, and a copy of the project."""
-    return resume(served, reconcile, after_vertex_training)
-
-
-@pytest.fixture(scope="module")
-def after_gl_training(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    """A project after its first apply on the Generative Language API, which trained the model adder."""
-    reconcile = Cli(tmp_path_factory.mktemp("trained"))
-    fresh(served, reconcile)
-    manifest(reconcile)
-    done = reconcile("apply", "--yes", "--target", "gl")
-    assert done.status == 0, done.err
-    return reconcile.snapshot()
-
-
-@pytest.fixture
-def trained_gl(served: World, reconcile: Cli, after_gl_training: Snapshot) -> World:
-    """The services after this training, and a copy of the project."""
-    return resume(served, reconcile, after_gl_training)
+def trained_world(served: World, reconcile: Cli, after_trainings: Snapshot) -> World:
+    """The services after these trainings, and a copy of the project."""
+    return resume(served, reconcile, after_trainings)

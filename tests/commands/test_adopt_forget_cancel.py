@@ -9,11 +9,11 @@ import pytest
 
 from support.adopted_world import MODELS, adopt, foreign
 from support.cases import in_turn
-from support.cli_world import Cli, Result
+from support.cli_world import Cli, Result, Snapshot
 from support.render_values import held_to
 from support.vertex_fronts import Front, line_of
 from support.vertex_runs import BASE, chosen, manifest, trainings
-from support.vertex_world import JOBS, TARGETS, World, lock_file, lock_of
+from support.vertex_world import JOBS, SLOW, TARGETS, World, fresh, lock_file, lock_of, resume
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -66,8 +66,8 @@ def refused(reconcile: Cli, *arguments: str, target: str = "gl", status: int = 1
 
 
 @EVERY
-def test_a_forgotten_model_stays_at_the_service(reconcile: Cli, world: World, target: str) -> None:
-    remote = orphaned(reconcile, target)
+def test_a_forgotten_model_stays_at_the_service(reconcile: Cli, trained_world: World, target: str) -> None:
+    world, remote = trained_world, orphan(reconcile, target)
     key = serving(reconcile, target)["key"]
 
     gone = reconcile("forget", "adder", "--yes", *chosen(target))
@@ -94,15 +94,15 @@ def test_the_human_part_of_the_description_stays(reconcile: Cli, world: World) -
     assert world.ask("GET", f"/v1beta/{remote}")["description"] == "adds one"
 
 
-def test_marks_can_be_kept_and_adopted_again(reconcile: Cli, trained_gl: World) -> None:
+def test_marks_can_be_kept_and_adopted_again(reconcile: Cli, trained_world: World) -> None:
     orphan(reconcile)
-    before, asked = lock_of(reconcile, "gl"), len(trained_gl.lines)
+    before, asked = lock_of(reconcile, "gl"), len(trained_world.lines)
     assert reconcile("forget", "adder", "--yes", "--keep-marks", *chosen("gl")).status == 0
-    assert len(trained_gl.lines) == asked, "nothing was asked of the service"
+    assert len(trained_world.lines) == asked, "nothing was asked of the service"
     manifest(reconcile)
     applied(reconcile, "gl")
     assert lock_of(reconcile, "gl")["adder"]["serving"] == before["adder"]["serving"]
-    assert trainings(trained_gl, reconcile, "gl") == 1
+    assert trainings(trained_world, reconcile, "gl") == 1
 
 
 def test_an_adopted_model_can_be_forgotten_and_adopted_again(reconcile: Cli, world: World) -> None:
@@ -123,8 +123,8 @@ def test_an_adoption_that_was_cut_off_is_completed_and_leaves_no_file(reconcile:
     assert not left.exists()
 
 
-def test_forget_shows_the_model_before_the_confirmation(reconcile: Cli, trained_gl: World) -> None:
-    assert trained_gl
+def test_forget_shows_the_model_before_the_confirmation(reconcile: Cli, trained_world: World) -> None:
+    assert trained_world
     remote = orphan(reconcile)
     output = refused(reconcile, "forget", "adder", status=64)
     assert "adder: 1 generation will no longer be managed; nothing is deleted\n" in output
@@ -132,8 +132,10 @@ def test_forget_shows_the_model_before_the_confirmation(reconcile: Cli, trained_
     assert output.endswith("Error: stdin is not a terminal; pass --yes to approve\n")
 
 
-def test_a_manifest_that_was_not_read_is_named_before_its_model_is_forgotten(reconcile: Cli, trained_gl: World) -> None:
-    assert trained_gl
+def test_a_manifest_that_was_not_read_is_named_before_its_model_is_forgotten(
+    reconcile: Cli, trained_world: World
+) -> None:
+    assert trained_world
     orphan(reconcile)
     manifest(reconcile)
     (reconcile.specs / "adder.yaml").rename(reconcile.specs / "adder.yaml.bak")
@@ -165,8 +167,8 @@ def test_a_pointer_that_was_changed_stops_it(reconcile: Cli, world: World) -> No
     assert MARK in world.ask("GET", f"/v1beta/{remote}")["description"]
 
 
-def test_a_declared_model_is_not_forgotten(reconcile: Cli, trained_gl: World) -> None:
-    assert trained_gl
+def test_a_declared_model_is_not_forgotten(reconcile: Cli, trained_world: World) -> None:
+    assert trained_world
     assert refused(reconcile, "forget", "adder", "--yes") == (
         "Error: adder cannot be forgotten: the manifest adder at specs/adder.yaml:3:18 declares it; delete that "
         "manifest first\n"
@@ -178,8 +180,8 @@ def test_a_declared_model_is_not_forgotten(reconcile: Cli, trained_gl: World) ->
     assert "apiVersion: missing required field" in refused(reconcile, "forget", "adder", "--yes")
 
 
-def test_there_must_be_something_to_forget(reconcile: Cli, trained_gl: World) -> None:
-    assert trained_gl
+def test_there_must_be_something_to_forget(reconcile: Cli, trained_world: World) -> None:
+    assert trained_world
     orphan(reconcile)
     assert "did you mean adder?" in refused(reconcile, "forget", "ader", "--yes")
     manifest(reconcile, "other")
@@ -197,8 +199,8 @@ def test_a_protected_model_is_not_forgotten(reconcile: Cli, world: World) -> Non
     )
 
 
-def test_children_are_named(reconcile: Cli, trained_gl: World) -> None:
-    assert trained_gl
+def test_children_are_named(reconcile: Cli, trained_world: World) -> None:
+    assert trained_world
     remote = serving(reconcile, "gl")["remote"]
     reconcile.manifest("child", base=BASE)
     child = reconcile.specs / "child.yaml"
@@ -227,16 +229,16 @@ def closed(line: str) -> Front:
     return front
 
 
-def test_a_mark_that_may_not_be_changed_stops_it(reconcile: Cli, trained_gl: World) -> None:
+def test_a_mark_that_may_not_be_changed_stops_it(reconcile: Cli, trained_world: World) -> None:
     orphan(reconcile)
-    trained_gl.front = closed("PATCH")
+    trained_world.front = closed("PATCH")
     output = refused(reconcile, "forget", "adder", "--yes", status=3)
     assert output.endswith("; or pass --keep-marks to leave the marks as they are\n")
 
 
-def test_a_generation_that_is_gone_is_forgotten_with_the_others(reconcile: Cli, trained_gl: World) -> None:
+def test_a_generation_that_is_gone_is_forgotten_with_the_others(reconcile: Cli, trained_world: World) -> None:
     remote = orphan(reconcile)
-    trained_gl.ask("DELETE", f"/v1beta/{remote}")
+    trained_world.ask("DELETE", f"/v1beta/{remote}")
     assert reconcile("forget", "adder", "--yes", *chosen("gl")).status == 0
     assert lock_of(reconcile, "gl") == {}
 
@@ -251,9 +253,25 @@ def begun(reconcile: Cli, target: str, more: str = "") -> Json:
     return generation(reconcile, target)
 
 
+@pytest.fixture(scope="module")
+def after_beginning(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """A project whose model adder is in training at each target."""
+    reconcile = Cli(tmp_path_factory.mktemp("begun"))
+    fresh(served, reconcile, SLOW)
+    for target in TARGETS:
+        begun(reconcile, target)
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def in_training(served: World, reconcile: Cli, after_beginning: Snapshot) -> World:
+    """The services during these trainings, and a copy of the project."""
+    return resume(served, reconcile, after_beginning, SLOW)
+
+
 @EVERY
-def test_a_canceled_training_is_held_until_a_retry(reconcile: Cli, slow: World, target: str) -> None:
-    one = begun(reconcile, target)
+def test_a_canceled_training_is_held_until_a_retry(reconcile: Cli, in_training: World, target: str) -> None:
+    one = generation(reconcile, target)
 
     stopped = reconcile("cancel", "adder", "--yes", *chosen(target))
 
@@ -269,9 +287,9 @@ def test_a_canceled_training_is_held_until_a_retry(reconcile: Cli, slow: World, 
     applied(reconcile, target, "--retry", "adder")
     assert serving(reconcile, target)["key"] != one["key"]
     if target == "vertex":
-        assert [job["state"] for job in slow.jobs()] == ["JOB_STATE_CANCELLED", "JOB_STATE_SUCCEEDED"]
+        assert [job["state"] for job in in_training.jobs()] == ["JOB_STATE_CANCELLED", "JOB_STATE_SUCCEEDED"]
     if target == "gl":
-        assert len(slow.ask("GET", MODELS)["tunedModels"]) == 1
+        assert len(in_training.ask("GET", MODELS)["tunedModels"]) == 1
 
 
 def test_the_serving_generation_keeps_serving(reconcile: Cli, slow: World) -> None:
@@ -288,10 +306,8 @@ def test_the_serving_generation_keeps_serving(reconcile: Cli, slow: World) -> No
 
 
 @EVERY
-def test_where_nothing_trains_nothing_is_stopped(reconcile: Cli, world: World, target: str) -> None:
-    assert world
-    manifest(reconcile)
-    applied(reconcile, target)
+def test_where_nothing_trains_nothing_is_stopped(reconcile: Cli, trained_world: World, target: str) -> None:
+    assert trained_world
     before = lock_file(reconcile, target).read_bytes()
     answer = reconcile("cancel", "adder", *chosen(target))
     assert (answer.status, "adder: no training in progress; nothing was changed\n" in answer.out) == (0, True)
@@ -300,9 +316,9 @@ def test_where_nothing_trains_nothing_is_stopped(reconcile: Cli, world: World, t
 
 
 @pytest.mark.parametrize("target", ["gl", "vertex"])
-def test_a_training_that_has_just_ended_is_not_canceled(reconcile: Cli, slow: World, target: str) -> None:
-    assert slow
-    one = begun(reconcile, target)
+def test_a_training_that_has_just_ended_is_not_canceled(reconcile: Cli, in_training: World, target: str) -> None:
+    assert in_training
+    one = generation(reconcile, target)
     reconcile.clock.now = reconcile.clock.now.replace(hour=15)
     answer = reconcile("cancel", "adder", "--yes", *chosen(target))
     assert answer.status == 0
@@ -311,16 +327,16 @@ def test_a_training_that_has_just_ended_is_not_canceled(reconcile: Cli, slow: Wo
     assert serving(reconcile, target)["key"] == one["key"]
 
 
-def test_a_missing_training_counts_as_canceled(reconcile: Cli, slow: World) -> None:
-    one = begun(reconcile, "gl")
-    slow.ask("DELETE", f"/v1beta/{one['remote']}")
+def test_a_missing_training_counts_as_canceled(reconcile: Cli, in_training: World) -> None:
+    one = generation(reconcile, "gl")
+    in_training.ask("DELETE", f"/v1beta/{one['remote']}")
     assert reconcile("cancel", "adder", "--yes", *chosen("gl")).status == 0
     assert generation(reconcile, "gl")["state"] == "CANCELLED"
 
 
-def test_a_waiting_run_records_the_cancellation(reconcile: Cli, slow: World) -> None:
-    assert slow
-    one = begun(reconcile, "gl")
+def test_a_waiting_run_records_the_cancellation(reconcile: Cli, in_training: World) -> None:
+    assert in_training
+    one = generation(reconcile, "gl")
     stopped: list[int] = []
 
     def stop(_now: object) -> None:
@@ -328,7 +344,7 @@ def test_a_waiting_run_records_the_cancellation(reconcile: Cli, slow: World) -> 
             stopped.append(0)
             lock = json.loads(lock_file(reconcile, "gl").read_text())
             lock["models"]["adder"]["generations"][0]["state"] = "CANCELLED"
-            slow.ask("DELETE", f"/v1beta/{one['remote']}")
+            in_training.ask("DELETE", f"/v1beta/{one['remote']}")
             lock_file(reconcile, "gl").write_text(json.dumps(lock))
 
     reconcile.clock.on_move = stop
@@ -338,9 +354,9 @@ def test_a_waiting_run_records_the_cancellation(reconcile: Cli, slow: World) -> 
     assert "held (Cancelled)" in reconcile("apply", "--yes", *chosen("gl")).out
 
 
-def test_cancel_shows_the_training_before_the_confirmation(reconcile: Cli, slow: World) -> None:
-    assert slow
-    one = begun(reconcile, "gl")
+def test_cancel_shows_the_training_before_the_confirmation(reconcile: Cli, in_training: World) -> None:
+    assert in_training
+    one = generation(reconcile, "gl")
     output = refused(reconcile, "cancel", "adder", status=64)
     assert "adder: 1 training will be canceled\n" in output
     assert f"  generation  {one['key']} CREATING {one['remote']}\n" in output
@@ -348,9 +364,9 @@ def test_cancel_shows_the_training_before_the_confirmation(reconcile: Cli, slow:
     assert "stdin is not a terminal" in output
 
 
-def test_one_generation_alone(reconcile: Cli, slow: World) -> None:
-    assert slow
-    first = begun(reconcile, "gl")
+def test_one_generation_alone(reconcile: Cli, in_training: World) -> None:
+    assert in_training
+    first = generation(reconcile, "gl")
     file = reconcile.specs / "adder.yaml"
     file.write_text(file.read_text().replace("batchSize: 4", "batchSize: 8"))
     applied(reconcile, "gl", "--no-wait")
@@ -363,9 +379,8 @@ def test_one_generation_alone(reconcile: Cli, slow: World) -> None:
     )
 
 
-def test_the_training_of_a_suspended_manifest_continues(reconcile: Cli, slow: World) -> None:
-    assert slow
-    begun(reconcile, "gl")
+def test_the_training_of_a_suspended_manifest_continues(reconcile: Cli, in_training: World) -> None:
+    assert in_training
     file = reconcile.specs / "adder.yaml"
     file.write_text(f"{file.read_text()}  lifecycle: {{suspend: true}}\n")
     assert refused(reconcile, "cancel", "adder", "--yes") == (
@@ -385,9 +400,8 @@ def test_protection_counts_where_a_training_is_stopped_by_deleting(reconcile: Cl
     assert reconcile("cancel", "adder", "--yes", *chosen("vertex")).status == 0
 
 
-def test_a_refused_cancellation_is_reported(reconcile: Cli, slow: World) -> None:
-    begun(reconcile, "vertex")
-    slow.front = closed(f"POST {JOBS}")
+def test_a_refused_cancellation_is_reported(reconcile: Cli, in_training: World) -> None:
+    in_training.front = closed(f"POST {JOBS}")
     output = refused(reconcile, "cancel", "adder", "--yes", target="vertex", status=3)
     assert ":cancel failed with 403 PERMISSION_DENIED" in output
     assert "ask for roles/aiplatform.user on the target's spec.project" in output

@@ -446,10 +446,10 @@ def without_tuning(path: str) -> Callable[[ASGIApp], ASGIApp]:
     return front
 
 
-def test_a_base_model_that_is_retired_is_noted_and_is_drift_where_it_is_needed(reconcile: Cli, world: World) -> None:
-    declare(reconcile)
-    apply(reconcile, "gl")
-    world.front = without_tuning("/v1beta/models")
+def test_a_base_model_that_is_retired_is_noted_and_is_drift_where_it_is_needed(
+    reconcile: Cli, trained_world: World
+) -> None:
+    trained_world.front = without_tuning("/v1beta/models")
     document, text = drift(reconcile, "gl", status=0)
     assert classes(document) == ["BaseModelRetired", "InSync"]
     (one,) = of_class(document, "BaseModelRetired")
@@ -476,9 +476,9 @@ def test_an_adopted_model_cannot_be_verified(reconcile: Cli, world: World) -> No
     assert "differs" not in text
 
 
-def test_many_missing_models_are_not_trusted(reconcile: Cli, world: World) -> None:
-    ask = other_client(reconcile, world, "gl")
-    for name in ("adder", "words", "poems"):
+def test_many_missing_models_are_not_trusted(reconcile: Cli, trained_world: World) -> None:
+    ask = other_client(reconcile, trained_world, "gl")
+    for name in ("words", "poems"):
         declare(reconcile, name)
     apply(reconcile, "gl")
     for name in ("adder", "words"):

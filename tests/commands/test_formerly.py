@@ -42,15 +42,13 @@ def summer(reconcile: Cli, target: str) -> Json:
 
 
 @EVERY
-def test_everything_is_carried_over_and_nothing_trains(reconcile: Cli, world: World, target: str) -> None:
-    manifest(reconcile)
-    applied(reconcile, target)
+def test_everything_is_carried_over_and_nothing_trains(reconcile: Cli, trained_world: World, target: str) -> None:
     file = reconcile.specs / "adder.yaml"
     file.write_text(file.read_text().replace("epochCount: 2", "epochCount: 3"))
     applied(reconcile, target)
     assert reconcile("rollback", "adder", "--reason", "worse", *chosen(target)).status == 0
     before = lock_of(reconcile, target)["adder"]
-    trained = trainings(world, reconcile, target)
+    trained = trainings(trained_world, reconcile, target)
     rename(reconcile)
     assert reconcile("validate", *chosen(target)).status == 0
 
@@ -68,14 +66,12 @@ def test_everything_is_carried_over_and_nothing_trains(reconcile: Cli, world: Wo
     assert "held (RolledBack)" in again.out
     assert reconcile("promote", "summer", *chosen(target)).status == 0
     assert applied(reconcile, target).out.startswith("No changes. 1 model matches its manifest")
-    assert trainings(world, reconcile, target) == trained
+    assert trainings(trained_world, reconcile, target) == trained
 
 
 @EVERY
-def test_a_merge_queue_and_a_locked_apply_take_it(reconcile: Cli, world: World, target: str) -> None:
-    assert world
-    manifest(reconcile)
-    applied(reconcile, target)
+def test_a_merge_queue_and_a_locked_apply_take_it(reconcile: Cli, trained_world: World, target: str) -> None:
+    assert trained_world
     rename(reconcile)
     assert reconcile("validate", "--locked", *chosen(target)).status == 0
     applied(reconcile, target, "--locked")
@@ -93,22 +89,20 @@ def test_a_training_continues_under_the_new_name(reconcile: Cli, slow: World, ta
 
 
 @ON_PORTS
-def test_the_lockfile_can_be_lost_at_the_same_time(reconcile: Cli, world: World, target: str) -> None:
-    manifest(reconcile)
-    applied(reconcile, target)
+def test_the_lockfile_can_be_lost_at_the_same_time(reconcile: Cli, trained_world: World, target: str) -> None:
     key = lock_of(reconcile, target)["adder"]["serving"]
     lock_file(reconcile, target).unlink()
     rename(reconcile)
     applied(reconcile, target)
     assert summer(reconcile, target)["serving"] == key
-    assert trainings(world, reconcile, target) == 1
+    assert trainings(trained_world, reconcile, target) == 1
 
 
 @ON_PORTS
-def test_without_the_former_name_the_lockfile_alone_is_not_believed(reconcile: Cli, world: World, target: str) -> None:
+def test_without_the_former_name_the_lockfile_alone_is_not_believed(
+    reconcile: Cli, trained_world: World, target: str
+) -> None:
     """The mark has the former name, and an edited lockfile could name the model of any manifest."""
-    manifest(reconcile)
-    applied(reconcile, target)
     rename(reconcile)
     applied(reconcile, target)
     rename(reconcile, keep=False)
@@ -118,29 +112,29 @@ def test_without_the_former_name_the_lockfile_alone_is_not_believed(reconcile: C
     assert "it has the ownership mark of adder; " in held.out
     rename(reconcile)
     assert applied(reconcile, target).out.startswith("No changes")
-    assert trainings(world, reconcile, target) == 1
+    assert trainings(trained_world, reconcile, target) == 1
 
 
-def test_without_the_former_name_it_is_a_new_model(reconcile: Cli, trained_gl: World) -> None:
+def test_without_the_former_name_it_is_a_new_model(reconcile: Cli, trained_world: World) -> None:
     rename(reconcile, keep=False)
     applied(reconcile, "gl")
-    assert trainings(trained_gl, reconcile, "gl") == 2
+    assert trainings(trained_world, reconcile, "gl") == 2
     assert sorted(lock_of(reconcile, "gl")) == ["adder", "summer"]
 
 
-def test_a_mark_that_is_gone_is_restored_under_the_name_of_the_key(reconcile: Cli, trained_gl: World) -> None:
+def test_a_mark_that_is_gone_is_restored_under_the_name_of_the_key(reconcile: Cli, trained_world: World) -> None:
     rename(reconcile)
     applied(reconcile, "gl")
     remote = summer(reconcile, "gl")["generations"][0]["remote"]
-    mark = trained_gl.ask("GET", f"/v1beta/{remote}")["description"]
+    mark = trained_world.ask("GET", f"/v1beta/{remote}")["description"]
     assert " name=adder " in mark
-    trained_gl.ask("PATCH", f"/v1beta/{remote}", b'{"description": ""}', updateMask="description")
+    trained_world.ask("PATCH", f"/v1beta/{remote}", b'{"description": ""}', updateMask="description")
     applied(reconcile, "gl")
-    assert trained_gl.ask("GET", f"/v1beta/{remote}")["description"] == mark
+    assert trained_world.ask("GET", f"/v1beta/{remote}")["description"] == mark
 
 
-def test_a_retry_and_a_change_are_made_under_the_new_name(reconcile: Cli, trained_gl: World) -> None:
-    assert trained_gl
+def test_a_retry_and_a_change_are_made_under_the_new_name(reconcile: Cli, trained_world: World) -> None:
+    assert trained_world
     file = rename(reconcile)
     applied(reconcile, "gl", "--replace", "summer")
     newest, first = (one["key"] for one in summer(reconcile, "gl")["generations"])
@@ -184,8 +178,8 @@ def test_the_new_name_is_published(reconcile: Cli, world: World) -> None:
     assert summer(reconcile, "gl")["published"] == summer(reconcile, "gl")["serving"]
 
 
-def test_two_models_become_one_with_what_both_had(reconcile: Cli, trained_gl: World) -> None:
-    assert trained_gl
+def test_two_models_become_one_with_what_both_had(reconcile: Cli, trained_world: World) -> None:
+    assert trained_world
     rename(reconcile, keep=False)
     applied(reconcile, "gl")
     serves = lock_of(reconcile, "gl")["summer"]["serving"]
@@ -196,8 +190,8 @@ def test_two_models_become_one_with_what_both_had(reconcile: Cli, trained_gl: Wo
     assert [one["key"][:6] for one in merged["generations"]] == ["summer", "adder-"]
 
 
-def test_a_renamed_model_is_not_an_orphan_before_apply(reconcile: Cli, trained_gl: World) -> None:
-    assert trained_gl
+def test_a_renamed_model_is_not_an_orphan_before_apply(reconcile: Cli, trained_world: World) -> None:
+    assert trained_world
     file = rename(reconcile)
     file.write_text(f"{file.read_text()}  lifecycle: {{suspend: true}}\n")
     document = reconcile("plan", "--format", "json", *chosen("gl")).document

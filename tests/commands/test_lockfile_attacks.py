@@ -27,7 +27,7 @@ FAILS = CHECKS.replace('"8"', '"9"')
 
 
 @pytest.fixture(scope="module")
-def after_trainings(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+def after_publications(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     """The models adder and other, trained and published by two targets, and the model of another user."""
     reconcile = Cli(tmp_path_factory.mktemp("trained"))
     world = fresh(served, reconcile)
@@ -43,9 +43,9 @@ def after_trainings(served: World, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def world(served: World, reconcile: Cli, after_trainings: Snapshot) -> World:
+def world(served: World, reconcile: Cli, after_publications: Snapshot) -> World:
     """The services and the project after these trainings."""
-    return resume(served, reconcile, after_trainings)
+    return resume(served, reconcile, after_publications)
 
 
 def record_of(reconcile: Cli, target: str, name: str = "adder") -> Json:

@@ -51,19 +51,19 @@ def generations(reconcile: Cli, target: str = "", name: str = "adder") -> dict[s
 
 @EVERY
 def test_a_lockfile_that_is_up_to_date_stays_as_it_is_and_the_service_too(
-    reconcile: Cli, world: World, target: str
+    reconcile: Cli, trained_world: World, target: str
 ) -> None:
     for epochs in (2, 3):
         version(reconcile, epochs, target)
-    before, asked = lock_file(reconcile, target).read_bytes(), len(world.lines)
+    before, asked = lock_file(reconcile, target).read_bytes(), len(trained_world.lines)
 
     answer = refreshed(reconcile, "--check", target=target)
 
     assert answer.out.endswith(".lock.json matches the manifests and live state; nothing to write\n")
     assert refreshed(reconcile, target=target).out == answer.out
     assert lock_file(reconcile, target).read_bytes() == before
-    assert all(line.startswith("GET ") for line in world.lines[asked:])
-    assert bool(target) == bool(world.lines[asked:])
+    assert all(line.startswith("GET ") for line in trained_world.lines[asked:])
+    assert bool(target) == bool(trained_world.lines[asked:])
 
 
 @EVERY
@@ -88,11 +88,11 @@ def test_a_completed_training_is_recorded_and_not_promoted(reconcile: Cli, world
     assert refreshed(reconcile, "--check", target=target).status == 0
 
 
-def test_a_missing_serving_generation_stays_named(reconcile: Cli, world: World) -> None:
+def test_a_missing_serving_generation_stays_named(reconcile: Cli, trained_world: World) -> None:
     manifest(reconcile, "other")
     manifest(reconcile, "another", multiplier=2)
     first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
-    world.ask("DELETE", f"/v1beta/tunedModels/{second}")
+    trained_world.ask("DELETE", f"/v1beta/tunedModels/{second}")
 
     answer = refreshed(reconcile, target="gl")
 
@@ -106,10 +106,10 @@ def test_a_missing_serving_generation_stays_named(reconcile: Cli, world: World) 
     assert lock_of(reconcile, "gl")["adder"]["serving"] == second
 
 
-def test_when_too_much_is_gone_nothing_is_written(reconcile: Cli, world: World) -> None:
+def test_when_too_much_is_gone_nothing_is_written(reconcile: Cli, trained_world: World) -> None:
     keys = [version(reconcile, epochs, "gl") for epochs in (2, 3)]
     for key in keys:
-        world.ask("DELETE", f"/v1beta/tunedModels/{key}")
+        trained_world.ask("DELETE", f"/v1beta/tunedModels/{key}")
     before = lock_file(reconcile, "gl").read_bytes()
 
     answer = refreshed(reconcile, target="gl", status=1)
@@ -147,14 +147,14 @@ def test_facts_that_were_lost_come_back(reconcile: Cli, world: World, target: st
     assert again == wanted
 
 
-def test_a_matching_generation_is_adopted_and_others_are_skipped(reconcile: Cli, world: World) -> None:
+def test_a_matching_generation_is_adopted_and_others_are_skipped(reconcile: Cli, trained_world: World) -> None:
     first = version(reconcile, 2, "gl")
     before = lock_file(reconcile, "gl").read_text()
     second = version(reconcile, 3, "gl")
     lock_file(reconcile, "gl").write_text(before)
     third = version(reconcile, 4, "gl")
     lock_file(reconcile, "gl").write_text(before)
-    assert trainings(world, reconcile, "gl") == 3
+    assert trainings(trained_world, reconcile, "gl") == 3
 
     answer = refreshed(reconcile, target="gl")
 
@@ -162,11 +162,11 @@ def test_a_matching_generation_is_adopted_and_others_are_skipped(reconcile: Cli,
     assert lock_of(reconcile, "gl")["adder"]["serving"] == first
     assert f"      + {third}  ACTIVE\n" in answer.out
     assert f"note: {second}: has the mark of this scope, but is not recorded: it can belong" in answer.out
-    assert trainings(world, reconcile, "gl") == 3
+    assert trainings(trained_world, reconcile, "gl") == 3
 
 
-def test_models_without_a_manifest_are_named(reconcile: Cli, world: World) -> None:
-    assert world
+def test_models_without_a_manifest_are_named(reconcile: Cli, trained_world: World) -> None:
+    assert trained_world
     version(reconcile, 2, "gl")
     lock_file(reconcile, "gl").unlink()
     (reconcile.specs / "adder.yaml").unlink()
@@ -179,7 +179,7 @@ def test_models_without_a_manifest_are_named(reconcile: Cli, world: World) -> No
 
 
 @EVERY
-def test_a_lost_lockfile_is_rebuilt_from_live_state(reconcile: Cli, world: World, target: str) -> None:
+def test_a_lost_lockfile_is_rebuilt_from_live_state(reconcile: Cli, trained_world: World, target: str) -> None:
     older, newer = (version(reconcile, epochs, target) for epochs in (2, 3))
     before = generations(reconcile, target)
     lock_file(reconcile, target).unlink()
@@ -203,11 +203,11 @@ def test_a_lost_lockfile_is_rebuilt_from_live_state(reconcile: Cli, world: World
         "apply, or reconcile promote NAME --to KEY"
     )
     assert second == (f"note: {older}: no manifest matches, so the path of the data set and the preamble are unknown")
-    count = trainings(world, reconcile, target)
+    count = trainings(trained_world, reconcile, target)
     applied = reconcile("apply", "--yes", *chosen(target))
     assert applied.status == 0, applied.err
     assert lock_of(reconcile, target)["adder"]["serving"] == newer
-    assert trainings(world, reconcile, target) == count
+    assert trainings(trained_world, reconcile, target) == count
     assert refreshed(reconcile, "--check", target=target).status == 0
 
 
