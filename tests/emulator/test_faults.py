@@ -270,7 +270,7 @@ def test_storms_end_converged_or_lead_to_a_calm_run_that_does(tmp_path: Path) ->
         {"fault": "duplicate"},
         {"fault": "lag", "seconds": 12, "method": "GET"},
     ]
-    for seed in range(10):
+    for seed in range(5):
         folder = tmp_path / str(seed)
         folder.mkdir()
         world = faulty(folder, *({**kind, "probability": 0.1} for kind in kinds), seed=seed)

@@ -202,9 +202,9 @@ def test_another_comma_is_refused(body: bytes) -> None:
 
 @each_row("part", [b'"', b'\\"', b", ", b"[ ,", b'"x", '])
 def test_commas_are_found_in_linear_time(part: bytes) -> None:
-    """A quadratic search would take hours."""
+    """A quadratic search would take many minutes."""
     with pytest.raises(ApiError):
-        read_json(b'{"a": "' + part * (2**20 // len(part)))
+        read_json(b'{"a": "' + part * (2**18 // len(part)))
 
 
 def test_an_empty_body_is_an_empty_object() -> None:
@@ -273,18 +273,19 @@ def field_values(field: Field) -> st.SearchStrategy[Any]:
     return st.lists(single, max_size=2) if field.repeated else single
 
 
-@pytest.mark.parametrize(("shape", "api_version", "name"), PROTOS)
-@given(data=st.data())
-def test_the_tables_agree_with_the_official_protos(
-    shape: Message, api_version: Any, name: str, data: st.DataObject
-) -> None:
+@each_row(("shape", "api_version", "name"), PROTOS)
+def test_the_tables_agree_with_the_official_protos(shape: Message, api_version: Any, name: str) -> None:
     proto = getattr(api_version, name).pb()
-    raw = data.draw(values(shape))
-    official = Parse(json.dumps(raw), proto(), ignore_unknown_fields=False)
-    ours = encode(shape, decode(shape, raw, stored=True))
-    again = Parse(json.dumps(ours), proto(), ignore_unknown_fields=False)
-    assert again == official
-    assert in_float32(ours) == in_float32(MessageToDict(official))
+
+    @given(values(shape))
+    def agrees(raw: dict[str, Any]) -> None:
+        official = Parse(json.dumps(raw), proto(), ignore_unknown_fields=False)
+        ours = encode(shape, decode(shape, raw, stored=True))
+        again = Parse(json.dumps(ours), proto(), ignore_unknown_fields=False)
+        assert again == official
+        assert in_float32(ours) == in_float32(MessageToDict(official))
+
+    agrees()
 
 
 def in_float32(value: Any) -> Any:

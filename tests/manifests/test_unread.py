@@ -186,13 +186,13 @@ def test_a_repository_without_a_commit_has_no_head(tmp_path: Path) -> None:
 
 
 HOSTILE = {
-    "names": lambda: "apiVersion: tuning.reconcile/v1\n" + "name: " * 200_000,
-    "formerly": lambda: "apiVersion: tuning.reconcile/v1\n" + "formerly: [" * 90_000,
-    "spaces": lambda: "apiVersion: tuning.reconcile/v1\n" + " \n" * 300_000 + " " * 300_000,
-    "signs": lambda: "apiVersion: tuning.reconcile/v1\n" + "#" * 900_000,
-    "documents": lambda: "apiVersion: tuning.reconcile/v1\n---\n" * 25_000,
-    "nested": lambda: '{"apiVersion": "tuning.reconcile/v1", "a": ' + "[" * 500_000,
-    "long name": lambda: "apiVersion: tuning.reconcile/v1\nname: " + "a" * 900_000,
+    "names": lambda: "apiVersion: tuning.reconcile/v1\n" + "name: " * 60_000,
+    "formerly": lambda: "apiVersion: tuning.reconcile/v1\n" + "formerly: [" * 30_000,
+    "spaces": lambda: "apiVersion: tuning.reconcile/v1\n" + " \n" * 100_000 + " " * 100_000,
+    "signs": lambda: "apiVersion: tuning.reconcile/v1\n" + "#" * 300_000,
+    "documents": lambda: "apiVersion: tuning.reconcile/v1\n---\n" * 8_000,
+    "nested": lambda: '{"apiVersion": "tuning.reconcile/v1", "a": ' + "[" * 150_000,
+    "long name": lambda: "apiVersion: tuning.reconcile/v1\nname: " + "a" * 300_000,
 }
 
 

@@ -31,8 +31,8 @@ class KeyPair(Struct, frozen=True):
 
 @cache
 def key_pair() -> KeyPair:
-    """Return the key pair of this test run: making one takes up to a second."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    """Return the key pair of this test run: making one takes up to a second, and to read a long one takes long."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - a made-up key
     encoding = serialization.Encoding.PEM
     private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     public = key.public_key().public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
