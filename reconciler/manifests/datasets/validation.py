@@ -20,6 +20,7 @@ from reconciler.manifests.datasets.conversations import (
     NotSingleTurnError,
     canonical_json,
     conversation_problems,
+    example_text,
     preference_value,
     single_turn,
 )
@@ -473,7 +474,8 @@ class _Validation:
             if isinstance(row, Row):
                 self._row(row)
             elif not problems:
-                self._count(row, Conversation(line), byte_length(line) or 0, line, "")
+                text = example_text(row)
+                self._count(row, Conversation(line), byte_length(line) or 0, text.input, text.output)
         for message, remedy in problems:
             self._error(record.number, message, remedy)
 

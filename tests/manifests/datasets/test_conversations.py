@@ -98,8 +98,13 @@ def test_two_forms_in_one_file(tmp_path: Path, *, turned: bool) -> None:
 
 
 def test_repeated_conversations_are_told(tmp_path: Path) -> None:
-    assert messages(load_in(_root(tmp_path, _SHORT, _LONG, _SHORT), capabilities=VERTEX)) == [
-        "d.jsonl:3:1: spec.dataset.path: duplicate of the example on line 1; delete one of them"
+    other = {**_LONG, "contents": [*_LONG["contents"][:-1], _turn("model", "another answer")]}
+    assert messages(load_in(_root(tmp_path, _SHORT, _LONG, _SHORT, other), capabilities=VERTEX)) == [
+        "d.jsonl:3:1: spec.dataset.path: duplicate of the example on line 1; delete one of them",
+        (
+            "d.jsonl:4:1: spec.dataset.path: same input as the example on line 2, but a different output; delete the"
+            " wrong example"
+        ),
     ]
 
 
