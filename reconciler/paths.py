@@ -91,8 +91,8 @@ def require_no_escape(path: Path, shown: object) -> None:
 
 def require_file(path: Path, shown: str) -> None:
     """Raise ReconcileError unless a path that a user names is a regular file, also behind allowed links."""
-    require_no_escape(path, shown)
     try:
+        require_no_escape(path, shown)
         problem = file_problem(path, Path(path.absolute().anchor))
     except OSError as error:
         raise ReconcileError(f"{shown}: cannot be read: {error.strerror}", "check its permissions") from error

@@ -5,6 +5,7 @@ Without a terminal, options decide; on one, what they leave open is a question.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -200,7 +201,7 @@ def data_file(
         found = fetch(resolve_commit(parse_address(name)))
         return DataFile(next(iter(found.files.values())), str(found.declared), fields, header, found)
     path = Path(name)
-    if (environment.cwd / path).is_dir():
+    if os.path.isdir(environment.cwd / path):  # noqa: PTH112 - false also without access to the folder
         path /= _only_file(environment.cwd / path, path)
     return DataFile(environment.cwd / path, str(path), fields, header)
 

@@ -53,6 +53,12 @@ _OUTPUTS: Final = (
 )
 """The usual names of columns, the most specific ones first."""
 _BOMS: Final = {codecs.BOM_UTF8: "", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_WESTERN: Final = "cp1252"
+_ENCODINGS: Final = (
+    *(_WESTERN, "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "cp932", "euc_jp"),
+    *("gb18030", "big5", "cp949"),
+)
+"""What data is usually in, if not in UTF-8: short texts also look like encodings that are out of use."""
 _NUMBER: Final = re.compile(r"[-+]?\d+([.,]\d+)*( ?%)?")
 _DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ][\d:.]+(Z|[+-][\d:]+)?)?")
 _INDEX_NAME: Final = re.compile(r"(index|idx|row|no\.?|nr\.?|#|_c0)", re.IGNORECASE)
@@ -149,9 +155,10 @@ def detect_options(file: Path, chosen: Fields = (None, None), *, header: bool | 
 
 def describe_options(name: str, options: ReadOptions, examples: int) -> str:
     """Return a line that says how a file is read."""
+    compression = "not compressed" if options.compression == "none" else options.compression
     title = SHAPES[options.shape].title if options.shape else "one input and one output"
-    details = [option for option in (options.format, options.compression, options.encoding, options.items) if option]
-    details += [f"delimiter {quote(options.delimiter)}"] if options.delimiter else []
+    details = [option for option in (options.format, compression, options.encoding, options.items) if option]
+    details += [f"delimiter {json.dumps(options.delimiter)}"] if options.delimiter else []
     details += [] if options.header else ["no header"]
     return f"{name}: {', '.join([counted(examples, 'example'), title, *details])}"
 
@@ -168,10 +175,13 @@ def _encoding(file: Path, start: Start) -> str:
         return ""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(undecodable).best()
-    if best is None:
+    matches = from_bytes(undecodable, cp_isolation=list(_ENCODINGS))
+    best = matches.best()
+    if best is None or not best.coherence:  # letters, but of no language
         raise ReconcileError(f"{file.name}: the encoding of the file is unknown", "save it as UTF-8")
-    return "windows-1252" if best.encoding in {"cp1252", "cp1250", "latin_1", "cp1254"} else best.encoding
+    western = next((match for match in matches if _WESTERN in match.could_be_from_charset), best)
+    is_western = (western.chaos, -western.coherence) <= (best.chaos, -best.coherence)
+    return "windows-1252" if is_western and _WESTERN in western.could_be_from_charset else best.encoding
 
 
 def _first_text(file: Path, start: Start, encoding: str) -> str:
@@ -199,11 +209,11 @@ def _format(file: Path, text: str, options: ReadOptions) -> str:
     start = text.lstrip()
     suffix = Path(re.sub(r"\.(gz|zst)$", "", file.name.lower())).suffix
     if not (_JSON_START.match(start) or (suffix in _JSON_SUFFIXES and start.startswith(("{", "[")))):
-        return "tsv" if suffix == ".tsv" else "csv"
-    if start.startswith("["):
-        return "json"
+        return "tsv" if suffix == ".tsv" and "\t" in _header(text) else "csv"
     first, *others = (line for line in start.split("\n") if line.strip())
     following = others[0].lstrip() if others else ""
+    if start.startswith("["):
+        return "jsonl" if following.startswith("[") and first.rstrip().endswith("]") else "json"
     try:
         value = json.loads(first)
     except (ValueError, RecursionError):
@@ -218,11 +228,16 @@ def _has_objects(member: list[Any]) -> bool:
     return all(isinstance(element, dict) for element in member)
 
 
+def _header(text: str) -> str:
+    """Return the first line of a table without what is quoted."""
+    return next((line for line in _QUOTED.sub("", text).splitlines() if line.strip()), "")
+
+
 def _delimiter(text: str, found: str) -> str:
     """Return the delimiter of a table if it is not the default one."""
     if text.startswith("sep=") or found == "tsv":
         return ""
-    header = next((line for line in _QUOTED.sub("", text).splitlines() if line.strip()), "")
+    header = _header(text)
     present = [mark for mark in _DELIMITERS if mark in header]
     if present in ([], [","]):
         return ""
@@ -329,10 +344,23 @@ def _choose(file: Path, sample: _Sample, chosen: Fields) -> tuple[str, str]:
     usual_given = given or next((constant[name] for name in _INPUTS if name in constant), None)
     usual_wanted = wanted or next((constant[name] for name in _OUTPUTS if name in constant), None)
     if usual_given and usual_wanted:
+        _require_unique(file, names, (usual_given, usual_wanted))
         raise AmbiguousFieldsError(file, names, (given, wanted), (usual_given, usual_wanted), usual=True)
-    others = [name for name in (*texts, *rest, *names) if name not in {given, wanted, ""}]
+    nested = {name for name in names if any(isinstance(row.get(name), list | dict) for row in sample.examples)}
+    others = [name for name in (*texts, *rest, *names) if name not in {given, wanted, "", *nested}]
+    if len({*others}) < missing:
+        message = f"{file.name} has no two fields with texts; {join_names(sorted(nested), 3)} have objects or lists"
+        raise ReconcileError(message, 'write {"input": "…", "output": "…"} for each example')
     proposed = given or others[0], wanted or next((name for name in others if name != others[0] or given), names[-1])
+    _require_unique(file, names, proposed)
     raise AmbiguousFieldsError(file, names, (given, wanted), proposed)
+
+
+def _require_unique(file: Path, names: Sequence[str], proposed: tuple[str, str]) -> None:
+    for name in proposed:
+        if names.count(name) > 1:
+            message = f"{file.name}: {names.count(name)} columns in the header are named {quote(name)}"
+            raise ReconcileError(message, "rename all but one of them")
 
 
 def _is_usable(name: str, sample: _Sample) -> bool:
@@ -340,6 +368,8 @@ def _is_usable(name: str, sample: _Sample) -> bool:
     values = [value for example in sample.examples if not _is_gap(value := example.get(name))]
     texts = [value for value in values if isinstance(value, str)]
     if sample.names.count(name) > 1 or name in sample.constant or _UNNAMED.fullmatch(name):
+        return False
+    if any(isinstance(value, list | dict) for value in values):
         return False
     if _INDEX_NAME.fullmatch(name):
         return not all(map(str.isdecimal, texts))

@@ -44,6 +44,7 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _COMPRESSED: Final = {b"\x1f\x8b": "gzip", _ZSTD: "zstd"}
 """The compressions by the first bytes of a file."""
 _COLUMNAR_STARTS: Final = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
+_COMPRESS_AGAIN: Final = "compress it again, or download it again"
 _ZIP: Final = b"PK\x03\x04"
 _WORKBOOK: Final = "an Excel workbook"
 _SAVE_AS_CSV: Final = "save the sheet as CSV in UTF-8"
@@ -189,8 +190,9 @@ def _read(
             return
         with open_text(file, options) as text:
             yield from read(text, options)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        yield Fault(0, f"cannot decompress the file: {error}", "compress it again, or declare no compression")
+    except _decompression_errors() as error:
+        remedy = f"{_COMPRESS_AGAIN}, or set {options.declared}.compression to none if it is not compressed"
+        yield Fault(0, f"cannot decompress the file: {error}", remedy, option="compression")
     except OSError as error:
         yield Fault(0, f"cannot read the file: {error.strerror or error}", "check the path and its permissions")
     except UnreadableError as error:
@@ -304,11 +306,13 @@ def read_start(file: Path, size: int) -> Start:
             binary.seek(0)
             compression = next((name for start, name in _COMPRESSED.items() if magic.startswith(start)), "none")
             content = (_decompress(binary, compression) if compression != "none" else binary).read(size)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ReconcileError(f"{file} cannot be read: {reason}", "check the path and its permissions") from error
+    except _decompression_errors() as error:
+        raise ReconcileError(f"{file.name}: cannot decompress the file: {error}", _COMPRESS_AGAIN) from error
+    except OSError as error:
+        message = f"{file.name}: cannot be read: {error.strerror or error}"
+        raise ReconcileError(message, "check the path and its permissions") from error
     for fault in _foreign(content):
-        raise ReconcileError(f"{file}: {fault.message}", fault.remedy)
+        raise ReconcileError(f"{file.name}: {fault.message}", fault.remedy)
     return Start(content, compression)
 
 
@@ -323,8 +327,10 @@ def not_utf_8(file: Path, compression: str) -> bytes:
                 decoder.decode(block)
     except UnicodeDecodeError:
         return block
-    except (UnreadableError, OSError, EOFError, zlib.error):
-        pass  # reading the file says why
+    except (UnreadableError, OSError):
+        return b""  # reading the file says why
+    except _decompression_errors():
+        return b""
     return b""
 
 
@@ -358,6 +364,10 @@ def _decompress(binary: BinaryIO, compression: str) -> IO[bytes]:
     if compression == "gzip":
         return cast("IO[bytes]", gzip.GzipFile(fileobj=binary))
     return cast("IO[bytes]", _zstd().ZstdFile(binary))
+
+
+def _decompression_errors() -> tuple[type[Exception], ...]:
+    return gzip.BadGzipFile, zlib.error, EOFError, _zstd().ZstdError
 
 
 def _zstd() -> Any:

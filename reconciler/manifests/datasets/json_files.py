@@ -72,7 +72,7 @@ def json_lines(text: TextIO, options: ReadOptions) -> Records:
             if type(given) is str and type(wanted) is str:
                 yield Row(number, given, wanted)
                 continue
-        if isinstance(value, list) and number == 1:
+        if number == 1 and isinstance(value, list) and all(isinstance(element, dict) for element in value):
             remedy = f"set {options.declared}.format to json"
             yield Fault(1, "the file is a JSON array, not an object on each line", remedy, option="format")
             return
@@ -122,17 +122,21 @@ def array_places(text: TextIO, options: ReadOptions) -> Iterator[tuple[int, int]
 
 
 def first_array(text: TextIO) -> str:
-    """Return the name of the first member of an object that has an array of objects; empty if there is none."""
+    """Return the name of the first member of an object that has an array of objects, or else an empty one."""
     source = _JsonText(text)
+    empty = ""
     with suppress(*_INVALID, UnreadableError, UnicodeError):
         for name in source.members() if source.peek() == "{" else ():
             if source.peek() != "[":
                 source.value()
                 continue
+            is_empty = True
             for _ in source.elements():
+                is_empty = False
                 if isinstance(source.value(), dict):
                     return name
-    return ""
+            empty = empty or (name if is_empty else "")
+    return empty
 
 
 def array_spans(text: TextIO, options: ReadOptions) -> Iterator[tuple[int, int]]:
@@ -344,7 +348,7 @@ def _member(source: _JsonText, options: ReadOptions) -> Iterator[None]:
             for _ in source.elements():
                 source.value()
     if source.peek():
-        remedy = f"set {options.declared}.format to jsonl if each line has an object"
+        remedy = f"write [{{…}}, {{…}}], or set {options.declared}.format to jsonl if each line has an object"
         raise _NoArrayError("expected one JSON array, found several values", remedy, "format")
     if found:
         return

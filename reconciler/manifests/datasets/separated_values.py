@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -111,7 +112,7 @@ def _header_faults(header: Sequence[str], options: ReadOptions, delimiter: str, 
     other = next((mark for mark in _OTHER_DELIMITERS if mark != delimiter and mark in header[0]), "")
     if absent and len(header) == 1 and other:
         message = f"the header has one column, and {_OTHER_DELIMITERS[other]} in it"
-        yield Fault(line, message, f"set {options.declared}.delimiter to {quote(other)}", option="delimiter")
+        yield Fault(line, message, f"set {options.declared}.delimiter to {json.dumps(other)}", option="delimiter")
         return
     for name in absent:
         yield missing_field(line, f"no column {quote(name)} in the header", name, header, options)

@@ -17,6 +17,7 @@ from reconciler.domain.identity import DatasetDigest, encode_texts
 from reconciler.domain.model import Capabilities, Conversation, Dataset, Example, TrainingExample
 from reconciler.domain.text import exceeds_limit, one_of
 from reconciler.manifests.datasets.conversations import (
+    ExampleText,
     NotSingleTurnError,
     canonical_json,
     conversation_problems,
@@ -474,7 +475,7 @@ class _Validation:
             if isinstance(row, Row):
                 self._row(row)
             elif not problems:
-                text = example_text(row)
+                text = ExampleText(line, "") if self._source.pairs else example_text(row)
                 self._count(row, Conversation(line), byte_length(line) or 0, text.input, text.output)
         for message, remedy in problems:
             self._error(record.number, message, remedy)

@@ -203,7 +203,7 @@ _ONE = '{"text_input": "1", "output": "2"}'
                 Fault(
                     0,
                     "expected one JSON array, found several values",
-                    "set spec.dataset.format to jsonl if each line has an object",
+                    "write [{…}, {…}], or set spec.dataset.format to jsonl if each line has an object",
                     option="format",
                 ),
             ],

@@ -97,7 +97,9 @@ def datasets(file: Path, options: ReadOptions, cache: Path) -> Rows:
 
 
 SEPARATOR: Final = dict.fromkeys(("csv-excel-german.csv", "csv-sep-line.csv"), "the first line is for Excel alone")
-WRAPPED: Final = {"json-wrapped.json": "reads an array that is not in an object"}
+WRAPPED: Final = dict.fromkeys(
+    ("json-wrapped.json", "json-wrapped-behind.json"), "reads an array that is not in an object"
+)
 CANNOT: Final[Mapping[Reader, Mapping[str, str]]] = {
     pandas: {
         **SEPARATOR,
@@ -111,7 +113,10 @@ CANNOT: Final[Mapping[Reader, Mapping[str, str]]] = {
         **WRAPPED,
         "arrow-questions.arrow": "reads no Arrow files",
         "csv-utf-16-unmarked.csv": "needs a byte order mark",
-        "csv-windows-1252.csv": "needs an extension, which it downloads",
+        **dict.fromkeys(
+            ("csv-german-accents.csv", "csv-polish.csv", "csv-turkish.csv", "csv-windows-1252.csv"),
+            "needs an extension, which it downloads",
+        ),
         "openai-parts.jsonl": "makes JSON texts of members that are texts or lists",
     },
     datasets: {**SEPARATOR, "csv-no-header.csv": "makes numbers of texts of digits"},
