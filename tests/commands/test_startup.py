@@ -34,6 +34,7 @@ print(json.dumps(traces), file=sys.stderr)
 HTTP = {"httpx", "asyncio", "ssl", "starlette", "uvicorn", "google.auth"}
 DRAWING = {"rich", "jinja2"}
 PLUGINS = {"importlib.metadata"}
+EXTRAS = {"huggingface_hub", "pyarrow"}
 MANIFESTS = {"reconciler.manifests.workspace", "reconciler.manifests.manifest", "csv", "jsonschema"}
 YAML = {"yaml"}
 
@@ -79,8 +80,8 @@ OFFLINE = (
 UNNEEDED = {
     **dict.fromkeys(("applied: --version", "applied: --help"), HTTP | DRAWING | PLUGINS | MANIFESTS | YAML),
     **dict.fromkeys(WITHOUT_MANIFESTS, HTTP | DRAWING | PLUGINS | MANIFESTS),
-    **dict.fromkeys(OFFLINE, HTTP | DRAWING | PLUGINS | {"jsonschema"}),
-    "applied: plan": PLUGINS | DRAWING | {"pygments", "jsonschema", "uvicorn", "google.auth"},
+    **dict.fromkeys(OFFLINE, HTTP | DRAWING | PLUGINS | EXTRAS | {"jsonschema"}),
+    "applied: plan": PLUGINS | EXTRAS | DRAWING | {"pygments", "jsonschema", "uvicorn", "google.auth"},
 }
 """What each command must not import, in the order in which one process runs them."""
 PLUGIN = "elsewhere: resolve"
