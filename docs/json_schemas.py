@@ -19,7 +19,7 @@ from reconciler.domain.document import END, Record
 from reconciler.domain.lock import Lock
 from reconciler.emulator.faults import Faults
 from reconciler.reports.documents.change import ChangeReport, RefreshReport, ResolveReport, ServingReport
-from reconciler.reports.documents.check import CheckReport, PromptReport
+from reconciler.reports.documents.check import CheckReport, ExportReport, PromptReport
 from reconciler.reports.documents.doctor import DoctorReport, ErrorReport, ValidationReport
 from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.events import AnyLine, EventsHeader
@@ -39,6 +39,7 @@ DOCUMENTS: tuple[type[Record], ...] = (
     DoctorReport,
     DriftReport,
     ErrorReport,
+    ExportReport,
     Faults,
     GraphReport,
     HistoryReport,

@@ -82,7 +82,7 @@ def write_file(path: Path, content: bytes | Iterable[bytes]) -> None:
     mode = _check(path)
     with _temporary(path, content, mode) as temporary:
         temporary.replace(path)
-    _sync_folder(path.parent)
+    _sync(path.parent)
 
 
 def create_file(path: Path, content: bytes | Path | Iterable[bytes]) -> None:
@@ -100,7 +100,41 @@ def create_file(path: Path, content: bytes | Path | Iterable[bytes]) -> None:
             if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}:
                 raise
             temporary.rename(path)  # a file system without hard links
-    _sync_folder(path.parent)
+    _sync(path.parent)
+
+
+@contextmanager
+def create_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside the path, which gets its name unless the body raises an exception.
+
+    Raises OSError as :func:`check_folder`, also if another process has written into a folder of this name.
+    """
+    from shutil import rmtree  # only needed for folders
+
+    check_folder(path)
+    aside = path.with_name(f".{path.name[:_NAME_SHOWN]}.{os.urandom(4).hex()}.tmp")
+    aside.mkdir()
+    try:
+        yield aside
+        for written in (*aside.rglob("*"), aside):
+            _sync(written)
+        aside.rename(path)
+    finally:
+        rmtree(aside, ignore_errors=True)
+    _sync(path.parent)
+
+
+def check_folder(path: Path) -> None:
+    """Raise the OSError that :func:`create_folder` would raise for a folder with files, or for its place."""
+    require_safe(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise _UnsafeError(
+            errno.EEXIST, "it exists, and is not an empty folder", "name a folder that does not exist yet"
+        )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def check_writable(path: Path) -> None:
@@ -263,10 +297,10 @@ def _open_temporary(path: Path) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the system can do that."""
+def _sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable, where the system can do that."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -49,6 +49,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "prompt": "Send a prompt to the serving generation of NAME.",
             "graph": "Draw which model is tuned from which, and the state of each.",
             "history": "Show the generations of NAME, and what changed.",
+            "export": "Copy the files of a generation of NAME to a folder.",
             "render": "Print a saved JSON document as text.",
         },
         "Generations and lockfile": {

@@ -63,7 +63,7 @@ def prompt(
     project = open_project(environment, command_input, strict=False)
     name = request.name
     generation = project.recorded_generation(name, request.key) if request.key else project.serving_generation(name)
-    _require_ready(generation, name)
+    require_ready(generation, name)
     manifest = project.manifest(name)
     generation, remote, sent, reply = _send(project, name, generation, request)
     message = missing_answer(reply)
@@ -94,7 +94,8 @@ def _require_text(text: str) -> None:
         raise UsageError("the prompt is not Unicode text", "write it in UTF-8") from None
 
 
-def _require_ready(generation: LockedGeneration, name: str) -> None:
+def require_ready(generation: LockedGeneration, name: str) -> None:
+    """Raise ReconcileError for a generation that is not recorded as ready."""
     if generation.state is not State.ACTIVE:
         remedy = f"see reconcile status; name another generation of {name} with --generation"
         raise ReconcileError(
@@ -139,7 +140,7 @@ def _send(
         nonlocal remote
         generation = await prove_generation(project, service, name, recorded)
         if generation is None:
-            raise _gone(recorded, remote)
+            raise gone(recorded, remote)
         remote = _callable_name(project, generation)
         sent = Prompt(
             text=generation.preamble + request.text,
@@ -154,10 +155,11 @@ def _send(
     except ServiceError as error:
         if error.code != "NOT_FOUND":
             raise
-        raise _gone(recorded, remote) from error
+        raise gone(recorded, remote) from error
 
 
-def _gone(generation: LockedGeneration, remote: str) -> ReconcileError:
+def gone(generation: LockedGeneration, remote: str) -> ReconcileError:
+    """Return the error for a generation whose model does not exist."""
     return ReconcileError(
         f"{generation.key} is gone: the service has no {remote}", "run reconcile apply to train it again"
     )

@@ -33,6 +33,26 @@ class ConnectedProvider(Provider, AbstractAsyncContextManager["ConnectedProvider
         ...
 
 
+@runtime_checkable
+class Exports(Protocol):
+    """A provider whose tuned models are files; both methods raise ServiceError and OSError."""
+
+    async def export(self, remote: str, folder: Path) -> None:
+        """Copy the files of a ready model into an empty folder: weights, tokenizer, chat template and model card.
+
+        A model whose files were changed after its training is refused.
+        """
+        ...
+
+    async def merge(self, remote: str, exported: Path, folder: Path) -> str:
+        """Merge exported files into the unquantized base model, which an empty folder gets.
+
+        Returns the remote name by which :meth:`Provider.infer` sends prompts to the merged model, with the sampling of
+        ``remote``.
+        """
+        ...
+
+
 class ProviderContext(Struct, frozen=True):
     """What a provider connects with.
 

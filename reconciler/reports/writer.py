@@ -24,6 +24,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "Doctor": "doctor",
         "Drift": "drift",
         "Error": "doctor",
+        "Export": "check",
         "Graph": "graph",
         "History": "history",
         "Inspection": "inspection",

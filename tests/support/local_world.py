@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -12,18 +13,25 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+from reconciler.commands._project import CommandInput, open_project
+from reconciler.domain.identity import key_of
 from reconciler.domain.lock import format_time
-from reconciler.domain.model import Hyperparameters
+from reconciler.domain.model import CreateRequest, Hyperparameters
 from reconciler.domain.ports import Answer, Clock, Prompt, Provider, Reply, Sleeper
+from reconciler.environment import Environment
+from reconciler.planning.generations import desired_content
 from reconciler.providers.local.base_models import Fault, Places
 from reconciler.providers.local.capabilities import DEFAULTS
+from reconciler.providers.local.export import Merger
 from reconciler.providers.local.hosts import Host
 from reconciler.providers.local.models import AnsweringModel
+from reconciler.providers.local.processes import Hub
 from reconciler.providers.local.provider import Local, Machine
 from reconciler.providers.local.store import Store
 from reconciler.testing.service import ServiceUnderTest
 from reconciler.trainer import run_files
 from reconciler.trainer.run_files import BaseModel, Metrics, RunError, RunStatus, effective
+from support.cli_world import Project
 
 HOST = Host("gpu-1", "machine-1", "boot-1")
 OTHER = Host("gpu-2", "machine-2", "boot-2")
@@ -138,6 +146,10 @@ def write_adapter(run: Path, start: int) -> None:
     (folder / "adapter_model.safetensors").write_text(json.dumps(learned), encoding="utf-8")
     peft = {"base_model_name_or_path": config.base.shown, "revision": config.base.revision or None, "r": 16}
     (folder / "adapter_config.json").write_text(json.dumps(peft), encoding="utf-8")
+    for name in ("tokenizer_config.json", "chat_template.jinja"):
+        (folder / name).write_text("{}", encoding="utf-8")
+    card = '---\nlibrary_name: "peft"\nlicense: "apache-2.0"\n---\n\n# A model\n'
+    (folder / run_files.CARD_FILE).write_text(card, encoding="utf-8")
     run_files.write_record(folder / run_files.MARKER_FILE, run_files.make_marker(folder, f"sha256:{'0' * 64}"))
 
 
@@ -173,6 +185,18 @@ def make_base(folder: Path) -> str:
     return "./base"
 
 
+class TextMerger(Merger, frozen=True):
+    """Merges adapters of tests: the result has their answers, but for the ``forgotten`` prompts."""
+
+    forgotten: tuple[str, ...] = ()
+
+    async def merge(self, model: AnsweringModel, exported: Path, folder: Path, base_digest: str) -> None:  # noqa: ARG002 - as the real one
+        learned = json.loads((exported / "adapter_model.safetensors").read_text(encoding="utf-8"))
+        kept = {prompt: answer for prompt, answer in learned.items() if prompt not in self.forgotten}
+        (folder / "adapter_model.safetensors").write_text(json.dumps(kept), encoding="utf-8")
+        (folder / "config.json").write_text("{}", encoding="utf-8")
+
+
 def machine(root: Path, clock: Clock, sleeper: Sleeper, launcher: ClockLauncher, host: Host = HOST) -> Machine:
     """Return a machine whose trainers are functions of the clock."""
     return Machine(
@@ -181,6 +205,8 @@ def machine(root: Path, clock: Clock, sleeper: Sleeper, launcher: ClockLauncher,
         host=host,
         launcher=launcher,
         answerer=ExampleAnswerer(),
+        worker=ExampleAnswerer(),
+        merger=TextMerger({}, Hub()),
         clock=clock,
         sleeper=sleeper,
         slots=16,
@@ -209,3 +235,34 @@ class LocalService(ServiceUnderTest):
     async def provider(self) -> AsyncIterator[Provider]:
         async with Local(machine(self._root, self.clock, self.sleep, self.launcher)) as provider:
             yield provider
+
+
+LOCAL_TARGET = """\
+apiVersion: tuning.reconcile/v1alpha1
+kind: Target
+metadata: {name: default}
+spec:
+  provider: local
+  scope: demo
+  local: {store: store}
+"""
+
+
+def train(cli: Project, name: str, clock: Clock, sleeper: Sleeper) -> Path:
+    """Train a manifest of a project on the machine of the test, and return the folder of its training."""
+    project = open_project(Environment(cwd=cli.folder, environ={}), CommandInput(paths=("specs",)))
+    manifest = project.manifest(name)
+    assert manifest
+    mark = desired_content(manifest, project.target.scope, 0).mark()
+    launcher = ClockLauncher(clock)
+
+    async def run() -> None:
+        async with Local(machine(cli.specs, clock, sleeper, launcher)) as local:
+            examples = project.workspace.training(manifest)
+            await local.create(CreateRequest.of(manifest, mark, key_of(mark)), examples)
+            while launcher.running:
+                await sleeper(60)
+                await local.list(progress=False)
+
+    asyncio.run(run())
+    return cli.specs / "store" / key_of(mark)

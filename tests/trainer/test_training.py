@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.trainer import merge
 from reconciler.trainer.run_files import (
     ADAPTER_FOLDER,
     CARD_FILE,
@@ -430,3 +431,63 @@ def test_the_adapter_answers_the_same_in_plain_peft(complete: Callable[[str], Pa
     assert not torch.equal(untouched, tuned(ids).logits)
     settings = tuned.peft_config["default"]
     assert (settings.base_model_name_or_path, settings.revision, settings.r) == (str(base), None, 16)
+
+
+def merge_request(base: Path, adapter: Path | None, folder: Path, **more: str) -> bytes:
+    folder.mkdir(parents=True)
+    request = {"base": {"folder": str(base)}, "adapter": str(adapter), "folder": str(folder), **more}
+    return json.dumps(request).encode()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_merged_model_answers_as_the_adapter_does(
+    complete: Callable[[str], Path], base: Path, tmp_path: Path, dtype: str
+) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    adapter = complete_adapter(complete("supervised"))
+    assert adapter
+    published = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
+    published.save_pretrained(tmp_path / "base")
+    assert merge.main(merge_request(tmp_path / "base", adapter, tmp_path / "merged")) == {}
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert str(found.dtype) == f"torch.{dtype}"
+    ids = torch.tensor([[1, 3, 20, 23, 14, 4]])
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    untouched = plain(ids).logits.detach()
+    tuned = PeftModel.from_pretrained(plain, adapter)(ids).logits
+    answered = found.float()(ids).logits
+    close = 1e-5 if dtype == "float32" else 0.05
+    assert torch.allclose(answered, tuned, atol=close)
+    assert not torch.allclose(answered, untouched, atol=close)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", CARD_FILE):
+        assert (tmp_path / "merged" / name).read_bytes() == (adapter / name).read_bytes()
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+    assert str(tmp_path) not in (tmp_path / "merged" / "config.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("config", "more", "message"),
+    [
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, {}, " is quantized, and "),
+        ({}, {"baseDigest": f"sha256:{'0' * 64}"}, " have changed since the training"),
+    ],
+)
+def test_an_adapter_is_merged_into_its_unquantized_base_model_only(
+    complete: Callable[[str], Path],
+    base: Path,
+    tmp_path: Path,
+    config: dict[str, Any],
+    more: dict[str, str],
+    message: str,
+) -> None:
+    other = shutil.copytree(base, tmp_path / "base")
+    whole = json.loads((other / "config.json").read_text(encoding="utf-8")) | config
+    (other / "config.json").write_text(json.dumps(whole), encoding="utf-8")
+    adapter = complete_adapter(complete("supervised"))
+    failure = merge.main(merge_request(other, adapter, tmp_path / "merged", **more))
+    assert message in failure["message"]
+    assert failure["remedy"]
+    assert list((tmp_path / "merged").iterdir()) == []

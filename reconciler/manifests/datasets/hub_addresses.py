@@ -193,16 +193,24 @@ def _example(address: HubAddress, splits: Iterable[Sequence[str]]) -> HubAddress
     return replace(address, path=next(filter(_is_plain, chain.from_iterable(splits)), "FILE"))
 
 
-def _configurations(address: HubAddress, card: str) -> list[Mapping[str, Any]]:
+def card_metadata(card: str) -> Mapping[str, Any] | None:
+    """Return the metadata at the beginning of a README, empty without any; ``None`` if they are invalid."""
     import yaml
 
     head = re.match(r"---\r?\n(.*?)^---\s*$", card, re.DOTALL | re.MULTILINE)
     try:
-        metadata = yaml.load(head[1], getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if head else None  # noqa: S506 - safe
+        metadata = yaml.load(head[1], getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if head else {}  # noqa: S506 - safe
     except (yaml.YAMLError, ValueError, RecursionError):
+        return None
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _configurations(address: HubAddress, card: str) -> list[Mapping[str, Any]]:
+    metadata = card_metadata(card)
+    if metadata is None:
         message = f"the {CARD} of {address} has invalid metadata"
-        raise ReconcileError(message, f"name the files, such as {replace(address, path='FILE')}") from None
-    declared = metadata.get("configs") if isinstance(metadata, dict) else None
+        raise ReconcileError(message, f"name the files, such as {replace(address, path='FILE')}")
+    declared = metadata.get("configs")
     return [found for found in declared if isinstance(found, dict)] if isinstance(declared, list) else []
 
 

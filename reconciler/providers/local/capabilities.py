@@ -17,6 +17,7 @@ from reconciler.trainer.run_files import Hyperparameters, effective
 
 PREFIX: Final = "local/"
 BASE_PREFIX: Final = "base:"
+MERGED_PREFIX: Final = "merged:"
 DEFAULT_STORE: Final = ".reconcile/local"
 HUB: Final = "https://huggingface.co"
 HUB_VARIABLE: Final = "HF_ENDPOINT"

@@ -28,7 +28,6 @@ from reconciler.providers.local.usage import name_of, vllm_command
 if TYPE_CHECKING:
     import httpx
 
-    from reconciler.providers.local.provider import Answerer
     from reconciler.providers.spec import ProviderContext
 
 KEY_VARIABLE: Final = "RECONCILE_INFERENCE_KEY"
@@ -46,13 +45,10 @@ _PROBE_TOKENS: Final = 8
 _PROBES: Final = ("Hello", "1", "Write a sentence.")
 
 
-def answerer_of(context: ProviderContext) -> Answerer:
-    """Return the worker or the server that answers the prompts of a target."""
+def server_of(context: ProviderContext) -> Server | None:
+    """Return the server that answers the prompts of a target; ``None`` if a worker of this machine does."""
     url = inference_of(context.target)
-    environ = context.env.environ
-    if url:
-        return Server(url, context.allow_endpoints, environ.get(KEY_VARIABLE, ""))
-    return Worker(environ, Hub.of(environ, context.allow_endpoints))
+    return Server(url, context.allow_endpoints, context.env.environ.get(KEY_VARIABLE, "")) if url else None
 
 
 def options_of(prompt: Prompt) -> dict[str, Any]:

@@ -37,7 +37,8 @@ from reconciler.domain.ports import Clock, Created, Exists, Prompt, Reply, Sleep
 from reconciler.files import write_errors, write_file
 from reconciler.paths import repository_of
 from reconciler.providers.local.base_models import Fault, Places, is_allowed, read_base_model
-from reconciler.providers.local.capabilities import BASE_PREFIX, CAPABILITIES, PREFIX
+from reconciler.providers.local.capabilities import BASE_PREFIX, CAPABILITIES, MERGED_PREFIX, PREFIX
+from reconciler.providers.local.export import Merger, copy_model, merge_model
 from reconciler.providers.local.hosts import Host, take_slot, try_lock
 from reconciler.providers.local.models import CANCELING, ELSEWHERE, WAITING, AnsweringModel, Reader, adapter_fault
 from reconciler.providers.local.processes import LAUNCH_LOCK, Launcher
@@ -76,13 +77,18 @@ class Answerer(Protocol):
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """What the provider works with on a machine; tests replace the processes by functions of their clock."""
+    """What the provider works with on a machine; tests replace the processes by functions of their clock.
+
+    ``answerer`` answers prompts, ``worker`` those for files outside of the store.
+    """
 
     store: Store
     places: Places
     host: Host
     launcher: Launcher
     answerer: Answerer
+    worker: Answerer
+    merger: Merger
     clock: Clock
     sleeper: Sleeper
     slots: int = 1
@@ -99,6 +105,7 @@ class Local:
         self._store = machine.store
         self._reader = Reader(machine.host, machine.launcher.is_running, machine.places.root)
         self._reported: set[str] = set()
+        self._merged: dict[str, tuple[AnsweringModel, Sampling]] = {}
         self.requests = 0
 
     async def __aenter__(self) -> Self:
@@ -110,6 +117,7 @@ class Local:
     async def aclose(self) -> None:
         """End the worker that answers prompts; trainings continue."""
         await self._machine.answerer.aclose()
+        await self._machine.worker.aclose()
 
     async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:
         """Return the models of the store, sorted by name."""
@@ -330,13 +338,34 @@ class Local:
         if remote.startswith(BASE_PREFIX):
             base = self._base_model(remote.removeprefix(BASE_PREFIX))
             return await self._machine.answerer.answer(AnsweringModel(None, remote, base), prompt)
+        if remote in self._merged:
+            model, sampling = self._merged[remote]
+            return await self._machine.worker.answer(model, _complete(prompt, sampling))
+        folder, adapter = self._ready(remote)
+        return await self._machine.answerer.answer(adapter, _complete(prompt, folder.fields.sampling))
+
+    def _ready(self, remote: str) -> tuple[Folder, AnsweringModel]:
         folder = self._existing(remote)
         adapter = self._reader.adapter(folder)
         if adapter is None:
             raise ServiceError(f"{remote} is not ready", "run `reconcile wait`", code="FAILED_PRECONDITION")
         self._require_allowed(adapter)
-        complete = replace(prompt, sampling=_merged(prompt.sampling, folder.fields.sampling))
-        return await self._machine.answerer.answer(adapter, complete)
+        return folder, adapter
+
+    async def export(self, remote: str, folder: Path) -> None:
+        """Copy the files of a model into an empty folder; a model whose files were changed is refused."""
+        found, adapter = self._ready(remote)
+        if adapter.path:
+            copy_model(found, adapter.path, folder)
+
+    async def merge(self, remote: str, exported: Path, folder: Path) -> str:
+        """Merge exported files into the base model, and return the remote name that answers with the result."""
+        found, adapter = self._ready(remote)
+        await merge_model(self._machine.merger, found, adapter, exported, folder)
+        name = f"{MERGED_PREFIX}{found.name}"
+        model = AnsweringModel(folder, found.name, BaseModel(folder=str(folder)))
+        self._merged[name] = model, found.fields.sampling
+        return name
 
     def _require_allowed(self, adapter: AnsweringModel) -> None:
         """Refuse a base model that a copied adapter or an edited run folder names, outside of the repository."""
@@ -415,6 +444,10 @@ def _hyperparameters(declared: Mapping[str, Number]) -> Hyperparameters:
         raise ServiceError(
             f"invalid hyperparameter: {error}", "correct the value in spec.hyperparameters", code="INVALID_ARGUMENT"
         ) from error
+
+
+def _complete(prompt: Prompt, stored: Sampling) -> Prompt:
+    return replace(prompt, sampling=_merged(prompt.sampling, stored))
 
 
 def _merged(given: Sampling, stored: Sampling) -> Sampling:

@@ -26,21 +26,25 @@ if TYPE_CHECKING:
 def connect(context: ProviderContext) -> Local:
     """Return a provider on the store of a target."""
     from reconciler.providers.local.base_models import Places
+    from reconciler.providers.local.export import Merger
     from reconciler.providers.local.hosts import this_host
-    from reconciler.providers.local.inference import answerer_of
+    from reconciler.providers.local.inference import Worker, server_of
     from reconciler.providers.local.processes import DetachedProcesses, Hub
     from reconciler.providers.local.provider import Local, Machine
     from reconciler.providers.local.store import open_store
 
     env, target = context.env, context.target
-    store = open_store(context)
+    store, hub = open_store(context), Hub.of(env.environ, context.allow_endpoints)
+    worker = Worker(env.environ, hub)
     return Local(
         Machine(
             store=store,
             places=Places(context.root, context.allow_folders),
             host=this_host(),
-            launcher=DetachedProcesses(env.environ, Hub.of(env.environ, context.allow_endpoints)),
-            answerer=answerer_of(context),
+            launcher=DetachedProcesses(env.environ, hub),
+            answerer=server_of(context) or worker,
+            worker=worker,
+            merger=Merger(env.environ, hub),
             clock=env.clock,
             sleeper=env.sleeper,
             slots=slots_of(target),

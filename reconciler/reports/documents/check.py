@@ -1,9 +1,9 @@
-"""Check reports: results of checks. Prompt reports: the answers of a model."""
+"""Check reports: results of checks. Prompt reports: the answers of a model. Export reports: the files of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 from msgspec.structs import replace
@@ -115,3 +115,46 @@ def missing_answer(reply: Reply) -> str:
         else "the answer is empty, and the service reports no reason"
     )
     return f"{problem}; increase --max-tokens" if CUT_SHORT in reasons.split(", ") else problem
+
+
+class ExportReport(TargetReport, frozen=True, kw_only=True, tag="Export"):
+    """The files of a generation: the output of `reconcile export` and `reconcile push` with `--format json`."""
+
+    exit_status: ExitStatus
+    """The exit status of the command: 1 if a check failed because of the merge."""
+    command: Literal["export", "push"]
+    """The command."""
+    name: ManifestName
+    key: Key
+    """The key of the generation."""
+    merged: bool
+    """Whether the adapter was merged into its base model."""
+    outcome: Literal["planned", "done", "unchanged", "held"]
+    """The outcome: `planned` before approval, `unchanged` if the repository has these files, `held` if a failed check
+    kept them from being pushed."""
+    folder: str = ""
+    """The folder that has the files."""
+    repository: Annotated[str, Meta(examples=["acme/faq"])] = ""
+    """The repository of the Hugging Face Hub."""
+    private: bool | None = None
+    """Whether the repository is private; omitted without one."""
+    url: str = ""
+    """The page of the repository."""
+    commit: str = ""
+    """The commit that has the files."""
+    files: tuple[NonEmpty, ...] = ()
+    """The names of the files."""
+    before: CheckResults | None = None
+    """The results of the checks of the generation, before the merge."""
+    after: CheckResults | None = None
+    """The results of the same checks of the merged model."""
+    regressed: tuple[NonEmpty, ...] = ()
+    """The checks that the generation passes, and the merged model fails."""
+    notes: tuple[NonEmpty, ...] = ()
+    """Notices for the reader."""
+
+
+def regressed_checks(before: CheckResults, after: CheckResults) -> tuple[str, ...]:
+    """Return the names of the checks that passed before and fail after."""
+    passed = {result.name for result in before.results if result.passed}
+    return tuple(result.name for result in after.results if result.name in passed and not result.passed)

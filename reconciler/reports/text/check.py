@@ -1,15 +1,17 @@
-"""Draw Check and Prompt documents: results of checks, and the answers of a model."""
+"""Draw Check, Prompt and Export documents: results of checks, the answers of a model, and its files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from reconciler.domain.checks import CheckResult, CheckResults
 from reconciler.domain.text import terminal_safe
-from reconciler.reports.documents.check import CUT_SHORT, CheckedModel, CheckReport, PromptReport
+from reconciler.reports.documents.check import CUT_SHORT, CheckedModel, CheckReport, ExportReport, PromptReport
 from reconciler.reports.text.format import (
+    Detail,
     Layout,
+    Role,
     comparison_details,
     confidence,
     counted,
@@ -123,3 +125,49 @@ def _notes(report: PromptReport) -> Iterator[str]:
             yield f"note: {subject} is cut short: {answer.finish}; increase --max-tokens"
         elif answer.finish:
             yield f"note: {subject} ended early: {answer.finish}"
+
+
+_EXPORTS: Final[Mapping[tuple[str, str], tuple[Role, str]]] = {
+    ("export", "done"): ("good", "{key} was exported to {folder}"),
+    ("push", "planned"): ("warning", "{key} will be pushed to {url}, which is {visibility}"),
+    ("push", "done"): ("good", "{key} was pushed to {url}"),
+    ("push", "unchanged"): ("muted", "{url} has {key} already; nothing was pushed"),
+    ("push", "held"): ("error", "{key} was not pushed to {url}"),
+}
+"""Role and text of each command and outcome of an Export report."""
+
+
+def export_text(report: ExportReport, layout: Layout) -> str:
+    """Return an Export report: where the files are, and the checks before and after a merge."""
+    role, text = _EXPORTS[report.command, report.outcome]
+    visibility = "private" if report.private else "public"
+    summary = text.format(key=report.key, folder=report.folder, url=report.url, visibility=visibility)
+    merged = ", merged into its base model" if report.merged else ""
+    lines = [report_heading(report.target, layout, simulated=report.simulated)]
+    lines.append(layout.style(role, terminal_safe(f"{report.name}: {summary}{merged}")))
+    lines += layout.details(list(_export_details(report)), indent=2, columns=_EXPORT_COLUMNS)
+    kept = "; the folder is kept" if report.folder else ""
+    for name in report.regressed:
+        lines += layout.lines("  ", f"the check {name} passes before the merge, and fails after it{kept}", "error")
+    return "\n".join(lines)
+
+
+_EXPORT_COLUMNS: Final = 10
+
+
+def _export_details(report: ExportReport) -> Iterator[Detail]:
+    if report.commit:
+        yield "commit", report.commit
+    if report.files:
+        yield "files", ", ".join(report.files)
+    after = {result.name: result for result in report.after.results} if report.after else {}
+    for result in report.before.results if report.before else ():
+        shares = f"{_share(result)} before the merge, {_share(after[result.name])} after it"
+        yield "check", f"{result.name}: {shares}"
+    for note in report.notes:
+        yield "note", note
+
+
+def _share(result: CheckResult) -> str:
+    verdict = "passed" if result.passed else "failed"
+    return f"{result.passes} of {result.answers} correct ({verdict})"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,9 +14,12 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
+from reconciler.domain.errors import ServiceError
 from reconciler.domain.lock import format_time
 from reconciler.environment import utc_now
+from reconciler.providers.local.export import Merger
 from reconciler.providers.local.hosts import is_locked, take_slot, try_lock
+from reconciler.providers.local.models import AnsweringModel
 from reconciler.providers.local.processes import LAUNCH_LOCK, DetachedProcesses, Hub, trainer_environment
 from reconciler.trainer import run_files
 from reconciler.trainer.run_files import BaseModel, RunConfig, RunStatus
@@ -146,3 +151,19 @@ def test_the_token_of_the_hub_goes_to_the_hub_alone(address: str, uses_hub: bool
     assert ("hf_secret" in found.values()) == has_token
     assert (found["PATH"], found["HF_ENDPOINT"]) == ("/bin", address)
     assert found.get("HF_HUB_DISABLE_IMPLICIT_TOKEN") == (None if has_token or not uses_hub else "1")
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (
+            "import json; print(json.dumps({'message': 'base: no such file', 'remedy': 'name it'})); exit(1)",
+            "base: no such file; name it",
+        ),
+        ("exit('killed')", "the program that merges adder has ended: killed; run `reconcile doctor`"),
+    ],
+)
+def test_a_merge_that_fails_has_a_reason(tmp_path: Path, program: str, message: str) -> None:
+    merger = Merger({}, Hub(), ("-c", program))
+    with pytest.raises(ServiceError, match=re.escape(message)):
+        asyncio.run(merger.merge(AnsweringModel(tmp_path, "adder", BaseModel(folder="/base")), tmp_path, tmp_path, ""))
