@@ -42,7 +42,7 @@ CARD: Final = "README.md"
 CARD_FIELD: Final = "reconcile"
 """The field of a model card's metadata that names scope, manifest and generation."""
 _OF_ADAPTERS: Final = ("library_name:", "base_model_relation:", f"{CARD_FIELD}:")
-_MERGED: Final = ('library_name: "transformers"', 'base_model_relation: "finetune"')
+_MERGED: Final = 'library_name: "transformers"'
 ShowChecks = Callable[[str, bool], "AbstractContextManager[EventSink]"]
 """Takes the name of the model and whether its training is simulated; returns a context that shows the checks."""
 
@@ -205,7 +205,7 @@ def _write_card(
     end = lines.index("---", 1) if lines[:1] == ["---"] and "---" in lines[1:] else 0
     dropped = _OF_ADAPTERS if merged else (f"{CARD_FIELD}:",)
     head = [line for line in lines[1:end] if not line.startswith(dropped)]
-    head += [*(_MERGED if merged else ()), f"{CARD_FIELD}: {owner}"]
+    head += [*([_MERGED] if merged else []), f"{CARD_FIELD}: {owner}"]
     body = lines[end + 1 :] if end else lines or ["", f"# {generation.name}"]
     body += ["", "The adapter is merged into the base model."] if merged else []
     card.write_text("\n".join(["---", *head, "---", *body, *_check_lines(checks)]) + "\n", encoding="utf-8")

@@ -177,7 +177,7 @@ def test_a_check_that_fails_after_the_merge_fails_the_command_and_the_folder_is_
     card = (folder / "README.md").read_text(encoding="utf-8")
     metadata = card_metadata(card)
     assert metadata
-    assert (metadata["library_name"], metadata["base_model_relation"]) == ("transformers", "finetune")
+    assert metadata["library_name"] == "transformers"
     assert "1 of 2 checks passed." in card
 
 
