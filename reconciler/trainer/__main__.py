@@ -32,6 +32,7 @@ from reconciler.trainer.run_files import (
     digest_inputs,
     is_canceled,
     newest_start,
+    process_count,
     read_run,
     start_folder,
 )
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="the folder with run.json and examples.jsonl")
     parser.add_argument("--check", action="store_true", help="check the run without training; print a JSON document")
     parser.add_argument("--dry-run", action="store_true", help="with --check, also load the model and train one batch")
-    parser.add_argument("--start", type=int, metavar="N", help="the number of a start that was claimed")
+    parser.add_argument("--claimed", type=int, metavar="N", help="the number of the start that was claimed")
     options = parser.parse_args(arguments)
     if options.dry_run and not options.check:
         parser.error("--dry-run requires --check")
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _set_up(config)
     if options.check:
         return _check(config, options.folder, dry_run=options.dry_run)
-    return _train(config, options.folder, options.start)
+    return _train(config, options.folder, options.claimed)
 
 
 def _read_folder(run: Path) -> RunConfig:
@@ -141,20 +142,32 @@ def _train(config: RunConfig, run: Path, start: int | None) -> int:
 
 
 def _claimed(run: Path, start: int | None) -> int:
+    if start is None and process_count() > 1:
+        message = "several processes of torchrun cannot claim a start"
+        raise _RefusedError(
+            message,
+            f"create the folder {start_folder(run, newest_start(run) + 1)}, and add --claimed with its number",
+            TrainerExit.USAGE,
+        )
     if is_canceled(run):
         raise _RefusedError(f"{run} was canceled", "make a new run folder", TrainerExit.CANCELED)
     if start is None:
         return claim_start(run)
     if start != newest_start(run):
         message = f"start {start} is not the newest start of {run}"
-        raise _RefusedError(message, "claim a new one, or omit --start", TrainerExit.USAGE)
+        raise _RefusedError(message, "claim a new one, or omit --claimed", TrainerExit.USAGE)
     return start
+
+
+def _is_first() -> bool:
+    """Return whether this is the only process of the training, or the first one of torchrun."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def _locked(run: Path) -> Iterator[None]:
     """Hold the kernel lock of a run folder; one of several processes of torchrun holds it for all."""
-    if int(os.environ.get("RANK", "0")) > 0:
+    if not _is_first():
         yield
         return
 
@@ -191,7 +204,7 @@ class _Start:
 
     def __init__(self, config: RunConfig, run: Path, number: int) -> None:
         self._config, self._run, self._number = config, run, number
-        self._progress = Progress(run, number, time.time)
+        self._progress = Progress(run, number, time.time, active=_is_first())
 
     def run(self) -> int:
         """Train and return the exit status; the status file has the reason of every other end."""
@@ -212,7 +225,8 @@ class _Start:
             return self._fail(error)
         except Exception as error:  # noqa: BLE001 - every end has its reason in the status
             return self._unexpected(error)
-        print(f"{complete_adapter(self._run)} is complete")
+        if self._progress.active:
+            print(f"{complete_adapter(self._run)} is complete")
         return TrainerExit.SUCCEEDED
 
     def _train(self, stop: StopRequest) -> None:

@@ -22,6 +22,7 @@ from reconciler.trainer.run_files import (
     Hyperparameters,
     RunConfig,
     effective,
+    process_count,
 )
 from reconciler.trainer.weights import load_config, load_model_shape, load_tokenizer
 
@@ -148,9 +149,9 @@ def prepare(config: RunConfig, run: Path) -> Preparation:
     )
 
 
-def total_steps(sequences: int, chosen: Hyperparameters, processes: int = 1) -> int:
+def total_steps(sequences: int, chosen: Hyperparameters) -> int:
     """Return the number of optimizer steps, of which the last of an epoch may be smaller."""
-    batches = ceil(sequences / ((chosen.batch_size or 1) * processes))
+    batches = ceil(sequences / ((chosen.batch_size or 1) * process_count()))
     return ceil(batches / (chosen.gradient_accumulation or 1)) * (chosen.epoch_count or 1)
 
 

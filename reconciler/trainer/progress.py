@@ -54,9 +54,10 @@ def moment(seconds: float) -> str:
 
 
 class Progress:
-    """The status and the metrics of a start."""
+    """The status and the metrics of a start; of the processes of torchrun, only the ``active`` first one reports."""
 
-    def __init__(self, run: Path, start: int, clock: Callable[[], float]) -> None:
+    def __init__(self, run: Path, start: int, clock: Callable[[], float], *, active: bool = True) -> None:
+        self.active = active
         self._folder = start_folder(run, start)
         self._clock = clock
         self._written = 0.0
@@ -80,19 +81,24 @@ class Progress:
 
     def write(self) -> None:
         """Write the status; raises OSError."""
+        if not self.active:
+            return
         self._written = self._clock()
         self.status = replace(self.status, updated=moment(self._written))
         write_record(self._folder / STATUS_FILE, self.status)
 
-    def measure(self, step: int, epoch: float, **values: float | None) -> Metrics:
+    def measure(self, step: int, epoch: float, **values: float | None) -> None:
         """Append a measurement; raises OSError."""
+        if not self.active:
+            return
         metrics = Metrics(step=step, epoch=epoch, time=moment(self._clock()), **values)
         with (self._folder / METRICS_FILE).open("ab") as file:
             file.write(msgspec.json.encode(metrics) + b"\n")
-        return metrics
 
     def resume(self, earlier: Path, step: int) -> None:
         """Copy the measurements of an earlier start up to the step that is resumed; raises OSError."""
+        if not self.active:
+            return
         lines = [
             msgspec.json.encode(metrics) + b"\n"
             for metrics in iter_metrics(earlier / METRICS_FILE)

@@ -474,6 +474,11 @@ def is_running(run: Path) -> bool | None:
     return False
 
 
+def process_count() -> int:
+    """Return the number of processes that torchrun started for this training, 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def complete_adapter(run: Path) -> Path | None:
     """Return the folder of the finished adapter, or ``None``; see :func:`changed_files` for edits by hand."""
     folder = start_folder(run, newest_start(run)) / ADAPTER_FOLDER

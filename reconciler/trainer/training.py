@@ -47,8 +47,6 @@ _MOST_STEPS: Final = 500
 """The most steps between two checkpoints, unless others are declared."""
 _MARGIN_STEPS: Final = 10
 """The steps after which the margin of a preference training must have changed."""
-_PICKLED: Final = "training_args.bin"
-"""A file of transformers that is never read here; pickles can contain code."""
 _NO_SPACE: Final = re.compile(r"No space left|File too large|Disk quota exceeded|PytorchStreamWriter|unexpected pos")
 _DTYPES: Final = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -85,7 +83,8 @@ def train(prepared: Preparation, start: int, progress: Progress, stop: StopReque
         Canceled: it was canceled.
     """
     folder = start_folder(prepared.run, start)
-    remove_partial(prepared.run)
+    if progress.active:
+        remove_partial(prepared.run)
     trainer = build_trainer(prepared, folder / CHECKPOINTS_FOLDER)
     saver = _Saver(prepared, start, inputs.all)
     trainer.saver = saver
@@ -105,7 +104,7 @@ def train(prepared: Preparation, start: int, progress: Progress, stop: StopReque
         stop.in_steps = False
     if stop.requested:
         raise Interrupted
-    if trainer.accelerator.is_main_process:
+    if progress.active:
         digest = _write_result(prepared, trainer, folder, saver, inputs)
         progress.update(state="succeeded", adapter_digest=digest, remaining_seconds=0.0)
         remove_old_checkpoints(prepared.run, kept=0)
@@ -223,9 +222,15 @@ class _Resumable(Trainer):
     def _get_output_dir(self, trial: Any) -> str:  # noqa: ARG002 - the signature of transformers
         return str(self.saver.partial(self.state.global_step))
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002 - the signature of transformers
+        if self.args.should_save and output_dir:
+            save_weights(self.accelerator.unwrap_model(self.model), Path(output_dir))
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         def write() -> None:
+            self.accelerator.wait_for_everyone()  # each process of torchrun adds its random state to the folder
             Trainer._save_checkpoint(self, model, trial)  # noqa: SLF001 - TRL's method also writes a card for the hub
+            self.accelerator.wait_for_everyone()
 
         self.saver.save(self.state.global_step, write, main=self.args.should_save)
 
@@ -280,9 +285,7 @@ class _Saver:
                 partial_folder(final)
             write()
             if main:
-                written = self.partial(step) / f"checkpoint-{step}"
-                (written / _PICKLED).unlink(missing_ok=True)
-                finish_folder(written, final, self._inputs)
+                finish_folder(self.partial(step) / f"checkpoint-{step}", final, self._inputs)
         except (OSError, RuntimeError, SafetensorError) as error:
             raise self.failure(f"checkpoint of step {step}", error) from error
         finally:
@@ -335,14 +338,15 @@ class _Watch(TrainerCallback):
         """Report the start of the first step."""
         self._began = self._time = time.monotonic()
         self._first_step = state.global_step
-        if state.is_world_process_zero:
-            self._progress.update(state="running", step=state.global_step, total_steps=state.max_steps)
+        self._progress.update(state="running", step=state.global_step, total_steps=state.max_steps)
 
-    def on_step_end(self, _arguments: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop or request a checkpoint."""
         if is_canceled(self._prepared.run):
             raise Canceled
         if self._stop.requested:
+            if arguments.world_size > 1:
+                raise Interrupted  # the others may be at another step, so no common checkpoint is possible
             control.should_training_stop = control.should_save = True
         if state.global_step % (self._every or _MOST_STEPS) == 0:
             control.should_save = True
@@ -357,7 +361,7 @@ class _Watch(TrainerCallback):
         """Report the measurements of a step, or of the validation data."""
         logs = logs or {}
         step, epoch = state.global_step, float(logs.get("epoch", state.epoch or 0))
-        if "eval_loss" in logs and state.is_world_process_zero:
+        if "eval_loss" in logs:
             self._progress.measure(step, epoch, validation_loss=_number(logs["eval_loss"]))
         if "loss" not in logs:
             return
@@ -464,6 +468,15 @@ def _out_of_memory(prepared: Preparation) -> ReconcileError:
     return ReconcileError(message, remedy)
 
 
+def save_weights(model: Any, folder: Path) -> None:
+    """Write the adapter of a model, or the whole model if it has none, in safetensors; raises OSError."""
+    if hasattr(model, "peft_config"):
+        model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
+        (folder / CARD_FILE).unlink(missing_ok=True)  # a form to fill in
+    else:
+        model.save_pretrained(folder)
+
+
 def _write_result(prepared: Preparation, trainer: Any, folder: Path, saver: _Saver, inputs: Inputs) -> str:
     """Write the adapter, or the model of a full tuning, and return its digest; raises ReconcileError."""
     require_newest(prepared.run, int(folder.name))
@@ -472,14 +485,11 @@ def _write_result(prepared: Preparation, trainer: Any, folder: Path, saver: _Sav
     model = trainer.accelerator.unwrap_model(trainer.model)
     try:
         partial = partial_folder(final)
-        if config.tuning == "full":
-            model.save_pretrained(partial)
-        else:
+        if config.tuning != "full":
             settings = model.peft_config["default"]
             settings.base_model_name_or_path = config.base.shown
             settings.revision = config.base.revision or None
-            model.save_pretrained(partial, selected_adapters=["default"], save_embedding_layers=False)
-            (partial / CARD_FILE).unlink(missing_ok=True)
+        save_weights(model, partial)
         prepared.tokenizer.save_pretrained(partial)
         card = model_card(prepared, inputs.data, inputs.base, license_of(config.base, prepared.run))
         (partial / CARD_FILE).write_text(card, encoding="utf-8")
