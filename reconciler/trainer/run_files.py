@@ -294,8 +294,8 @@ class RunCheck(Document, frozen=True, kw_only=True, tag="TrainingCheck"):
 def effective(given: Hyperparameters, method: Method, tuning: Tuning, examples: int) -> Hyperparameters:
     """Return the hyperparameters with the default of each omitted one, as recommended for small data.
 
-    The sources are PEFT's and TRL's guides (2e-4 for LoRA, alpha twice the rank, all linear layers; full tuning needs
-    about a tenth of the learning rate). ``max_length`` stays omitted: only the tokenizer can measure the examples.
+    The sources are the guides of PEFT and TRL: 2e-4 for LoRA, alpha twice the rank, all linear layers, a constant rate;
+    full tuning needs about a tenth of the rate. ``max_length`` stays omitted: only the tokenizer can measure examples.
     """
     preference = method == "preference"
     rate = 5e-6 if preference else 2e-4
@@ -308,7 +308,7 @@ def effective(given: Hyperparameters, method: Method, tuning: Tuning, examples: 
         batch_size=max(1, 8 // (given.gradient_accumulation or 1)),
         gradient_accumulation=1,
         learning_rate=rate / 10 if tuning == "full" else rate,
-        schedule="linear",
+        schedule="linear" if tuning == "full" else "constant",
         warmup=0.05,
         weight_decay=0.0,
         max_gradient_norm=1.0,

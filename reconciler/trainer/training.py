@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
 import re
@@ -48,6 +49,8 @@ _MOST_STEPS: Final = 500
 _MARGIN_STEPS: Final = 10
 """The steps after which the margin of a preference training must have changed."""
 _NO_SPACE: Final = re.compile(r"No space left|File too large|Disk quota exceeded|PytorchStreamWriter|unexpected pos")
+_SETTINGS_FILE: Final = "adapter_config.json"
+_SCHEDULES: Final = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 _DTYPES: Final = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -187,7 +190,7 @@ def _arguments(prepared: Preparation, output: Path) -> Any:
         "per_device_eval_batch_size": chosen.batch_size,
         "gradient_accumulation_steps": chosen.gradient_accumulation,
         "learning_rate": chosen.learning_rate,
-        "lr_scheduler_type": chosen.schedule,
+        "lr_scheduler_type": _SCHEDULES[chosen.schedule or "linear"],
         "warmup_steps": math.ceil(steps * (chosen.warmup or 0)),
         "num_train_epochs": chosen.epoch_count,
         "weight_decay": chosen.weight_decay,
@@ -473,6 +476,9 @@ def save_weights(model: Any, folder: Path) -> None:
     if hasattr(model, "peft_config"):
         model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
         (folder / CARD_FILE).unlink(missing_ok=True)  # a form to fill in
+        settings = json.loads((folder / _SETTINGS_FILE).read_bytes())
+        settings["target_modules"] = sorted(settings["target_modules"])  # a set, of any order in each process
+        (folder / _SETTINGS_FILE).write_text(f"{json.dumps(settings, indent=2)}\n", encoding="utf-8")
     else:
         model.save_pretrained(folder)
 
