@@ -20,6 +20,7 @@ from reconciler.domain.model import (
     UNKNOWN_DATA,
     Conversation,
     Hyperparameters,
+    HyperparameterValue,
     Mark,
     Number,
     Source,
@@ -55,9 +56,9 @@ class Content(Struct, frozen=True):
 
     def canonical(self) -> bytes:
         """Return the spec as RFC 8785 canonical JSON."""
-        numbers = {name: canonical_number(value) for name, value in self.hyperparameters.items()}
+        values = {name: canonical_value(value) for name, value in self.hyperparameters.items()}
         source = self.source.identity
-        return _canonical(self.scope, self.name, source, tuple(sorted(numbers.items())), self.data, self.attempt)
+        return _canonical(self.scope, self.name, source, tuple(sorted(values.items())), self.data, self.attempt)
 
     def mark(self) -> Mark:
         """Return the ownership mark of a generation with this content."""
@@ -67,7 +68,12 @@ class Content(Struct, frozen=True):
 
 @lru_cache(maxsize=2**14)  # a plan computes the mark of a generation several times
 def _canonical(
-    scope: str, name: str, source: str, hyperparameters: tuple[tuple[str, Number], ...], data: str, attempt: int
+    scope: str,
+    name: str,
+    source: str,
+    hyperparameters: tuple[tuple[str, HyperparameterValue], ...],
+    data: str,
+    attempt: int,
 ) -> bytes:
     """Return the canonical JSON of a spec. The numbers are canonical: equal ones have one spelling."""
     return rfc8785.dumps(
@@ -87,6 +93,11 @@ def key_of(mark: Mark) -> str:
     """Return the key of a mark: the name and eight base32 characters of the spec digest."""
     digest = bytes.fromhex(mark.spec.removeprefix("sha256:"))
     return f"{mark.name}-{base64.b32encode(digest[:_HASH_BYTES]).decode().lower()}"
+
+
+def canonical_value(value: HyperparameterValue) -> HyperparameterValue:
+    """Return a number as :func:`canonical_number` does, and a text unchanged."""
+    return value if isinstance(value, str) else canonical_number(value)
 
 
 def canonical_number(value: Number) -> Number:
@@ -115,8 +126,10 @@ def _rounded(value: Number) -> float:
         return math.copysign(math.inf, value)
 
 
-def same_number(declared: Number, effective: Number) -> bool:
-    """Whether two numbers are equal as 32-bit floats, up to one unit in the last place."""
+def same_value(declared: HyperparameterValue, effective: HyperparameterValue) -> bool:
+    """Whether two texts are equal, or two numbers as 32-bit floats, up to one unit in the last place."""
+    if isinstance(declared, str) or isinstance(effective, str):
+        return declared == effective
     return declared == effective or abs(_rounded(declared) - _rounded(effective)) <= abs(declared) * 2**-23
 
 

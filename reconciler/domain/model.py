@@ -17,7 +17,8 @@ from reconciler.domain.document import Count, Digest, NonEmpty, Record, TableEnu
 from reconciler.domain.errors import Place
 
 Number = int | float
-Hyperparameters = Mapping[str, Number]
+HyperparameterValue = Number | str
+Hyperparameters = Mapping[str, HyperparameterValue]
 """Hyperparameters under their wire names, such as epochCount, batchSize, learningRate, adapterSize and rank."""
 
 API_GROUP = "tuning.reconcile"

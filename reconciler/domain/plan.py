@@ -203,7 +203,9 @@ class TrainingNeeds(Record, frozen=True, kw_only=True):
     """Where the weights of the base model are."""
     seconds: Annotated[float, Meta(ge=0)] | None = None
     """The estimated duration in seconds, if it was measured or the service reports its speed."""
-    effective: Annotated[Mapping[str, Number], Meta(examples=[{"learningRate": 0.0002, "rank": 16}])] = {}
+    effective: Annotated[Hyperparameters, Meta(examples=[{"learningRate": 0.0002, "rank": 16}])] = field(
+        default_factory=dict
+    )
     """The effective hyperparameters, if they are known before the training."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -14,8 +14,14 @@ from typing import Any
 import yaml
 
 from reconciler.domain.errors import InvalidInput, ReconcileError, UsageError
-from reconciler.domain.identity import canonical_number
-from reconciler.domain.model import API_VERSION, MUTABLE_FIELDS, Capabilities, Number, RemoteModel
+from reconciler.domain.identity import canonical_number, canonical_value
+from reconciler.domain.model import (
+    API_VERSION,
+    MUTABLE_FIELDS,
+    Capabilities,
+    Hyperparameters,
+    RemoteModel,
+)
 from reconciler.domain.text import UNSEEN
 from reconciler.files import create_file, write_errors
 from reconciler.manifests.discovery import TUNED_MODEL, absolute, target_file_name, target_name
@@ -73,8 +79,8 @@ def _spec(model: RemoteModel) -> Iterator[tuple[str, Any]]:
 
 
 def _reported(model: RemoteModel, capabilities: Capabilities) -> str:
-    known: Mapping[str, Number] = {
-        name: canonical_number(value)
+    known: Hyperparameters = {
+        name: canonical_value(value)
         for name, value in model.hyperparameters.items()
         if name in capabilities.hyperparameters
     }

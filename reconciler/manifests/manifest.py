@@ -14,12 +14,13 @@ from msgspec.structs import replace
 
 from reconciler.domain.access import EVERYONE, Grant, Grantee, GranteeKind
 from reconciler.domain.errors import Place, Problem, Severity
-from reconciler.domain.identity import canonical_number
+from reconciler.domain.identity import canonical_value
 from reconciler.domain.model import (
     MUTABLE_FIELDS,
     Capabilities,
     Dataset,
     FieldPlace,
+    HyperparameterValue,
     Lifecycle,
     Manifest,
     Source,
@@ -277,7 +278,7 @@ def _manifest(
         place=document.place(["metadata", "name"]),
         source=tuned_from,
         dataset=dataset,
-        hyperparameters={name: canonical_number(value) for name, value in declared.items()},
+        hyperparameters={name: _value(value) for name, value in declared.items()},
         labels=metadata.get("labels", {}),
         preamble=spec["dataset"].get("preamble", ""),
         lifecycle=_lifecycle(spec.get("lifecycle", {})),
@@ -311,6 +312,13 @@ def _field_places(document: YamlDocument, capabilities: Capabilities | None) -> 
         for name, path in paths.items()
         if path[-1] in reduce(lambda node, step: mapping(node.get(step)), path[:-1], document.value)
     }
+
+
+def _value(declared: Any) -> HyperparameterValue:
+    """Return a declared hyperparameter; lists and truth values are texts, so that each value is one word."""
+    if isinstance(declared, bool):
+        return "true" if declared else "false"
+    return canonical_value(",".join(declared) if isinstance(declared, list) else declared)
 
 
 def _lifecycle(declared: dict[str, Any]) -> Lifecycle:

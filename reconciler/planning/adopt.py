@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.identity import Content, key_of, same_number
+from reconciler.domain.identity import Content, key_of, same_value
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters
 from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, Mark, RemoteModel, Source, State
 from reconciler.domain.plan import Observation
@@ -92,7 +92,7 @@ def require_made_from(live: RemoteModel, manifest: Manifest) -> None:
     same = live.source is not None and live.source.is_same(manifest.source)
     effective = live.hyperparameters
     if not same or any(
-        name not in effective or not same_number(value, effective[name])
+        name not in effective or not same_value(value, effective[name])
         for name, value in manifest.hyperparameters.items()
     ):
         raise ReconcileError(

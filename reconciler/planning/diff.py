@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from reconciler.domain.access import Permission
-from reconciler.domain.identity import same_data, same_number
+from reconciler.domain.identity import same_data, same_value
 from reconciler.domain.lock import LockedModel
 from reconciler.domain.model import (
     MUTABLE_FIELDS,
@@ -49,7 +49,7 @@ def mutable_changes(
 
 def _is_same(declared: object, actual: object) -> bool:
     if isinstance(declared, int | float) and isinstance(actual, int | float):
-        return same_number(declared, actual)
+        return same_value(declared, actual)
     return declared is None or declared == actual
 
 
@@ -84,7 +84,7 @@ def _content(manifest: Manifest, known: ResolvedGeneration) -> Iterator[FieldCha
         yield from _data(manifest.dataset, known)
     for name, declared in manifest.hyperparameters.items():
         effective = known.effective.get(name)
-        if effective is None or not same_number(declared, effective):
+        if effective is None or not same_value(declared, effective):
             yield FieldChange(f"hyperparameters.{name}", effective, declared)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.identity import Content, key_of, same_data, same_number
+from reconciler.domain.identity import Content, key_of, same_data, same_value
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Failure, Hyperparameters, Manifest, Mark, RemoteModel, Source, State
 from reconciler.domain.plan import MARK_FIELD, FieldChange, Observation, World
@@ -263,7 +263,7 @@ def satisfies(known: ResolvedGeneration, manifest: Manifest) -> bool:
         and known.source.is_same(manifest.source)
         and same_data(known.mark.data, manifest.dataset.digest)
         and all(
-            name in known.effective and same_number(value, known.effective[name])
+            name in known.effective and same_value(value, known.effective[name])
             for name, value in manifest.hyperparameters.items()
         )
     )
@@ -363,7 +363,7 @@ def _content(generation: LockedGeneration, live: RemoteModel, lock: Lock) -> Ite
         yield FieldChange("baseModel" if based else "source", live.source.identity, recorded.identity)
     effective = generation.hyperparameters.effective
     for name in sorted(effective.keys() & live.hyperparameters.keys()):
-        if not same_number(effective[name], live.hyperparameters[name]):
+        if not same_value(effective[name], live.hyperparameters[name]):
             yield FieldChange(f"hyperparameters.{name}", live.hyperparameters[name], effective[name])
     if live.mark and live.mark.spec != generation.spec:
         yield FieldChange(MARK_FIELD, live.mark.spec, generation.spec)

@@ -9,9 +9,13 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from reconciler.domain.document import Record
-from reconciler.domain.identity import same_number
+from reconciler.domain.identity import same_value
 from reconciler.domain.lock import LockedGeneration, LockedModel
-from reconciler.domain.model import Number, State, TrainingExample
+from reconciler.domain.model import (
+    HyperparameterValue,
+    State,
+    TrainingExample,
+)
 from reconciler.planning.datasets import ExampleChanges, compare, without_preamble
 
 GenerationRole: TypeAlias = Literal["serving", "rejected", "held", ""]
@@ -25,9 +29,9 @@ class HyperparameterChange(Record, frozen=True):
 
     name: str
     """The API field name."""
-    before: Number | None = None
+    before: HyperparameterValue | None = None
     """The value of the previous generation; omitted if unknown."""
-    after: Number | None = None
+    after: HyperparameterValue | None = None
     """The value of this generation; omitted if unknown."""
 
 
@@ -98,5 +102,5 @@ def _numbers(older: LockedGeneration, newer: LockedGeneration) -> Iterator[Hyper
     for name in sorted(declared | (old.effective.keys() & new.effective.keys())):
         before = old.effective.get(name, old.declared.get(name))
         after = new.effective.get(name, new.declared.get(name))
-        if before is None or after is None or not same_number(before, after):
+        if before is None or after is None or not same_value(before, after):
             yield HyperparameterChange(name, before, after)

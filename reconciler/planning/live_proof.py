@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
-from reconciler.domain.identity import Content, key_of, same_data, same_number
+from reconciler.domain.identity import Content, key_of, same_data, same_value
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import UNKNOWN_DATA, Hyperparameters, Manifest, RemoteModel, Source
 from reconciler.domain.plan import World
@@ -158,7 +158,7 @@ def _other_content(generation: LockedGeneration, owner: Owner, live: RemoteModel
 def _other_hyperparameters(generation: LockedGeneration, live: RemoteModel) -> Iterator[Mismatch]:
     effective = generation.hyperparameters.effective
     for name in sorted(effective.keys() & live.hyperparameters.keys()):
-        if not same_number(effective[name], live.hyperparameters[name]):
+        if not same_value(effective[name], live.hyperparameters[name]):
             value = live.hyperparameters[name]
             yield Mismatch(f"hyperparameters.effective.{name}", f"it was trained with {value}, not {effective[name]}")
 

@@ -14,6 +14,7 @@ from reconciler.domain.inspection import BYTES_PER_TOKEN
 from reconciler.domain.model import FieldPlace, Manifest
 from reconciler.domain.plan import World
 from reconciler.domain.text import counted, join_names, suggest
+from reconciler.planning.training_time import number_of
 
 RETIRING: Final = timedelta(days=90)
 """How long before the retirement of a base model warnings begin."""
@@ -154,7 +155,7 @@ def _adapter_size(manifest: Manifest, model: BaseModel, context: CatalogContext)
 
 def _epochs(manifest: Manifest, model: BaseModel, context: CatalogContext) -> Iterator[Problem]:
     yield from _limit(
-        manifest, "epochCount", "epochs", manifest.hyperparameters.get("epochCount"), model.max_epochs, context
+        manifest, "epochCount", "epochs", number_of(manifest.hyperparameters, "epochCount"), model.max_epochs, context
     )
 
 

@@ -6,7 +6,7 @@ import math
 from datetime import datetime
 
 from reconciler.domain.lock import parse_time
-from reconciler.domain.model import Capabilities, Hyperparameters, Manifest, RemoteModel
+from reconciler.domain.model import Capabilities, Hyperparameters, Manifest, Number, RemoteModel
 from reconciler.domain.plan import TrainingEstimate
 
 
@@ -15,13 +15,19 @@ def total_steps(examples: int, hyperparameters: Hyperparameters) -> int | None:
 
     Where batches are accumulated, each epoch ends with a step.
     """
-    epochs, batch = hyperparameters.get("epochCount"), hyperparameters.get("batchSize")
+    epochs, batch = number_of(hyperparameters, "epochCount"), number_of(hyperparameters, "batchSize")
     if epochs is None or not batch:
         return None
-    accumulated = hyperparameters.get("gradientAccumulation")
+    accumulated = number_of(hyperparameters, "gradientAccumulation")
     if accumulated:
         return math.ceil(examples / (batch * accumulated)) * int(epochs)
     return math.ceil(examples * epochs / batch)
+
+
+def number_of(hyperparameters: Hyperparameters, name: str) -> Number | None:
+    """Return a hyperparameter that is a number; ``None`` if it is unknown."""
+    value = hyperparameters.get(name)
+    return None if isinstance(value, str) else value
 
 
 def estimate_training(manifest: Manifest, capabilities: Capabilities) -> TrainingEstimate:
@@ -33,8 +39,8 @@ def estimate_training(manifest: Manifest, capabilities: Capabilities) -> Trainin
     pace = capabilities.seconds_per_step
     return TrainingEstimate(
         examples=examples,
-        epochs=assumed.get("epochCount"),
-        batch=assumed.get("batchSize"),
+        epochs=number_of(assumed, "epochCount"),
+        batch=number_of(assumed, "batchSize"),
         steps=steps,
         estimated=not effective and not {"epochCount", "batchSize"} <= declared.keys(),
         effective=effective,

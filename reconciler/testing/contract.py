@@ -63,7 +63,7 @@ class ProviderContract(ABC):
         service = self.service()
         names = service.capabilities.hyperparameters
         for name in names:
-            service.train(service.request({name: 1}, name=name.lower()))
+            service.train(service.request({name: service.values.get(name, 1)}, name=name.lower()))
         assert service.count_bodies() in {len(names), None}
 
     def test_a_second_create_returns_the_existing_model(self) -> None:

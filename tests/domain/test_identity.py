@@ -24,7 +24,7 @@ from reconciler.domain.identity import (
     key_of,
     object_digest,
     round_to_float32,
-    same_number,
+    same_value,
     split_mark,
     with_mark,
 )
@@ -168,8 +168,8 @@ def test_beyond_a_float32_there_is_no_canonical_number() -> None:
 
 @given(rates())
 def test_a_number_is_the_same_after_a_trip_over_the_wire(value: float) -> None:
-    assert same_number(value, value)
-    assert same_number(value, round_to_float32(value))
+    assert same_value(value, value)
+    assert same_value(value, round_to_float32(value))
 
 
 @each_row(
@@ -186,7 +186,7 @@ def test_a_number_is_the_same_after_a_trip_over_the_wire(value: float) -> None:
     ],
 )
 def test_other_numbers_are_not_the_same(declared: float, effective: float) -> None:
-    assert not same_number(declared, effective)
+    assert not same_value(declared, effective)
 
 
 @given(examples(), st.data())

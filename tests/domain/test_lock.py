@@ -221,8 +221,8 @@ UNREADABLE = {
         f": {AT}.createTime: expected an RFC 3339 time",
     ),
     "odd hyperparameter": (
-        put(*ONE, "hyperparameters", "declared", "batchSize", value="2"),
-        f": {AT}.hyperparameters.declared.batchSize: expected a number",
+        put(*ONE, "hyperparameters", "declared", "batchSize", value=["2"]),
+        f": {AT}.hyperparameters.declared.batchSize: expected a number or a string",
     ),
     "a number beyond all floats": (put(*ONE, "finalLoss", value=10**400), f": {AT}.finalLoss: number out of range"),
     "an infinite number": (

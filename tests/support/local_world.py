@@ -217,6 +217,7 @@ class LocalService(ServiceUnderTest):
     """A machine, for the contract of providers."""
 
     hyperparameters: ClassVar[Hyperparameters] = {**DEFAULTS, "batchSize": 2}
+    values: ClassVar[Hyperparameters] = {name: value for name, value in DEFAULTS.items() if isinstance(value, str)}
     diverging: ClassVar[Hyperparameters] = {"epochCount": 3, "batchSize": 2, "learningRate": DIVERGES}
     failure = "the loss is not a number"
     steps = 24

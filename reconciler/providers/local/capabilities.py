@@ -6,14 +6,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from msgspec import convert
 
-from reconciler.domain.identity import canonical_number
-from reconciler.domain.model import MUTABLE_FIELDS, Capabilities, Dataset, Number, Target
+from reconciler.domain.identity import canonical_value
+from reconciler.domain.model import MUTABLE_FIELDS, UNKNOWN_DATA, Capabilities, Dataset, HyperparameterValue, Target
 from reconciler.providers.local.base_models import EXAMPLE, PATTERN, UNPINNED
-from reconciler.trainer.run_files import Hyperparameters, effective
+from reconciler.trainer.run_files import Hyperparameters, Tuning, effective
 
 PREFIX: Final = "local/"
 BASE_PREFIX: Final = "base:"
@@ -23,41 +23,54 @@ HUB: Final = "https://huggingface.co"
 HUB_VARIABLE: Final = "HF_ENDPOINT"
 _REMOTE: Final = rf"{PREFIX}[A-Za-z0-9][A-Za-z0-9._-]*"
 _EXAMPLE: Final = f"{PREFIX}number-generator-3kq7w2ma"
-NUMBERS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        encoded: name
-        for encoded, name in zip(
-            Hyperparameters.__struct_encode_fields__, Hyperparameters.__struct_fields__, strict=True
-        )
-        if name not in {"schedule", "target_modules", "packing", "precision"}
-    }
+ALL_LAYERS: Final = "all-linear"
+"""The value of targetModules for all linear layers, as PEFT has it."""
+TUNING: Final = "tuning"
+HYPERPARAMETERS: Final = (*Hyperparameters.__struct_encode_fields__, TUNING)
+"""The hyperparameters that manifests declare: those of the trainer, and what is trained."""
+
+
+def read_hyperparameters(declared: Mapping[str, HyperparameterValue]) -> tuple[Hyperparameters, Tuning]:
+    """Return declared hyperparameters as the trainer has them; raises msgspec.ValidationError."""
+    values: dict[str, Any] = {name: value for name, value in declared.items() if name != TUNING}
+    if "targetModules" in values:
+        names = str(values["targetModules"])
+        values["targetModules"] = [] if names == ALL_LAYERS else names.split(",")
+    if "packing" in values:
+        values["packing"] = values["packing"] == "true"
+    return convert(values, Hyperparameters), convert(declared.get(TUNING, "lora"), Tuning)
+
+
+def shown_hyperparameters(found: Hyperparameters, tuning: Tuning) -> dict[str, HyperparameterValue]:
+    """Return hyperparameters of the trainer as manifests have them."""
+    names = zip(Hyperparameters.__struct_encode_fields__, Hyperparameters.__struct_fields__, strict=True)
+    values = ((encoded, getattr(found, name)) for encoded, name in names)
+    return {**{name: _shown(value) for name, value in values if value is not None}, TUNING: tuning}
+
+
+def _shown(value: Any) -> HyperparameterValue:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return (",".join(value) or ALL_LAYERS) if isinstance(value, tuple) else canonical_value(value)
+
+
+def effective_hyperparameters(
+    declared: Mapping[str, HyperparameterValue], dataset: Dataset
+) -> dict[str, HyperparameterValue]:
+    """Return the effective hyperparameters of a training."""
+    given, tuning = read_hyperparameters(declared)
+    return shown_hyperparameters(effective(given, dataset.method, tuning, dataset.examples), tuning)
+
+
+DEFAULTS: Final[Mapping[str, HyperparameterValue]] = MappingProxyType(
+    effective_hyperparameters({}, Dataset(UNKNOWN_DATA, examples=1))
 )
-"""The hyperparameters that manifests declare, with their names in the trainer."""
-
-
-def numbers_of(hyperparameters: Hyperparameters) -> dict[str, Number]:
-    """Return hyperparameters of the trainer under the names that manifests have."""
-    found = ((encoded, getattr(hyperparameters, name)) for encoded, name in NUMBERS.items())
-    return {encoded: canonical_number(value) for encoded, value in found if value is not None}
-
-
-DEFAULTS: Final[Mapping[str, Number]] = MappingProxyType(
-    numbers_of(effective(Hyperparameters(), "supervised", "lora", examples=1))
-)
-
-
-def effective_numbers(declared: Mapping[str, Number], dataset: Dataset) -> dict[str, Number]:
-    """Return the effective hyperparameters of a training; without examples, those of a small data set."""
-    given = convert(dict(declared), Hyperparameters)
-    return numbers_of(effective(given, dataset.method, "lora", dataset.examples))
-
-
 CAPABILITIES: Final = Capabilities(
     label="this machine",
-    hyperparameters=frozenset(NUMBERS),
+    hyperparameters=frozenset(HYPERPARAMETERS),
     mutable=frozenset(field.group for field in MUTABLE_FIELDS),
     defaults=DEFAULTS,
-    effective=effective_numbers,
+    effective=effective_hyperparameters,
     block="local",
     features=frozenset({"basePrompts", "cancellation", "conversations", "lineage", "preference"}),
     recommended_examples=20,

@@ -18,10 +18,19 @@ from msgspec import Struct
 from reconciler.domain.document import Count, Record
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import format_time
-from reconciler.domain.model import Edit, Failure, Number, RemoteModel, Snapshot, Source, State
+from reconciler.domain.model import (
+    Edit,
+    Failure,
+    HyperparameterValue,
+    Number,
+    RemoteModel,
+    Snapshot,
+    Source,
+    State,
+)
 from reconciler.domain.text import join_names, sanitize
 from reconciler.providers.local.base_models import HUB_PATTERN, Fault
-from reconciler.providers.local.capabilities import PREFIX, numbers_of
+from reconciler.providers.local.capabilities import PREFIX, shown_hyperparameters
 from reconciler.providers.local.hosts import Host
 from reconciler.providers.local.store import (
     ADAPTER_CONFIG,
@@ -329,11 +338,11 @@ def _config(folder: Folder) -> RunConfig | ReconcileError:
         return error
 
 
-def hyperparameters(config: RunConfig, status: RunStatus | None, examples: int) -> dict[str, Number]:
+def hyperparameters(config: RunConfig, status: RunStatus | None, examples: int) -> dict[str, HyperparameterValue]:
     """Return the effective hyperparameters: what the trainer reports, or what it will choose."""
     reported = status.hyperparameters if status else Hyperparameters()
     given = config.hyperparameters if reported == Hyperparameters() else reported
-    return numbers_of(effective(given, config.method, config.tuning, examples))
+    return shown_hyperparameters(effective(given, config.method, config.tuning, examples), config.tuning)
 
 
 def total_steps(config: RunConfig, examples: int) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-from msgspec import Struct, ValidationError, convert
+from msgspec import Struct, ValidationError
 from msgspec.structs import asdict, replace
 
 from reconciler.domain.access import AccessChange, Permission
@@ -24,7 +24,7 @@ from reconciler.domain.model import (
     Conversation,
     CreateRequest,
     Handle,
-    Number,
+    HyperparameterValue,
     RemoteModel,
     Resources,
     Sampling,
@@ -37,7 +37,13 @@ from reconciler.domain.ports import Clock, Created, Exists, Prompt, Reply, Sleep
 from reconciler.files import write_errors, write_file
 from reconciler.paths import repository_of
 from reconciler.providers.local.base_models import Fault, Places, is_allowed, read_base_model
-from reconciler.providers.local.capabilities import BASE_PREFIX, CAPABILITIES, MERGED_PREFIX, PREFIX
+from reconciler.providers.local.capabilities import (
+    BASE_PREFIX,
+    CAPABILITIES,
+    MERGED_PREFIX,
+    PREFIX,
+    read_hyperparameters,
+)
 from reconciler.providers.local.export import Merger, copy_model, merge_model
 from reconciler.providers.local.hosts import Host, take_slot, try_lock
 from reconciler.providers.local.models import CANCELING, ELSEWHERE, WAITING, AnsweringModel, Reader, adapter_fault
@@ -56,7 +62,12 @@ from reconciler.providers.local.store import (
     Training,
 )
 from reconciler.trainer import run_files
-from reconciler.trainer.run_files import BaseModel, Hyperparameters, RunConfig
+from reconciler.trainer.run_files import (
+    BaseModel,
+    Hyperparameters,
+    RunConfig,
+    Tuning,
+)
 
 CANCEL_POLLS: Final = 20
 CANCEL_SECONDS: Final = 0.5
@@ -165,7 +176,7 @@ class Local:
         """Write the folder of a training; return false if another run was first. Raises OSError."""
         base, parent = origin
         machine, source = self._machine, generation.source
-        hyperparameters = _hyperparameters(generation.hyperparameters)
+        hyperparameters, tuning = _hyperparameters(generation.hyperparameters)
         with self._store.writing(generation.key) as path:
             count = _write_examples(path / run_files.EXAMPLES_FILE, examples)
             if generation.validation:
@@ -175,6 +186,7 @@ class Local:
             config = RunConfig(
                 base=self._relative(base, folder.path),
                 method=generation.dataset.method,
+                tuning=tuning,
                 hyperparameters=hyperparameters,
                 continue_from=PARENT_FOLDER if parent else "",
                 threads=machine.threads,
@@ -436,10 +448,10 @@ def _refusal(fault: Fault) -> ServiceError:
     return ServiceError(fault.message, fault.remedy, code="INVALID_ARGUMENT")
 
 
-def _hyperparameters(declared: Mapping[str, Number]) -> Hyperparameters:
+def _hyperparameters(declared: Mapping[str, HyperparameterValue]) -> tuple[Hyperparameters, Tuning]:
     """Return declared hyperparameters as the trainer has them; raises ServiceError for an invalid value."""
     try:
-        return convert(dict(declared), Hyperparameters)
+        return read_hyperparameters(declared)
     except ValidationError as error:
         raise ServiceError(
             f"invalid hyperparameter: {error}", "correct the value in spec.hyperparameters", code="INVALID_ARGUMENT"

@@ -360,7 +360,11 @@ def write_job(generation: CreateRequest, inputs: JobInputs) -> Json:
         {
             "trainingDatasetUri": inputs.training,
             "validationDatasetUri": inputs.validation,
-            "hyperParameters": {name: _WRITERS[name](value) for name, value in generation.hyperparameters.items()},
+            "hyperParameters": {
+                name: _WRITERS[name](value)
+                for name, value in generation.hyperparameters.items()
+                if not isinstance(value, str)
+            },
         }
     )
     if generation.last_checkpoint_only is not None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import field
 
 from reconciler.domain.document import Attempt, Count, ManifestName, NonEmpty, Record
 from reconciler.domain.lock import LockedGeneration, Origin
-from reconciler.domain.model import Capabilities, Number, Source, Target
+from reconciler.domain.model import (
+    Capabilities,
+    Hyperparameters,
+    Source,
+    Target,
+)
 from reconciler.planning.datasets import ExampleChanges
 from reconciler.planning.history import Changes, GenerationRole, HistoryEntry, HyperparameterChange
 from reconciler.reports.documents.envelope import TargetReport, number, target_summary
@@ -88,7 +93,7 @@ class HistoryGeneration(GenerationSummary, frozen=True, kw_only=True):
     attempt: Attempt
     source: Source
     """The base model or parent that it was tuned from."""
-    hyperparameters: Mapping[str, Number] = {}
+    hyperparameters: Hyperparameters = field(default_factory=dict)
     """The effective hyperparameters by API field name, or the declared ones if the service reports none."""
     dataset: TrainingData
     """The training data."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 from msgspec.structs import asdict, replace
 
 from reconciler.domain.access import AccessChange
@@ -24,7 +24,15 @@ from reconciler.domain.document import (
     Remote,
     Scalar,
 )
-from reconciler.domain.model import Capabilities, Conversation, Method, Number, Source, Target, TrainingExample
+from reconciler.domain.model import (
+    Capabilities,
+    Conversation,
+    Hyperparameters,
+    Method,
+    Source,
+    Target,
+    TrainingExample,
+)
 from reconciler.domain.plan import Action, Deletion, FieldChange, KeptGeneration, Kind, Plan, Reason, TrainingEstimate
 from reconciler.planning.datasets import ChangedExample, DatasetChange, DatasetChanges, Use
 from reconciler.reports.documents.envelope import Places, TargetReport, TargetSummary, target_summary
@@ -118,7 +126,9 @@ class PlannedAction(Record, frozen=True, kw_only=True):
     """The size of a data set in Cloud Storage."""
     validation_dataset: str = ""
     """The validation data set's path relative to the root, its gs:// address, or `inline`; omitted if there is none."""
-    hyperparameters: Annotated[Mapping[str, Number], Meta(examples=[{"epochCount": 3, "adapterSize": 4}])] = {}
+    hyperparameters: Annotated[Hyperparameters, Meta(examples=[{"epochCount": 3, "adapterSize": 4}])] = field(
+        default_factory=dict
+    )
     """The declared hyperparameters of a create."""
     training: TrainingEstimate | None = None
     """The amount of training that a create starts."""

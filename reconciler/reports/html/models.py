@@ -11,9 +11,14 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResult, CheckResults, RecordedChecks, describe_comparison
 from reconciler.domain.document import Document
-from reconciler.domain.identity import same_number
+from reconciler.domain.identity import same_value
 from reconciler.domain.lock import LockedHyperparameters, parse_time
-from reconciler.domain.model import Hyperparameters, Number, Source, State
+from reconciler.domain.model import (
+    Hyperparameters,
+    HyperparameterValue,
+    Source,
+    State,
+)
 from reconciler.reports.documents.check import CheckReport
 from reconciler.reports.documents.envelope import display_path, kind_of, target_of
 from reconciler.reports.documents.history import GenerationChanges, HistoryGeneration, HistoryReport
@@ -272,8 +277,8 @@ def _compared_changes(changes: GenerationChanges) -> Iterator[_InputChange]:
         yield "preamble", changes.preamble.before, changes.preamble.after
 
 
-def _amount(number: Number | None) -> str:
-    return "" if number is None else value(number)
+def _amount(amount: HyperparameterValue | None) -> str:
+    return "" if amount is None else value(amount)
 
 
 def _hyperparameter_changes(older: GenerationDetails, newer: GenerationDetails) -> Iterator[_InputChange]:
@@ -283,7 +288,7 @@ def _hyperparameter_changes(older: GenerationDetails, newer: GenerationDetails) 
     old, new = _hyperparameters(older), _hyperparameters(newer)
     for name in sorted(declared | (set(sides[0].effective) & set(sides[1].effective))):
         before, after = old.get(name), new.get(name)
-        if before is None or after is None or not same_number(before, after):
+        if before is None or after is None or not same_value(before, after):
             yield name, _amount(before), _amount(after)
 
 

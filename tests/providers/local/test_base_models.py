@@ -8,9 +8,9 @@ from types import MappingProxyType
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.model import UNKNOWN_DATA, Dataset, Target
+from reconciler.domain.model import UNKNOWN_DATA, Dataset, HyperparameterValue, Target
 from reconciler.providers.local.base_models import Fault, Places, read_base_model
-from reconciler.providers.local.capabilities import CAPABILITIES, effective_numbers
+from reconciler.providers.local.capabilities import CAPABILITIES, effective_hyperparameters, read_hyperparameters
 from reconciler.providers.local.models import LocalRecord
 from reconciler.providers.local.spec import is_safe
 from reconciler.providers.local.usage import usage_of
@@ -70,14 +70,27 @@ def test_a_folder_that_the_user_has_allowed_may_have_base_models(root: Path) -> 
         ({}, 15, {"epochCount": 3, "batchSize": 8, "rank": 16, "alpha": 32, "learningRate": 0.0002}),
         ({"rank": 8}, 1000, {"epochCount": 1, "rank": 8, "alpha": 16}),
         ({"gradientAccumulation": 4}, 15, {"batchSize": 2}),
+        ({}, 15, {"targetModules": "all-linear", "packing": "false", "tuning": "lora", "schedule": "linear"}),
+        ({"tuning": "full"}, 15, {"tuning": "full", "learningRate": 0.00002}),
     ],
 )
 def test_a_plan_shows_the_defaults_of_the_trainer(
-    declared: dict[str, int], examples: int, expected: dict[str, float]
+    declared: dict[str, HyperparameterValue], examples: int, expected: dict[str, HyperparameterValue]
 ) -> None:
-    found = effective_numbers(declared, Dataset(UNKNOWN_DATA, examples=examples))
+    found = effective_hyperparameters(declared, Dataset(UNKNOWN_DATA, examples=examples))
     assert {name: found[name] for name in expected} == expected
     assert found.keys() <= CAPABILITIES.hyperparameters
+
+
+def test_hyperparameters_that_are_texts_are_those_of_the_trainer() -> None:
+    declared = {"tuning": "qlora", "targetModules": "q_proj,v_proj", "packing": "true", "schedule": "cosine"}
+    found, tuning = read_hyperparameters(declared)
+    assert (tuning, found.target_modules, found.packing, found.schedule) == (
+        "qlora",
+        ("q_proj", "v_proj"),
+        True,
+        "cosine",
+    )
 
 
 @pytest.mark.parametrize(
