@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
@@ -36,34 +36,39 @@ class EventLoop(AbstractContextManager["EventLoop"]):
     """Runs coroutines one after another in one event loop, with prompts for the user between them.
 
     SIGINT and SIGTERM cancel the running coroutine, which then cleans up. Only commands that need asyncio import it.
+    At its end, asyncio's runner would start a thread that waits for the executor, which has nothing to wait for.
     """
 
     def __init__(self) -> None:
         import asyncio
 
-        self._runner = asyncio.Runner()
-
-    def __enter__(self) -> Self:
         from reconciler.daemon_threads import DaemonThreads
 
-        self._runner.__enter__()
-        self._runner.get_loop().set_default_executor(DaemonThreads())
-        return self
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(DaemonThreads())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._runner.__exit__(kind, error, trace)
+        import asyncio
+
+        try:
+            if tasks := asyncio.all_tasks(self._loop):
+                for task in tasks:
+                    task.cancel()
+                self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Return the result of a coroutine; raise KeyboardInterrupt when a signal canceled it."""
         from asyncio import CancelledError
 
-        loop = self._runner.get_loop()
-        task = loop.create_task(work)
+        task = self._loop.create_task(work)
         try:
-            with _canceled_by_signals(task, loop):
-                return loop.run_until_complete(task)
+            with _canceled_by_signals(task, self._loop):
+                return self._loop.run_until_complete(task)
         except CancelledError:
             raise KeyboardInterrupt from None
 
