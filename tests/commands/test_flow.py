@@ -559,23 +559,20 @@ def test_a_changed_decision_needs_an_approval_and_a_pull_request_of_its_own(team
     assert team.published()["adder"] == team.serving("adder") != former
 
 
-def test_a_lockfile_that_is_gone_fails(team: Team) -> None:
+@pytest.mark.parametrize("platform", ["github", pytest.param("gitlab", marks=slow)])
+def test_a_lockfile_that_is_gone_fails(team: Team, platform: str) -> None:
     def move(desk: Cli) -> None:
         for name in ("reconcile.yaml", "reconcile.lock.json"):
             (desk.specs / name).rename(desk.folder / name)
 
     moved = team.change("moved", move)
     before = team.hub.head()
-    runs = [
-        team.hub.on_pull(moved, LOCKED, "validate"),
-        team.hub.on_gitlab("reconcile-locked", moved),
-        team.hub.on_gitlab("reconcile-decisions", moved),
-    ]
+    if platform == "github":
+        runs = [team.hub.on_pull(moved, LOCKED, "validate")]
+    else:
+        runs = [team.hub.on_gitlab(job, moved) for job in ("reconcile-locked", "reconcile-decisions")]
     team.hub.merge(moved)
-    runs += [
-        team.hub.on_main(MERGED, "apply", before=before),
-        team.hub.on_gitlab("reconcile-merged", CI_COMMIT_BEFORE_SHA=before),
-    ]
+    runs += [team.hub.on_main(MERGED, "apply", before=before) if platform == "github" else _on_gitlab(team, before)]
     for ran in runs:
         assert not ran.passed
         assert "specs/reconcile.lock.json is gone; restore it" in ran.log

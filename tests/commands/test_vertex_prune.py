@@ -198,7 +198,6 @@ DELETION = (f"POST {ENDPOINTS}", f"DELETE {ENDPOINTS}", f"DELETE {MODELS}")
     ("number", "line", "carried_out"),
     slow_except(
         product((signal.SIGKILL, signal.SIGINT), DELETION, (False, True)),
-        (signal.SIGKILL, DELETION[2], True),
         (signal.SIGINT, DELETION[2], False),
     ),
 )
