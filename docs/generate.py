@@ -16,14 +16,16 @@ from json_schemas import document_schema, schema_file, schemas
 
 from reconciler.commands.main import cli
 from reconciler.domain.base_models import BaseModel
+from reconciler.domain.document import builtins_of
 from reconciler.domain.drift import DriftClass
-from reconciler.domain.errors import ExitStatus
+from reconciler.domain.errors import ExitStatus, StatusTable
 from reconciler.domain.model import FIELDS, MUTABLE_FIELDS
 from reconciler.domain.plan import Kind, Reason
 from reconciler.emulator.faults import FaultKind
 from reconciler.manifests.schema_validation import schema_text, with_providers
 from reconciler.providers.registry import BUILT_IN, provider_spec
 from reconciler.reports.documents.events import AnyLine
+from reconciler.trainer.run_files import Hyperparameters, RunConfig, TrainerExit, effective
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -109,8 +111,7 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _fields(kind: str) -> str:
-    schema = json.loads(schema_text(kind))
+def _fields(schema: Schema) -> str:
     rows = [
         f"| `{path}`{' *' if required else ''} | {_type(field)} | {_meaning(field)} |"
         for path, field, required in _walk(schema, schema, "")
@@ -188,9 +189,34 @@ def _reasons() -> str:
     return "\n".join(["| reason | action | meaning |", "|---|---|---|", *rows, ""])
 
 
-def _exit_statuses() -> str:
-    rows = [f"| {row.value} | {row.meaning} |" for row in ExitStatus]
+def _statuses(table: type[StatusTable]) -> str:
+    rows = [f"| {row.value} | {row.meaning} |" for row in table]
     return "\n".join(["| exit status | meaning |", "|---|---|", *rows, ""])
+
+
+def _training_defaults() -> str:
+    columns = [
+        builtins_of(effective(Hyperparameters(), method, tuning, examples))
+        for method, tuning, examples in (
+            ("supervised", "lora", 100),
+            ("supervised", "lora", 1000),
+            ("preference", "lora", 100),
+            ("supervised", "full", 100),
+        )
+    ]
+    rows = [
+        f"| `{name}` | {' | '.join(_default(column.get(name)) for column in columns)} |"
+        for name in Hyperparameters.__struct_encode_fields__
+        if any(name in column for column in columns)
+    ]
+    head = "| | supervised, LoRA | from 1,000 examples | preference, LoRA | supervised, full |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows, ""])
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return ""
+    return "all linear layers" if value == [] else str(value).lower()
 
 
 def _fault_kinds() -> str:
@@ -217,13 +243,16 @@ def _events() -> str:
 _PARTS: Mapping[str, Callable[[], str]] = {
     "commands": _commands,
     "drift classes": _drift_classes,
-    "fields of TunedModel": lambda: _fields("TunedModel"),
-    "fields of Target": lambda: _fields("Target"),
+    "fields of TunedModel": lambda: _fields(json.loads(schema_text("TunedModel"))),
+    "fields of Target": lambda: _fields(json.loads(schema_text("Target"))),
+    "fields of run files": lambda: _fields(document_schema(RunConfig)),
+    "defaults of trainings": _training_defaults,
+    "exit statuses of the trainer": lambda: _statuses(TrainerExit),
     "fields of base models": _base_model_fields,
     "changes of TunedModel": _changes,
     "action kinds": _action_kinds,
     "reasons": _reasons,
-    "exit statuses": _exit_statuses,
+    "exit statuses": lambda: _statuses(ExitStatus),
     "events": _events,
     "fault kinds": _fault_kinds,
 }

@@ -10,12 +10,8 @@ from msgspec import Struct
 Severity = Literal["error", "warning"]
 
 
-class ExitStatus(IntEnum):
-    """The number that a command ends with; scripts may rely on it.
-
-    This is the table of exit statuses: each row has the number and what it means. ``reconcile --help``, README.md and
-    the schemas are generated from it.
-    """
+class StatusTable(IntEnum):
+    """A table of exit statuses: each row has the number and what it means."""
 
     meaning: str
 
@@ -25,6 +21,13 @@ class ExitStatus(IntEnum):
         member._value_ = number
         member.meaning = meaning
         return member
+
+
+class ExitStatus(StatusTable):
+    """The number that a command ends with; scripts may rely on it.
+
+    ``reconcile --help``, README.md and the schemas are generated from this table.
+    """
 
     OK = 0, "done, or nothing to do"
     ERROR = 1, "an error, or an action is held that you did not request with `rollback` or `suspend`"

@@ -27,7 +27,6 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -36,7 +35,7 @@ from msgspec import Meta, field
 from msgspec.structs import replace
 
 from reconciler.domain.document import Count, Digest, Document, Moment, NonEmpty, Position, Record, Share, json_text
-from reconciler.domain.errors import InvalidFile, Place, ReconcileError
+from reconciler.domain.errors import InvalidFile, Place, ReconcileError, StatusTable
 from reconciler.domain.model import Method
 from reconciler.domain.text import suggest_name
 from reconciler.files import write_file
@@ -69,20 +68,19 @@ _LARGE_DATA: Final = 1000
 """From this number of examples, one epoch suffices."""
 
 
-class TrainerExit(IntEnum):
-    """The number that the trainer ends with."""
+class TrainerExit(StatusTable):
+    """The number that the trainer ends with; docs/trainer.md is generated from this table."""
 
-    SUCCEEDED = 0
-    FAILED = 1
-    CANCELED = 2
-    USAGE = 64
-    BUSY = 75
-    """Another trainer has the run folder."""
-    INTERRUPTED = 130
+    SUCCEEDED = 0, "the result is complete, or `--check` found no error"
+    FAILED = 1, "the training failed, or `--check` found errors; the status file or the document has the reason"
+    CANCELED = 2, "the training was canceled"
+    USAGE = 64, "run.json is invalid, or the extra `local` is not installed; nothing was started"
+    BUSY = 75, "another trainer has the run folder"
+    INTERRUPTED = 130, "a signal ended the training; run it again to resume"
 
 
 class BaseModel(Record, frozen=True):
-    """The base model: exactly one of ``hub``, ``folder`` and ``gguf``."""
+    """The base model: exactly one of `hub`, `folder` and `gguf`."""
 
     hub: str = ""
     """The id of a model on the Hugging Face hub; it needs a revision."""
@@ -104,22 +102,30 @@ class BaseModel(Record, frozen=True):
 
 
 class Hyperparameters(Record, frozen=True):
-    """The hyperparameters of a training; an omitted one has the default of :func:`effective`."""
+    """The hyperparameters of a training; an omitted one has a default."""
 
     epoch_count: Position | None = None
+    """How often each example is trained."""
     batch_size: Position | None = None
     """The examples that are processed at once, on each device."""
     gradient_accumulation: Position | None = None
     """The batches per step."""
     learning_rate: Positive | None = None
+    """The learning rate after the warm-up."""
     schedule: Schedule | None = None
+    """How the learning rate changes after the warm-up."""
     warmup: Share | None = None
     """The share of the steps in which the learning rate rises."""
     weight_decay: Share | None = None
+    """The weight decay of the optimizer."""
     max_gradient_norm: Positive | None = None
+    """Larger gradients are scaled down to this norm."""
     rank: Position | None = None
+    """The rank of the adapter."""
     alpha: Position | None = None
+    """The adapter is scaled by alpha divided by rank."""
     dropout: Share | None = None
+    """The share of the adapter that is dropped at random in each step."""
     target_modules: tuple[NonEmpty, ...] | None = None
     """The names of the layers that are adapted; empty stands for all linear layers."""
     max_length: Position | None = None
@@ -127,18 +133,24 @@ class Hyperparameters(Record, frozen=True):
     packing: bool | None = None
     """Whether several short examples fill one row."""
     precision: Precision | None = None
+    """`auto` is bf16 where the device computes in it, otherwise fp32."""
     beta: Positive | None = None
     """How strongly the model is held near the base model; for preferences."""
     seed: Count | None = None
+    """The seed of the order of the examples and of the first values of the adapter."""
 
 
 class RunConfig(Document, frozen=True, kw_only=True, tag="TrainingRun"):
     """What to train: ``run.json``."""
 
     base: BaseModel
+    """The base model."""
     method: Method = "supervised"
+    """`supervised` (SFT) learns the answers, `preference` (DPO) prefers some answers to others."""
     tuning: Tuning = "lora"
+    """`lora` trains an adapter, `qlora` one for a base model in 4 bits, and `full` all weights."""
     hyperparameters: Hyperparameters = Hyperparameters()
+    """The hyperparameters; omitted ones have defaults."""
     continue_from: str = ""
     """The path of an adapter folder that the training continues from, relative to the run folder."""
     threads: Position = 1
