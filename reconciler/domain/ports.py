@@ -32,13 +32,15 @@ class Prompt(Struct, frozen=True):
     """A prompt: ``text`` is the whole input, including the preamble.
 
     Unset fields of ``sampling`` use the model's or the service's defaults. ``candidates`` is the number of answers, of
-    at most ``max_tokens`` tokens each.
+    at most ``max_tokens`` tokens each. A service may end an answer that is longer than ``enough`` bytes, because only
+    shorter ones can be right.
     """
 
     text: str
     sampling: Sampling = field(default_factory=Sampling)
     candidates: int = 1
     max_tokens: int | None = None
+    enough: int | None = None
 
 
 class Answer(Record, frozen=True):

@@ -26,6 +26,7 @@ from reconciler.planning.check_evaluation import (
     checks_digest,
     evaluate_check,
     is_correct,
+    longest_answer,
     question_count,
     questions,
     verdicts,
@@ -206,6 +207,7 @@ def _prompt(model: CheckedGeneration, task: _Task, sampling: Sampling) -> Prompt
         text=model.preamble + task.question.prompt,
         sampling=_with_temperature(sampling, task.check),
         candidates=task.question.candidates,
+        enough=longest_answer(task.question.expect),
     )
 
 

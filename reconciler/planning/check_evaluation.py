@@ -156,6 +156,13 @@ def questions(check: Check, held_out: Iterable[Example]) -> Iterator[Question]:
         yield Question(check.prompt, check.expect, check.candidates)
 
 
+def longest_answer(expect: Expectation) -> int | None:
+    """Return the bytes of the longest answer that can pass; ``None`` if an answer of any length can."""
+    if expect.kind not in {"equals", "oneOf"}:
+        return None
+    return max(len(text.encode(errors="replace")) for text in expect.values)
+
+
 def question_count(check: Check) -> int:
     """Return the number of questions of a check."""
     data = check.evaluation

@@ -35,6 +35,7 @@ MAX_BATCH: Final = 16
 """How many prompts the worker gets at once."""
 DEFAULT_TOKENS: Final = 512
 """The longest answer if the prompt has no limit: a model that never ends would not stop by itself."""
+_SPARE_TOKENS: Final = 8
 _WORKER: Final = "reconciler.trainer.worker"
 _MAX_LINE: Final = 2**26
 _SHOWN_NAMES: Final = 5
@@ -59,8 +60,13 @@ def options_of(prompt: Prompt) -> dict[str, Any]:
         "topP": sampling.top_p,
         "topK": sampling.top_k,
         "candidates": prompt.candidates,
-        "maxTokens": prompt.max_tokens or DEFAULT_TOKENS,
+        "maxTokens": prompt.max_tokens or _longest(prompt),
     }
+
+
+def _longest(prompt: Prompt) -> int:
+    """Return the tokens of the longest answer of interest: a token has at least one byte, and some end the answer."""
+    return DEFAULT_TOKENS if prompt.enough is None else min(DEFAULT_TOKENS, prompt.enough + _SPARE_TOKENS)
 
 
 class _Question(Struct):

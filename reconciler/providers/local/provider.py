@@ -349,12 +349,15 @@ class Local:
         """Return the answers of an adapter, with the sampling that is stored with it, or those of a base model."""
         if remote.startswith(BASE_PREFIX):
             base = self._base_model(remote.removeprefix(BASE_PREFIX))
-            return await self._machine.answerer.answer(AnsweringModel(None, remote, base), prompt)
+            return _without_cuts(
+                prompt, await self._machine.answerer.answer(AnsweringModel(None, remote, base), prompt)
+            )
         if remote in self._merged:
             model, sampling = self._merged[remote]
             return await self._machine.worker.answer(model, _complete(prompt, sampling))
         folder, adapter = self._ready(remote)
-        return await self._machine.answerer.answer(adapter, _complete(prompt, folder.fields.sampling))
+        reply = await self._machine.answerer.answer(adapter, _complete(prompt, folder.fields.sampling))
+        return _without_cuts(prompt, reply)
 
     def _ready(self, remote: str) -> tuple[Folder, AnsweringModel]:
         folder = self._existing(remote)
@@ -460,6 +463,14 @@ def _hyperparameters(declared: Mapping[str, HyperparameterValue]) -> tuple[Hyper
 
 def _complete(prompt: Prompt, stored: Sampling) -> Prompt:
     return replace(prompt, sampling=_merged(prompt.sampling, stored))
+
+
+def _without_cuts(prompt: Prompt, reply: Reply) -> Reply:
+    """Return a reply whose answers ended where they were long enough: for the check they are wrong, and not cut."""
+    if prompt.enough is None or prompt.max_tokens:
+        return reply
+    whole = (replace(answer, finish="") if answer.finish == "MAX_TOKENS" else answer for answer in reply.answers)
+    return Reply(tuple(whole), reply.blocked)
 
 
 def _merged(given: Sampling, stored: Sampling) -> Sampling:

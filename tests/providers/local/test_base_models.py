@@ -70,7 +70,7 @@ def test_a_folder_that_the_user_has_allowed_may_have_base_models(root: Path) -> 
         ({}, 15, {"epochCount": 3, "batchSize": 8, "rank": 16, "alpha": 32, "learningRate": 0.0002}),
         ({"rank": 8}, 1000, {"epochCount": 1, "rank": 8, "alpha": 16}),
         ({"gradientAccumulation": 4}, 15, {"batchSize": 2}),
-        ({}, 15, {"targetModules": "all-linear", "packing": "false", "tuning": "lora", "schedule": "linear"}),
+        ({}, 15, {"targetModules": "all-linear", "packing": "false", "tuning": "lora"}),
         ({"tuning": "full"}, 15, {"tuning": "full", "learningRate": 0.00002}),
     ],
 )

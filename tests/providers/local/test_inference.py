@@ -92,6 +92,13 @@ def test_a_prompt_is_sent_to_the_model_with_the_key_as_its_name() -> None:
     }
 
 
+@pytest.mark.parametrize(("enough", "tokens"), [(None, 512), (1, 9), (10_000, 512)])
+def test_an_answer_ends_where_it_can_no_longer_be_right(enough: int | None, tokens: int) -> None:
+    server = Vllm(SERVED)
+    server.ask(Prompt("3", enough=enough))
+    assert server.asked[-1]["max_tokens"] == tokens
+
+
 def test_the_base_model_answers_by_its_own_name() -> None:
     assert Vllm(SERVED).ask(Prompt("3"), AnsweringModel(None, "base:x", BASE)) == Reply((Answer("base"),))
 
