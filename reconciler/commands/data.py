@@ -172,7 +172,7 @@ def inspect(
     inspects its training data, and compares it with the data of its checks. Exit status 1 means invalid examples.
     """
     output = output_of(values)
-    if (environment.cwd / data).exists() or not re.fullmatch(NAME_PATTERN, data):
+    if os.path.lexists(environment.cwd / data) or not re.fullmatch(NAME_PATTERN, data):
         if paths or target:
             raise UsageError(f"{data} is a file, which needs no PATHS and no --target", "remove them")
         return output.finish(inspect_file(environment, data, checks=checks, fields=(input_field, output_field)))

@@ -6,7 +6,7 @@ import codecs
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from io import StringIO
 from itertools import islice
@@ -52,7 +52,13 @@ _OUTPUTS: Final = (
     "assistant",
 )
 """The usual names of columns, the most specific ones first."""
-_BOMS: Final = {codecs.BOM_UTF8: "", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_BOMS: Final = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _WESTERN: Final = "cp1252"
 _ENCODINGS: Final = (
     *(_WESTERN, "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "cp932", "euc_jp"),
@@ -71,6 +77,8 @@ _LINES_SUFFIXES: Final = frozenset({".jsonl", ".ndjson"})
 _JSON_START: Final = re.compile(r"""\{\s*(["'}]|$)|\[\s*([{\]]|$)""")
 """What no table starts with: other brackets may be part of a text."""
 _QUOTED: Final = re.compile(r'"[^"]*("|$)')
+_DELIMITED: Final = re.compile(rf"\s*[^\n{_DELIMITERS}]+\s*\n[^\n]*[{_DELIMITERS}]")
+"""A first line without a delimiter, and one with it."""
 _NEXT_LINE: Final = re.compile(r"[\r\n]\s*\S")
 _LONG_NAME: Final = 60
 """A name with more characters is a text."""
@@ -137,6 +145,9 @@ def detect_options(file: Path, chosen: Fields = (None, None), *, header: bool | 
     if found in _TABLES and header is None and not {*chosen} & {*sample.names} and _is_data(sample):
         options = replace(options, header=False)
         sample = _sample(file, options)
+    if found in _TABLES and len(sample.names) == 1 and _DELIMITED.match(text):
+        message = f"{file.name}: the first line has one field, unlike the next"
+        raise ReconcileError(message, "delete what is above the header")
     if not sample.names:
         return Detected(_without_defaults(file, options))
     if chosen == (None, None) and (shape := recognize(sample.names)):
@@ -318,12 +329,7 @@ def _choose(file: Path, sample: _Sample, chosen: Fields) -> tuple[str, str]:
     has the same value in all of them.
     """
     names = sample.names
-    for name in filter(None, chosen):
-        if name not in names:
-            raise UsageError(f"{file.name} has no field {quote(name)}", f"choose one of {join_names(names)}")
-    if len(names) < 2:  # noqa: PLR2004 - an input and an output
-        message = f"{file.name} has one field, {quote(names[0])}: expected one for inputs and one for outputs"
-        raise ReconcileError(message, "add a field with the outputs; a model is not tuned on texts alone")
+    nested = _require_fields(file, sample, chosen)
     usable = [name for name in names if _is_usable(name, sample)]
     known = {name.lower(): name for name in reversed(usable)}
     given, wanted = chosen
@@ -346,17 +352,37 @@ def _choose(file: Path, sample: _Sample, chosen: Fields) -> tuple[str, str]:
     if usual_given and usual_wanted:
         _require_unique(file, names, (usual_given, usual_wanted))
         raise AmbiguousFieldsError(file, names, (given, wanted), (usual_given, usual_wanted), usual=True)
-    nested = {name for name in names if any(isinstance(row.get(name), list | dict) for row in sample.examples)}
     others = [name for name in (*texts, *rest, *names) if name not in {given, wanted, "", *nested}]
     if len({*others}) < missing:
-        message = f"{file.name} has no two fields with texts; {join_names(sorted(nested), 3)} have objects or lists"
-        raise ReconcileError(message, 'write {"input": "…", "output": "…"} for each example')
+        _require_unique(file, names, [name for name in names if name])
+        raise _no_two_texts(file, nested)
     proposed = given or others[0], wanted or next((name for name in others if name != others[0] or given), names[-1])
     _require_unique(file, names, proposed)
     raise AmbiguousFieldsError(file, names, (given, wanted), proposed)
 
 
-def _require_unique(file: Path, names: Sequence[str], proposed: tuple[str, str]) -> None:
+def _require_fields(file: Path, sample: _Sample, chosen: Fields) -> set[str]:
+    """Return the fields with objects or lists; raises if a chosen field does not exist, or there is only one."""
+    names = sample.names
+    for name in filter(None, chosen):
+        if name not in names:
+            raise UsageError(f"{file.name} has no field {quote(name)}", f"choose one of {join_names(names)}")
+    nested = {name for name in names if any(isinstance(row.get(name), list | dict) for row in sample.examples)}
+    if len(names) < 2:  # noqa: PLR2004 - an input and an output
+        if nested:
+            raise _no_two_texts(file, nested)
+        message = f"{file.name} has one field, {quote(names[0])}: expected one for inputs and one for outputs"
+        raise ReconcileError(message, "add a field with the outputs; a model is not tuned on texts alone")
+    return nested
+
+
+def _no_two_texts(file: Path, nested: Collection[str]) -> ReconcileError:
+    found = f"; objects or lists: {join_names(sorted(nested), 3)}" if nested else ""
+    message = f"{file.name} has no two fields with texts{found}"
+    return ReconcileError(message, "give each example a field with its input, and one with its output")
+
+
+def _require_unique(file: Path, names: Sequence[str], proposed: Sequence[str]) -> None:
     for name in proposed:
         if names.count(name) > 1:
             message = f"{file.name}: {names.count(name)} columns in the header are named {quote(name)}"

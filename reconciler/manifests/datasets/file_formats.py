@@ -60,6 +60,8 @@ _FOREIGN: Final = (
 )
 """The starts of files that are not read, with a name for users, and the remedy."""
 _HTML: Final = re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html[\s>])", re.IGNORECASE)
+_MARKDOWN: Final = re.compile(rb"(\xef\xbb\xbf)?\s*\|[^\n]*\|[ \r]*\n[ ]*\|[ :-]*-[ :|-]*\|[ \r]*\n")
+_TAR_AT: Final = 257
 _SNIFFED: Final = 2**12
 """The number of bytes at the start of a file by which its kind is recognized."""
 _LEAST_NUL_SHARE: Final = 0.2
@@ -311,6 +313,10 @@ def read_start(file: Path, size: int) -> Start:
     except OSError as error:
         message = f"{file.name}: cannot be read: {error.strerror or error}"
         raise ReconcileError(message, "check the path and its permissions") from error
+    if content.startswith(tuple(_COMPRESSED)):
+        raise ReconcileError(f"{file.name}: the file is compressed twice", "decompress it once")
+    if _MARKDOWN.match(content):
+        raise ReconcileError(f"{file.name}: the file is a Markdown table, not data", "export it as CSV in UTF-8")
     for fault in _foreign(content):
         raise ReconcileError(f"{file.name}: {fault.message}", fault.remedy)
     return Start(content, compression)
@@ -356,6 +362,8 @@ def _foreign(content: bytes) -> Iterator[Fault]:
         if content.startswith(magic) and (workbook or kind != _WORKBOOK):
             yield Fault(0, f"the file is {kind}", remedy)
             return
+    if content[_TAR_AT:].startswith(b"ustar"):
+        yield Fault(0, "the file is a tar archive", "extract the data file from it, and name that file")
     if _HTML.match(content):
         yield Fault(0, "the file is an HTML page, not data", "download the data itself, or export it as CSV in UTF-8")
 

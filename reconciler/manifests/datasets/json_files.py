@@ -25,6 +25,7 @@ from reconciler.manifests.datasets.shapes import read_object
 _ONE_PER_LINE: Final = "write one JSON object on each line"
 _SEPARATE: Final = "write [{…}, {…}], separated by commas"
 _REMOVE_DUPLICATES: Final = "remove all but one of them"
+_DOUBLE_QUOTES: Final = "write names and texts in double quotes, not in single quotes"
 _BLOCK: Final = 2**17
 """The number of characters that are read at once."""
 _LOOKAHEAD: Final = 16
@@ -108,6 +109,8 @@ def json_array(text: TextIO, options: ReadOptions) -> Records:
         where = f"example {reading:,}, column {column:,}" if reading else f"column {column:,}"
         message = f"invalid JSON array of objects: {_message(error)} ({where})"
         remedy = _REMOVE_DUPLICATES if isinstance(error, _DuplicateMemberError) else _SEPARATE
+        if isinstance(error, json.JSONDecodeError) and error.doc.startswith("'", error.pos):
+            remedy = _DOUBLE_QUOTES
         yield Fault(0, message, remedy, column, line=line)
 
 
@@ -182,7 +185,7 @@ def _lines_remedy(line: str, number: int, options: ReadOptions) -> str:
     start = line.lstrip()
     if number == 1 and start.rstrip() in {"[", "{"}:
         return f"{_ONE_PER_LINE}, or set {options.declared}.format to json if the file is one array"
-    return "write names and texts in double quotes, not in single quotes" if start.startswith("{'") else _ONE_PER_LINE
+    return _DOUBLE_QUOTES if start.startswith("{'") else _ONE_PER_LINE
 
 
 class _JsonText:

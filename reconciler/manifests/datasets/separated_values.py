@@ -19,6 +19,7 @@ from reconciler.manifests.datasets.shapes import missing_field, read_shape
 csv.field_size_limit(2**31 - 1)
 
 _CLOSE: Final = 'close every quote, and double each " inside quotes'
+_QUOTE: Final = "put fields that contain separators or line breaks in double quotes"
 _DELIMITER_LINE: Final = re.compile(r"\ufeff?sep=([^\"\r])\r?\n?")
 """A first line that Excel writes and reads."""
 _SUSPICIOUS_LINES: Final = 50
@@ -153,7 +154,9 @@ def _rows(rows: Iterable[list[str]], reader: Any, lines: Lines, width: int) -> _
             yield line, row
         else:
             message = f"expected {counted(width, 'field')} as in the header, found {len(row)}"
-            yield Fault(line, message, "put fields that contain separators or line breaks in double quotes")
+            has_spaces = any(cell.startswith(' "') for cell in row)
+            remedy = "remove the spaces between separators and quotes" if has_spaces else _QUOTE
+            yield Fault(line, message, remedy)
 
 
 def _open_quote(lines: Lines) -> tuple[int, int]:

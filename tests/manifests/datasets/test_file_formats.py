@@ -245,7 +245,7 @@ _WRAPPED = {"version": 1, "data": _LONG_OBJECTS, "license": "x"}
 _BEHIND = {"about": {"text": _LONG, "tags": [{}]}, "empty": [], "data": _LONG_OBJECTS}
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gzip"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "gzip"])
 @each_row(
     ("name", "text", "expected"),
     [
