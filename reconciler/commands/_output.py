@@ -138,11 +138,14 @@ def confirm(question: str, *, yes: bool) -> bool:
     Raises:
         UsageError: when standard input is not a terminal.
     """
-    if yes:
-        return True
-    if not sys.stdin.isatty():
+    require_approver(yes=yes)
+    return yes or click.confirm(question, err=True)
+
+
+def require_approver(*, yes: bool) -> None:
+    """Raise UsageError if the user can neither approve now nor has done so; for commands that work before they ask."""
+    if not yes and not sys.stdin.isatty():
         raise UsageError("stdin is not a terminal", "pass --yes to approve")
-    return click.confirm(question, err=True)
 
 
 def choose(question: str, choices: Sequence[str], default: str | None = None) -> str | None:

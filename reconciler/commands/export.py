@@ -101,12 +101,14 @@ def export(
         ):
             return await write_files(project, service, generation, aside, sink)
 
-    report = export_report(project, generation, project.session.query(work), folder)
+    report = export_report(project, generation, project.session.query(work), str(folder))
     return CommandResult(report, report.exit_status)
 
 
-def export_report(project: Project, generation: ExportedGeneration, exported: Exported, folder: Path) -> ExportReport:
-    """Return the report of files in a folder."""
+def export_report(
+    project: Project, generation: ExportedGeneration, exported: Exported, folder: str = ""
+) -> ExportReport:
+    """Return the report of files that were written into a folder."""
     return ExportReport(
         simulated=project.capabilities.simulated,
         target=project.target_summary,
@@ -116,7 +118,7 @@ def export_report(project: Project, generation: ExportedGeneration, exported: Ex
         key=generation.recorded.key,
         merged=generation.merged,
         outcome="done",
-        folder=str(folder),
+        folder=folder,
         files=exported.files,
         before=exported.before,
         after=exported.after,
@@ -132,6 +134,16 @@ def select_generation(project: Project, name: str, key: str | None, *, merged: b
     return ExportedGeneration(name, recorded, merged)
 
 
+def require_exports(service: ConnectedProvider, generation: ExportedGeneration) -> Exports:
+    """Return the service as one whose models are files; raises ReconcileError if it keeps the weights."""
+    if isinstance(service, Exports):
+        return service
+    raise ReconcileError(
+        f"{generation.recorded.key} cannot be exported: the weights of its model stay at the service",
+        f"call it there, by the name that `reconcile resolve {generation.name}` prints",
+    )
+
+
 async def write_files(
     project: Project, service: ConnectedProvider, generation: ExportedGeneration, folder: Path, sink: EventSink
 ) -> Exported:
@@ -139,22 +151,17 @@ async def write_files(
 
     Raises ReconcileError and OSError.
     """
-    recorded = generation.recorded
-    if not isinstance(service, Exports):
-        raise ReconcileError(
-            f"{recorded.key} cannot be exported: the weights of its model stay at the service",
-            f"call it there, by the name that `reconcile resolve {generation.name}` prints",
-        )
+    recorded, files = generation.recorded, require_exports(service, generation)
     with tempfile.TemporaryDirectory() as temporary:
         copied = Path(temporary) if generation.merged else folder
-        await service.export(recorded.remote, copied)
+        await files.export(recorded.remote, copied)
         proved = await prove_generation(project, service, generation.name, recorded)
         if proved is None:
             raise gone(recorded, recorded.remote)
         exported = Exported(())
         checks: CheckResults | RecordedChecks | None = recorded.checks
         if generation.merged:
-            remote = await service.merge(recorded.remote, copied, folder)
+            remote = await files.merge(recorded.remote, copied, folder)
             exported = await _check(project, service, generation, (proved, remote), sink)
             checks = exported.after
     _write_card(folder / CARD, project.target.scope, generation, checks)
@@ -200,11 +207,15 @@ def _write_card(
     """Complete a model card: its metadata name scope, manifest and generation, its end has the results of checks."""
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     key, merged = generation.recorded.key, generation.merged
-    owner = json.dumps({"scope": scope, "name": generation.name, "generation": key})
+    files = sorted({CARD, *_names(card.parent)})
+    owner = json.dumps({"scope": scope, "name": generation.name, "generation": key, "files": files})
     lines = text.splitlines()
     end = lines.index("---", 1) if lines[:1] == ["---"] and "---" in lines[1:] else 0
     dropped = _OF_ADAPTERS if merged else (f"{CARD_FIELD}:",)
-    head = [line for line in lines[1:end] if not line.startswith(dropped)]
+    head, skipped = [], False
+    for line in lines[1:end]:
+        skipped = line.startswith(dropped) or (skipped and line[:1].isspace())  # a field, and the lines below it
+        head += [] if skipped else [line]
     head += [*([_MERGED] if merged else []), f"{CARD_FIELD}: {owner}"]
     body = lines[end + 1 :] if end else lines or ["", f"# {generation.name}"]
     body += ["", "The adapter is merged into the base model."] if merged else []

@@ -50,6 +50,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "graph": "Draw which model is tuned from which, and the state of each.",
             "history": "Show the generations of NAME, and what changed.",
             "export": "Copy the files of a generation of NAME to a folder.",
+            "push": "Push the files of a generation of NAME to the Hugging Face Hub.",
             "render": "Print a saved JSON document as text.",
         },
         "Generations and lockfile": {

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection, Mapping
+from typing import Final
+from urllib.parse import urlsplit
 
+HUB: Final = "https://huggingface.co"
+HUB_VARIABLE: Final = "HF_ENDPOINT"
 _NAME = re.compile(r"[a-z0-9.-]+")
 
 
@@ -36,3 +41,14 @@ def _is_ipv6(text: str) -> bool:
         return text.startswith("[") and "%" not in text and bool(ipaddress.IPv6Address(text[1:]))
     except ValueError:
         return False
+
+
+def hub_of(environ: Mapping[str, str]) -> str:
+    """Return the address of the Hugging Face Hub of an environment."""
+    return environ.get(HUB_VARIABLE, "").rstrip("/") or HUB
+
+
+def is_allowed_hub(address: str, allowed: Collection[str]) -> bool:
+    """Return whether an address is the hub itself, on this machine, or on a host that the user has allowed."""
+    host = urlsplit(address).hostname or ""
+    return address == HUB or is_loopback(host) or host in allowed

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.cli_world import Cli, Snapshot
+from support.local_world import LOCAL_TARGET, make_base, train
 from support.vertex_runs import chosen, manifest
 from support.vertex_world import SLOW, TARGETS, World, fresh, resume, serving
 
@@ -33,6 +34,26 @@ def trained(reconcile: Cli, after_training: Snapshot) -> Cli:
     """``reconcile`` in a copy of the project in which adder was trained."""
     reconcile.resume(after_training)
     return reconcile
+
+
+@pytest.fixture(scope="session")
+def after_local_training(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """A project on this machine after the training of the model adder, which was applied."""
+    reconcile = Cli(tmp_path_factory.mktemp("trained"))
+    (reconcile.specs / "reconcile.yaml").write_text(LOCAL_TARGET, encoding="utf-8")
+    reconcile.manifest("adder", base=make_base(reconcile.specs))
+    train(reconcile, "adder", reconcile.clock, reconcile.clock.sleep)
+    done = reconcile("apply", "--yes", "specs")
+    assert done.status == 0, done.err
+    return reconcile.snapshot()
+
+
+@pytest.fixture
+def local(tmp_path: Path, after_local_training: Snapshot) -> Cli:
+    """``reconcile`` in a copy of the project in which adder was trained on this machine."""
+    copied = Cli(tmp_path)
+    copied.resume(after_local_training)
+    return copied
 
 
 @pytest.fixture(scope="session")

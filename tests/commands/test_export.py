@@ -18,8 +18,8 @@ from reconciler.manifests.datasets.hub_addresses import card_metadata
 from reconciler.providers.local.provider import Local
 from reconciler.reports.documents.check import ExportReport
 from reconciler.reports.writer import render_text
-from support.cli_world import Cli, Result, Snapshot
-from support.local_world import LOCAL_TARGET, ClockLauncher, machine, make_base, train
+from support.cli_world import Cli, Result
+from support.local_world import ClockLauncher, machine
 
 CHECKS = """\
   checks:
@@ -28,43 +28,20 @@ CHECKS = """\
 """
 
 
-def project(folder: Path) -> Cli:
-    """Return a project on this machine whose model adder was trained."""
-    cli = Cli(folder)
-    (cli.specs / "reconcile.yaml").write_text(LOCAL_TARGET, encoding="utf-8")
-    cli.manifest("adder", base=make_base(cli.specs))
-    train(cli, "adder", cli.clock, cli.clock.sleep)
-    done = cli("apply", "--yes", "specs")
-    assert done.status == 0, done.err + done.out
-    return cli
+def export(local: Cli, *arguments: str, to: str = "out") -> Result:
+    return local("export", "adder", "specs", "--to", to, *arguments)
 
 
-@pytest.fixture(scope="module")
-def after(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    return project(tmp_path_factory.mktemp("exported")).snapshot()
-
-
-@pytest.fixture
-def cli(tmp_path: Path, after: Snapshot) -> Cli:
-    made = Cli(tmp_path)
-    made.resume(after)
-    return made
-
-
-def export(cli: Cli, *arguments: str, to: str = "out") -> Result:
-    return cli("export", "adder", "specs", "--to", to, *arguments)
-
-
-def adapter_of(cli: Cli) -> Path:
-    (found,) = cli.specs.glob("store/*/starts/1/adapter")
+def adapter_of(local: Cli) -> Path:
+    (found,) = local.specs.glob("store/*/starts/1/adapter")
     return found
 
 
-def test_the_files_of_the_serving_generation_are_copied(cli: Cli) -> None:
-    lockfile = cli.lock_file.read_bytes()
-    done = export(cli, "--format", "json")
+def test_the_files_of_the_serving_generation_are_copied(local: Cli) -> None:
+    lockfile = local.lock_file.read_bytes()
+    done = export(local, "--format", "json")
     assert done.status == 0, done.err
-    out = cli.folder / "out"
+    out = local.folder / "out"
     names = [
         "README.md",
         "adapter_config.json",
@@ -74,18 +51,18 @@ def test_the_files_of_the_serving_generation_are_copied(cli: Cli) -> None:
     ]
     assert sorted(path.name for path in out.iterdir()) == names == done.document["files"]
     for name in names[1:]:
-        assert (out / name).read_bytes() == (adapter_of(cli) / name).read_bytes()
+        assert (out / name).read_bytes() == (adapter_of(local) / name).read_bytes()
     metadata = card_metadata((out / "README.md").read_text(encoding="utf-8"))
     key = done.document["key"]
     assert metadata == {
         "library_name": "peft",
         "license": "apache-2.0",
-        "reconcile": {"scope": "demo", "name": "adder", "generation": key},
+        "reconcile": {"scope": "demo", "name": "adder", "generation": key, "files": names},
     }
     assert (done.document["kind"], done.document["outcome"], done.document["merged"]) == ("Export", "done", False)
-    assert cli.lock_file.read_bytes() == lockfile
-    assert list(cli.folder.glob(".out*")) == []
-    assert f"adder: {key} was exported to again" in export(cli, to="again").out
+    assert local.lock_file.read_bytes() == lockfile
+    assert list(local.folder.glob(".out*")) == []
+    assert f"adder: {key} was exported to again" in export(local, to="again").out
 
 
 def edit(path: Path) -> None:
@@ -106,27 +83,27 @@ def link(path: Path) -> None:
     ],
 )
 def test_an_adapter_that_was_changed_is_refused(
-    cli: Cli, name: str, change: Callable[[Path], None], message: str
+    local: Cli, name: str, change: Callable[[Path], None], message: str
 ) -> None:
-    change(adapter_of(cli) / name)
-    done = export(cli)
+    change(adapter_of(local) / name)
+    done = export(local)
     assert done.status == 1
     assert message in done.err
-    assert not (cli.folder / "out").exists()
-    assert list(cli.folder.glob(".out*")) == []
+    assert not (local.folder / "out").exists()
+    assert list(local.folder.glob(".out*")) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_refused(cli: Cli) -> None:
-    (cli.folder / "locked").mkdir(mode=0o500)
-    assert "--to locked/out cannot be written: Permission denied" in export(cli, to="locked/out").err
+def test_a_folder_that_cannot_be_written_is_refused(local: Cli) -> None:
+    (local.folder / "locked").mkdir(mode=0o500)
+    assert "--to locked/out cannot be written: Permission denied" in export(local, to="locked/out").err
 
 
-def test_only_a_new_or_empty_folder_is_written(cli: Cli) -> None:
-    full = cli.folder / "full"
+def test_only_a_new_or_empty_folder_is_written(local: Cli) -> None:
+    full = local.folder / "full"
     full.mkdir()
     (full / "file").touch()
-    (cli.folder / "link").symlink_to(cli.folder)
+    (local.folder / "link").symlink_to(local.folder)
     for folder, message in (
         ("full", "--to full cannot be written: it exists, and is not an empty folder; name a folder that does not"),
         ("full/file", "--to full/file cannot be written: it exists, and is not an empty folder"),
@@ -134,10 +111,10 @@ def test_only_a_new_or_empty_folder_is_written(cli: Cli) -> None:
         ("link", "--to link cannot be written: it is a symbolic link"),
         (".git/out", "--to .git/out cannot be written: "),
     ):
-        done = export(cli, to=folder)
+        done = export(local, to=folder)
         assert (done.status, message in done.err) == (64, True), done.err
-    (cli.folder / "empty").mkdir()
-    assert export(cli, to="empty").status == 0
+    (local.folder / "empty").mkdir()
+    assert export(local, to="empty").status == 0
 
 
 def test_a_service_that_keeps_the_weights_is_named(trained: Cli) -> None:
@@ -147,25 +124,25 @@ def test_a_service_that_keeps_the_weights_is_named(trained: Cli) -> None:
     assert not (trained.folder / "out").exists()
 
 
-def merged(cli: Cli, *forgotten: str) -> tuple[ExportReport, Path]:
+def merged(local: Cli, *forgotten: str) -> tuple[ExportReport, Path]:
     """Export the merged model of a machine of the test, which has forgotten the answers to these prompts."""
-    cli.manifest("adder", base="./base", more=CHECKS)
-    opened = open_project(Environment(cwd=cli.folder, environ={}), CommandInput(paths=("specs",)))
-    folder = cli.folder / "out"
+    local.manifest("adder", base="./base", more=CHECKS)
+    opened = open_project(Environment(cwd=local.folder, environ={}), CommandInput(paths=("specs",)))
+    folder = local.folder / "out"
     folder.mkdir()
-    found = machine(cli.specs, cli.clock, cli.clock.sleep, ClockLauncher(cli.clock))
+    found = machine(local.specs, local.clock, local.clock.sleep, ClockLauncher(local.clock))
 
     generation = select_generation(opened, "adder", None, merged=True)
 
     async def run() -> Exported:
-        async with Local(replace(found, merger=replace(found.merger, forgotten=forgotten))) as local:
-            return await write_files(opened, local, generation, folder, lambda _event: None)
+        async with Local(replace(found, merger=replace(found.merger, forgotten=forgotten))) as service:
+            return await write_files(opened, service, generation, folder, lambda _event: None)
 
-    return export_report(opened, generation, asyncio.run(run()), Path("out")), folder
+    return export_report(opened, generation, asyncio.run(run()), "out"), folder
 
 
-def test_a_check_that_fails_after_the_merge_fails_the_command_and_the_folder_is_kept(cli: Cli) -> None:
-    report, folder = merged(cli, "2")
+def test_a_check_that_fails_after_the_merge_fails_the_command_and_the_folder_is_kept(local: Cli) -> None:
+    report, folder = merged(local, "2")
     assert report.exit_status is ExitStatus.ERROR
     assert render_text(report).splitlines()[1:] == [
         f"adder: {report.key} was exported to out, merged into its base model",
@@ -181,6 +158,6 @@ def test_a_check_that_fails_after_the_merge_fails_the_command_and_the_folder_is_
     assert "1 of 2 checks passed." in card
 
 
-def test_a_merge_that_keeps_the_answers_succeeds(cli: Cli) -> None:
-    report, _ = merged(cli)
+def test_a_merge_that_keeps_the_answers_succeeds(local: Cli) -> None:
+    report, _ = merged(local)
     assert (report.exit_status, report.regressed) == (ExitStatus.OK, ())

@@ -56,7 +56,7 @@ def resolve_commit(address: HubAddress) -> HubAddress:
     """
     if address.is_pinned:
         return address
-    hub = _library()
+    hub = hub_library()
     with _hub_errors(hub, address):
         found = hub.HfApi().dataset_info(address.repository, revision=unquote(address.revision) or "main").sha
     pinned = replace(address, revision=found or "")
@@ -72,7 +72,7 @@ def fetch(address: HubAddress, *, offline: bool = False) -> HubFiles:
     Raises ReconcileError if the address stands for no data file, or the files are unavailable.
     """
     require_commit(address)
-    hub = _library()
+    hub = hub_library()
     with _hub_errors(hub, address):
         names, declared = [address.path], address
         if address.is_pattern or not names_data_file(address.path):
@@ -102,12 +102,13 @@ def hub_source(
     return join_sources(path, sources)
 
 
-def _library() -> Any:
+def hub_library(purpose: str = "reading data sets of the Hugging Face Hub") -> Any:
+    """Return the library, silent; raises ReconcileError, with the purpose, if it is missing or too old."""
     try:
         hub = import_module(_LIBRARY)
         _ = hub.get_cached_repo_tree  # the newest function that is used here
     except (ImportError, AttributeError):
-        message = f"reading data sets of the Hugging Face Hub needs {_LIBRARY} 1.24 or newer"
+        message = f"{purpose} needs {_LIBRARY} 1.24 or newer"
         raise ReconcileError(message, _INSTALL) from None
     hub.utils.disable_progress_bars()  # they would print names of files as they are
     hub.utils.logging.set_verbosity_error()
@@ -173,11 +174,12 @@ def _hub_errors(hub: Any, address: HubAddress) -> Iterator[None]:
     try:
         yield
     except known as error:
-        message, remedy = _explain(hub, address, _causes(error))
+        message, remedy = _explain(hub, address, causes_of(error))
         raise ReconcileError(message, remedy) from error
 
 
-def _causes(error: BaseException | None) -> list[BaseException]:
+def causes_of(error: BaseException | None) -> list[BaseException]:
+    """Return an error and those that it was raised from."""
     found = []
     while error and error not in found:
         found.append(error)

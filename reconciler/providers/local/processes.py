@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from reconciler.domain.endpoints import is_loopback
+from reconciler.domain.endpoints import HUB, HUB_VARIABLE, hub_of, is_allowed_hub
 from reconciler.files import open_log
 from reconciler.providers.local import start
 from reconciler.providers.local.base_models import Fault
-from reconciler.providers.local.capabilities import HUB, HUB_VARIABLE
 from reconciler.providers.local.hosts import is_locked
 from reconciler.trainer import run_files
 from reconciler.trainer.run_files import BaseModel
@@ -117,10 +116,10 @@ class Hub(Struct, frozen=True):
     @classmethod
     def of(cls, environ: Mapping[str, str], allowed: Collection[str]) -> Self:
         """Return the hub of an environment; another host than the hub itself or this machine must be allowed."""
-        address = environ.get(HUB_VARIABLE, "").rstrip("/") or HUB
-        host = urlsplit(address).hostname or ""
-        if address == HUB or is_loopback(host) or host in allowed:
+        address = hub_of(environ)
+        if is_allowed_hub(address, allowed):
             return cls(address)
+        host = urlsplit(address).hostname or ""
         return cls(
             address,
             Fault(

@@ -132,7 +132,7 @@ _EXPORTS: Final[Mapping[tuple[str, str], tuple[Role, str]]] = {
     ("push", "planned"): ("warning", "{key} will be pushed to {url}, which is {visibility}"),
     ("push", "done"): ("good", "{key} was pushed to {url}"),
     ("push", "unchanged"): ("muted", "{url} has {key} already; nothing was pushed"),
-    ("push", "held"): ("error", "{key} was not pushed to {url}"),
+    ("push", "held"): ("error", "{key} was not pushed to {url}: a check fails after the merge"),
 }
 """Role and text of each command and outcome of an Export report."""
 
