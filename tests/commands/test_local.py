@@ -178,6 +178,17 @@ def test_a_base_model_is_pinned(world: Machine, base: str, message: str) -> None
     assert message in world.reconcile("validate").out
 
 
+def test_init_writes_a_project_that_trains_a_small_model(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    reconcile = Cli(folder)
+    shutil.rmtree(reconcile.specs)
+    assert reconcile("init", "--provider", "local").status == 0
+    (action,) = reconcile("plan", "--format", "json").document["actions"]
+    assert action["name"] == "number-generator"
+    assert reconcile("validate").status == 0
+
+
 def test_doctor_checks_this_machine(world: Machine) -> None:
     world.train()
     checks = {check["check"]: check for check in world.reconcile("doctor", "--format", "json").document["findings"]}

@@ -87,10 +87,14 @@ class Worker:
         environ: The environment of the command.
         hub: Where models of the hub come from.
         program: The arguments of Python that run the worker.
+        threads: The CPU threads of the worker; more than there are cores make it slower.
     """
 
-    def __init__(self, environ: Mapping[str, str], hub: Hub, program: Sequence[str] = ("-m", _WORKER)) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], hub: Hub, program: Sequence[str] = ("-m", _WORKER), *, threads: int = 1
+    ) -> None:
         self._environ = environ
+        self._threads = threads
         self._hub = hub
         self._program = program
         self._process: asyncio.subprocess.Process | None = None
@@ -183,7 +187,7 @@ class Worker:
                 "-P",
                 *self._program,
                 env=trainer_environment(self._environ, self._hub, uses_hub=bool(adapter.base.hub))
-                | {"PYTHONPATH": package_path(self._environ)},
+                | {"PYTHONPATH": package_path(self._environ), "OMP_NUM_THREADS": str(self._threads)},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.endpoints import is_host, is_loopback
 from reconciler.domain.model import Target
 from reconciler.providers.local.capabilities import (
@@ -35,7 +36,7 @@ def connect(context: ProviderContext) -> Local:
 
     env, target = context.env, context.target
     store, hub = open_store(context), Hub.of(env.environ, context.allow_endpoints)
-    worker = Worker(env.environ, hub)
+    worker = Worker(env.environ, hub, threads=threads_of(target))
     return Local(
         Machine(
             store=store,
@@ -57,6 +58,12 @@ def _usage(target: Target, root: Path, remote: str, recorded: Mapping[str, Any])
     from reconciler.providers.local.usage import usage_of
 
     return usage_of(target, root, remote, recorded)
+
+
+def _catalog() -> ModelCatalog:
+    from reconciler.providers.catalog import built_in
+
+    return built_in(__file__)
 
 
 def _doctor_checks() -> Iterable[DoctorCheck]:
@@ -165,6 +172,7 @@ SPEC = ProviderSpec(
         }
     ),
     check_target=_check_target,
+    catalog=_catalog,
     usage=_usage,
     record=LocalRecord,
     doctor_checks=_doctor_checks,
