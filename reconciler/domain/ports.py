@@ -199,8 +199,7 @@ class Provider(Protocol):
     async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:
         """Return an error for each of these base models that is known not to be tunable, before anything is created.
 
-        An error has a problem and a remedy, possibly on several lines; one under the empty name prevents every
-        training.
+        An error has a problem and a remedy, possibly on several lines.
         """
         ...
 

@@ -271,7 +271,7 @@ def _obstacle(context: ReconcileContext, key: str) -> Action | None:
     missing = context.manifest.dataset_error or context.manifest.validation_error
     if missing:
         return context.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=missing)
-    untunable = context.untunable.get(context.manifest.source.base_model) or context.untunable.get("")
+    untunable = context.untunable.get(context.manifest.source.base_model)
     return context.action(Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, message=untunable) if untunable else None
 
 

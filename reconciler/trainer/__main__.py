@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -58,21 +58,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m reconciler.trainer",
         description="Tune an open model on this machine, as the run.json of a folder describes.",
     )
-    parser.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="the folder with run.json and examples.jsonl")
-    parser.add_argument("--check", action="store_true", help="check the run without training; print a JSON document")
-    parser.add_argument("--dry-run", action="store_true", help="with --check, also load the model and train one batch")
+    parser.add_argument(
+        "folders", metavar="RUN_FOLDER", type=Path, nargs="+", help="a folder with run.json and examples.jsonl"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="check runs without training; print a JSON document for each"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="with --check, also load models that are present and train one batch"
+    )
     parser.add_argument("--claimed", type=int, metavar="N", help="the number of the start that was claimed")
     options = parser.parse_args(arguments)
     if options.dry_run and not options.check:
         parser.error("--dry-run requires --check")
+    if len(options.folders) > 1 and not options.check:
+        parser.error("several folders require --check")
     try:
-        config = _read_folder(options.folder)
+        runs = {folder: _read_folder(folder) for folder in options.folders}
     except ReconcileError as error:
         return _report(error, TrainerExit.USAGE)
-    _set_up(config)
+    _set_up(*runs.values())
     if options.check:
-        return _check(config, options.folder, dry_run=options.dry_run)
-    return _train(config, options.folder, options.claimed)
+        return _check(runs, dry_run=options.dry_run)
+    ((folder, config),) = runs.items()
+    return _train(config, folder, options.claimed)
 
 
 def _read_folder(run: Path) -> RunConfig:
@@ -87,7 +96,7 @@ def _report(error: ReconcileError, status: TrainerExit) -> int:
     return status
 
 
-def _set_up(config: RunConfig) -> None:
+def _set_up(config: RunConfig, *more: RunConfig) -> None:
     """Set what the training libraries read when they are imported."""
     threads = str(config.threads)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
@@ -99,7 +108,7 @@ def _set_up(config: RunConfig) -> None:
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     os.environ["USE_HUB_KERNELS"] = "NO"  # they are programs that the hub provides
-    if not config.base.hub:
+    if not any(one.base.hub for one in (config, *more)):
         os.environ["HF_HUB_OFFLINE"] = "1"  # a local model needs no host
     if "WORLD_SIZE" not in os.environ:  # torchrun starts one process for each device
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
@@ -116,15 +125,16 @@ def _pin_threads(threads: int) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)  # of one training library about another
 
 
-def _check(config: RunConfig, run: Path, *, dry_run: bool) -> int:
+def _check(runs: Mapping[Path, RunConfig], *, dry_run: bool) -> int:
     try:
-        _pin_threads(config.threads)
-        from reconciler.trainer.check import check_run
+        _pin_threads(max(config.threads for config in runs.values()))
+        from reconciler.trainer.check import check_runs
     except ImportError as error:
         return _report(ReconcileError(f"{error.name} is not installed", _INSTALL), TrainerExit.USAGE)
-    result = check_run(config, run, dry_run=dry_run)
-    print(json_text(result, ascii_only=True))
-    return TrainerExit.FAILED if result.errors else TrainerExit.SUCCEEDED
+    checked = check_runs(runs, dry_run=dry_run)
+    for check in checked.values():
+        print(json_text(check, ascii_only=True))
+    return TrainerExit.FAILED if any(check.errors for check in checked.values()) else TrainerExit.SUCCEEDED
 
 
 def _train(config: RunConfig, run: Path, start: int | None) -> int:

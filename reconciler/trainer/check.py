@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -21,8 +23,40 @@ _QUANTIZED_WIDTH: Final = 0.6
 """Bytes per parameter in 4 bits, with their scales."""
 
 
-def check_run(config: RunConfig, run: Path, *, dry_run: bool) -> RunCheck:
-    """Return the problems of a run and what it needs; ``dry_run`` loads the model and trains one batch."""
+def check_runs(runs: Mapping[Path, RunConfig], *, dry_run: bool) -> dict[Path, RunCheck]:
+    """Return the problems of runs and what they need.
+
+    ``dry_run`` also loads each base model whose weights are present, and trains one batch: of runs that differ in their
+    data alone, that with the longest example is measured for all.
+    """
+    checked = {run: _check_run(config, run) for run, config in runs.items()}
+    alike: dict[tuple[Any, ...], list[Path]] = defaultdict(list)
+    for run, check in checked.items():
+        config, chosen = runs[run], check.hyperparameters
+        if dry_run and not check.errors and check.weights and check.weights.present:
+            alike[config.base, config.method, config.tuning, chosen.batch_size, chosen.rank, chosen.packing].append(run)
+    for group in alike.values():
+        checked.update(_measure_alike({run: runs[run] for run in group}, checked))
+    return checked
+
+
+def _measure_alike(runs: Mapping[Path, RunConfig], checked: Mapping[Path, RunCheck]) -> Iterator[tuple[Path, RunCheck]]:
+    longest = max(runs, key=lambda run: checked[run].hyperparameters.max_length or 0)
+    try:
+        measured = _measure(prepare(runs[longest], longest))
+    except ReconcileError as error:
+        yield longest, replace(checked[longest], errors=(_problem(error),))
+        return
+    for run in runs:
+        check = checked[run]
+        tokens = sum(row.tokens for row in check.rows) * (check.hyperparameters.epoch_count or 1)
+        if check.estimate:
+            seconds = round(measured.pace * tokens, 1)
+            yield run, replace(check, estimate=replace(check.estimate, seconds=seconds, memory_bytes=measured.memory))
+
+
+def _check_run(config: RunConfig, run: Path) -> RunCheck:
+    """Return the problems of a run and what it needs, without loading the model."""
     result = RunCheck(versions=versions())
     try:
         result = replace(result, weights=find_weights(config.base, run))
@@ -40,12 +74,7 @@ def check_run(config: RunConfig, run: Path, *, dry_run: bool) -> RunCheck:
         errors.append(full)
     estimate = _estimate(prepared)
     if estimate.memory_bytes and estimate.memory_available and estimate.memory_bytes > estimate.memory_available:
-        errors.append(_memory_problem(estimate))
-    elif dry_run and not errors:
-        try:
-            estimate = _measure(prepared, estimate)
-        except ReconcileError as error:
-            errors.append(_problem(error))
+        errors.append(_memory_problem(estimate, full=config.tuning == "full"))
     return replace(
         result,
         errors=tuple(errors),
@@ -60,10 +89,11 @@ def _problem(error: ReconcileError) -> CheckProblem:
     return CheckProblem(message=error.message, remedy=error.remedy)
 
 
-def _memory_problem(estimate: Estimate) -> CheckProblem:
+def _memory_problem(estimate: Estimate, *, full: bool) -> CheckProblem:
     needed, available = (estimate.memory_bytes or 0) / _MIB, (estimate.memory_available or 0) / _MIB
     message = f"weights and optimizer need {needed:,.0f} MiB, and {estimate.device} has {available:,.0f} MiB free"
-    return CheckProblem(message=message, remedy="use a smaller base model, or set tuning to lora or qlora")
+    remedy = "use a smaller base model, or " + ("set tuning to lora or qlora" if full else "free memory")
+    return CheckProblem(message=message, remedy=remedy)
 
 
 def _estimate(prepared: Preparation) -> Estimate:
@@ -96,20 +126,21 @@ def _free_memory(device: str) -> int | None:
     return int(psutil.virtual_memory().available)
 
 
-def _measure(prepared: Preparation, estimate: Estimate) -> Estimate:
-    """Return an estimate from a batch of the longest examples."""
+class _Measured(NamedTuple):
+    """What a training takes: seconds for each token, and bytes of memory."""
+
+    pace: float
+    memory: int
+
+
+def _measure(prepared: Preparation) -> _Measured:
+    """Train a batch of the longest examples."""
     from reconciler.trainer.training import build_trainer, measure_longest
 
     trainer = build_trainer(prepared, prepared.run)
     measured = measure_longest(trainer, prepared)
     optimizer = 8 * prepared.trained_parameters  # its state is created in the first step
-    epochs = prepared.hyperparameters.epoch_count or 1
-    tokens = sum(row.tokens for row in prepared.data.lengths) * epochs
-    return replace(
-        estimate,
-        seconds=round(measured.seconds / measured.tokens * tokens, 1),
-        memory_bytes=_peak_memory(prepared.device.name) + optimizer,
-    )
+    return _Measured(measured.seconds / measured.tokens, _peak_memory(prepared.device.name) + optimizer)
 
 
 def _peak_memory(device: str) -> int:

@@ -109,17 +109,22 @@ def test_an_edited_adapter_is_replaced_and_does_not_serve(world: Machine) -> Non
     folder.rename(folder.with_name(f".{folder.name}.edited"))
     (action,) = world.reconcile("plan", "--format", "json").document["actions"]
     assert action["key"] == folder.name
-    assert action["action"] == ("hold" if missing_libraries() else "create")
+    assert action["action"] == ("create" if missing_libraries() else "hold")
 
 
 @pytest.mark.skipif(not missing_libraries(), reason="the training libraries are installed")
-def test_without_the_training_libraries_a_plan_holds_with_the_command_that_installs_them(world: Machine) -> None:
-    planned = world.reconcile("plan")
-    assert planned.status == 1
-    assert "training needs torch, transformers, peft, trl; run `pip install 'tuned-model-reconciler[local]'`" in (
-        " ".join(planned.out.split())
-    )
-    assert not world.store.exists()  # a plan writes nothing
+def test_without_the_training_libraries_a_plan_names_what_was_not_checked_and_apply_refuses(world: Machine) -> None:
+    missing = "training needs torch, transformers, peft, trl"
+    remedy = "run `pip install 'tuned-model-reconciler[local]'`"
+    planned = world.reconcile("plan", "--format", "json")
+    assert (planned.status, planned.document["summary"]["create"]) == (0, 1)
+    (notice,) = planned.document["notices"]
+    assert notice.startswith(f"the training of adder was not checked: {missing}; {remedy}")
+    before = sorted(world.root.rglob("*"))
+    refused = world.reconcile("apply", "--yes")
+    assert refused.status == 1
+    assert f"{missing}, so adder cannot be trained; {remedy}" in " ".join(refused.err.split())
+    assert sorted(world.root.rglob("*")) == before
 
 
 def test_a_copied_adapter_is_adopted(world: Machine) -> None:

@@ -8,10 +8,12 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.commands._project import CommandInput, open_project
 from reconciler.domain.identity import key_of
@@ -22,6 +24,7 @@ from reconciler.environment import Environment
 from reconciler.planning.generations import desired_content
 from reconciler.providers.local.base_models import Fault, Places
 from reconciler.providers.local.capabilities import DEFAULTS
+from reconciler.providers.local.checks import CheckError
 from reconciler.providers.local.export import Merger
 from reconciler.providers.local.hosts import Host
 from reconciler.providers.local.models import AnsweringModel
@@ -30,12 +33,25 @@ from reconciler.providers.local.provider import Local, Machine
 from reconciler.providers.local.store import Store
 from reconciler.testing.service import ServiceUnderTest
 from reconciler.trainer import run_files
-from reconciler.trainer.run_files import BaseModel, Metrics, RunError, RunStatus, effective
+from reconciler.trainer.run_files import (
+    BaseModel,
+    CheckProblem,
+    Estimate,
+    Metrics,
+    RowTokens,
+    RunCheck,
+    RunError,
+    RunStatus,
+    Weights,
+    effective,
+)
 from support.cli_world import Project
 
 HOST = Host("gpu-1", "machine-1", "boot-1")
 OTHER = Host("gpu-2", "machine-2", "boot-2")
 STEP = timedelta(seconds=1)
+ODD = 500
+"""The characters of an example that has a warning."""
 DIVERGES = 1.0
 """A learning rate with which the loss is not a number."""
 
@@ -159,6 +175,44 @@ def _examples(run: Path) -> list[tuple[str, str]]:
     return [(turns[0]["parts"][0]["text"], turns[-1]["parts"][0]["text"]) for turns in found]
 
 
+class CharacterChecks:
+    """Checks runs as if each character were a token; ``checked`` are the runs that were checked together.
+
+    With ``fault`` the program fails. ``present`` is whether the weights are on this machine.
+    """
+
+    def __init__(self) -> None:
+        self.checked: list[list[str]] = []
+        self.fault: CheckError | None = None
+        self.present = True
+
+    async def check(self, runs: Sequence[Path], *, uses_hub: bool) -> list[RunCheck]:
+        assert not uses_hub
+        self.checked.append([run_files.read_run(run).name for run in runs])
+        if self.fault:
+            raise self.fault
+        return [self._check(run) for run in runs]
+
+    def _check(self, run: Path) -> RunCheck:
+        config = run_files.read_run(run)
+        limit = config.hyperparameters.max_length or 1000
+        rows = [RowTokens(line, len(asked + said), len(said)) for line, (asked, said) in enumerate(_examples(run), 1)]
+        problem = partial(CheckProblem, file=run_files.EXAMPLES_FILE)
+        chosen = effective(config.hyperparameters, config.method, config.tuning, len(rows))
+        return RunCheck(
+            errors=tuple(
+                problem(f"row {row.line}: has {row.tokens} tokens", f"raise maxLength to {row.tokens}", line=row.line)
+                for row in rows
+                if row.tokens > limit
+            ),
+            warnings=tuple(problem(f"row {row.line}: odd", line=row.line) for row in rows if row.tokens == ODD),
+            hyperparameters=replace(chosen, max_length=max(row.tokens for row in rows)),
+            rows=tuple(rows),
+            weights=Weights(self.present, config.base.folder, 270_000_000),
+            estimate=Estimate("cpu", 3, 40.0, 10**9, 2 * 10**9, 10**6, 10**12),
+        )
+
+
 class ExampleAnswerer:
     """Answers with the output of the training example that has the prompt as its input."""
 
@@ -197,13 +251,21 @@ class TextMerger(Merger, frozen=True):
         (folder / "config.json").write_text("{}", encoding="utf-8")
 
 
-def machine(root: Path, clock: Clock, sleeper: Sleeper, launcher: ClockLauncher, host: Host = HOST) -> Machine:
+def machine(
+    root: Path,
+    clock: Clock,
+    sleeper: Sleeper,
+    launcher: ClockLauncher,
+    host: Host = HOST,
+    checker: CharacterChecks | None = None,
+) -> Machine:
     """Return a machine whose trainers are functions of the clock."""
     return Machine(
         store=Store(root / "store", "store"),
         places=Places(root),
         host=host,
         launcher=launcher,
+        checker=checker or CharacterChecks(),
         answerer=ExampleAnswerer(),
         worker=ExampleAnswerer(),
         merger=TextMerger({}, Hub()),

@@ -26,7 +26,7 @@ from reconciler.trainer.run_files import BaseModel
 LAUNCH_LOCK: Final = "launch.lock"
 LIBRARIES: Final = ("torch", "transformers", "peft", "trl")
 INSTALL: Final = "pip install 'tuned-model-reconciler[local]'"
-_TRAINER: Final = "reconciler.trainer"
+TRAINER: Final = "reconciler.trainer"
 _TOKENS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 
 
@@ -59,7 +59,7 @@ class DetachedProcesses:
         program: The module that trains, or a file that ends in .py.
     """
 
-    def __init__(self, environ: Mapping[str, str], hub: Hub, program: str = _TRAINER) -> None:
+    def __init__(self, environ: Mapping[str, str], hub: Hub, program: str = TRAINER) -> None:
         self._environ = environ
         self._hub = hub
         self._program = program
@@ -68,7 +68,7 @@ class DetachedProcesses:
         """Return which of the training libraries are missing, or that the hub is not allowed for a base model."""
         if base:
             return self._hub.fault if base.hub else None
-        missing = missing_libraries() if self._program == _TRAINER else []
+        missing = missing_libraries() if self._program == TRAINER else []
         if missing:
             return Fault(f"training needs {', '.join(missing)}", f"run `{INSTALL}`; docs/local.md has smaller builds")
         return None

@@ -9,7 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -33,7 +33,8 @@ from reconciler.domain.model import (
     TrainingExample,
     Update,
 )
-from reconciler.domain.ports import Clock, Created, Exists, Prompt, Reply, Sleeper
+from reconciler.domain.plan import TrainingCheck
+from reconciler.domain.ports import Clock, Created, Exists, PlannedTraining, Prompt, Reply, Sleeper
 from reconciler.files import write_errors, write_file
 from reconciler.paths import repository_of
 from reconciler.providers.local.base_models import Fault, Places, is_allowed, read_base_model
@@ -44,6 +45,7 @@ from reconciler.providers.local.capabilities import (
     PREFIX,
     read_hyperparameters,
 )
+from reconciler.providers.local.checks import CheckProgram, PlannedRun, check_runs, refused, unchecked
 from reconciler.providers.local.export import Merger, copy_model, merge_model
 from reconciler.providers.local.hosts import Host, take_slot, try_lock
 from reconciler.providers.local.models import CANCELING, ELSEWHERE, WAITING, AnsweringModel, Reader, adapter_fault
@@ -97,6 +99,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     places: Places
     host: Host
     launcher: Launcher
+    checker: CheckProgram
     answerer: Answerer
     worker: Answerer
     merger: Merger
@@ -153,6 +156,8 @@ class Local:
         remote = PREFIX + generation.key
         folder = self._find(remote)
         if folder is None:
+            if missing := self._machine.launcher.find_fault():
+                raise _refusal(missing)
             base, parent = self._origin(generation.source)
             self._store.prepare()
             folder = Folder(self._store.path / generation.key)
@@ -176,23 +181,11 @@ class Local:
         """Write the folder of a training; return false if another run was first. Raises OSError."""
         base, parent = origin
         machine, source = self._machine, generation.source
-        hyperparameters, tuning = _hyperparameters(generation.hyperparameters)
+        config = self._config(generation, self._relative(base, folder.path), PARENT_FOLDER if parent else "")
         with self._store.writing(generation.key) as path:
-            count = _write_examples(path / run_files.EXAMPLES_FILE, examples)
-            if generation.validation:
-                _write_examples(path / run_files.VALIDATION_FILE, validation)
+            count = _write_run(path, config, PlannedTraining(generation, examples, validation))
             if parent:
                 shutil.copytree(parent, path / PARENT_FOLDER)
-            config = RunConfig(
-                base=self._relative(base, folder.path),
-                method=generation.dataset.method,
-                tuning=tuning,
-                hyperparameters=hyperparameters,
-                continue_from=PARENT_FOLDER if parent else "",
-                threads=machine.threads,
-                name=generation.mark.name,
-            )
-            run_files.write_record(path / run_files.RUN_FILE, config)
             written = Folder(path)
             written.claim(machine.host)
             written.write_fields(
@@ -208,6 +201,39 @@ class Local:
             training = Training(source=identity, examples=count, create_time=created)
             run_files.write_record(path / TRAINING_FILE, training)
             return self._store.publish(path, generation.key)
+
+    def _config(self, generation: CreateRequest, base: BaseModel, continue_from: str) -> RunConfig:
+        """Return what to train; raises ServiceError for an invalid hyperparameter."""
+        hyperparameters, tuning = _hyperparameters(generation.hyperparameters)
+        return RunConfig(
+            base=base,
+            method=generation.dataset.method,
+            tuning=tuning,
+            hyperparameters=hyperparameters,
+            continue_from=continue_from,
+            threads=self._machine.threads,
+            name=generation.mark.name,
+        )
+
+    async def check_trainings(self, trainings: Sequence[PlannedTraining]) -> Mapping[str, TrainingCheck]:
+        """Return what the trainer finds out about planned trainings, with the libraries of this machine."""
+        missing = self._machine.launcher.find_fault()
+        if missing:
+            return {planned.generation.key: unchecked(missing, cannot_start=True) for planned in trainings}
+        found, runs = dict[str, TrainingCheck](), list[PlannedRun]()
+        for planned in trainings:
+            try:
+                runs.append(self._planned_run(planned))
+            except ServiceError as error:
+                found[planned.generation.key] = refused(error)
+        return {**found, **await check_runs(self._store, self._machine.checker, runs)}
+
+    def _planned_run(self, planned: PlannedTraining) -> PlannedRun:
+        generation = planned.generation
+        base, parent = self._origin(generation.source)
+        config = self._config(generation, base, str(parent or ""))
+        data = [found.digest for found in (generation.dataset, generation.validation) if found]
+        return PlannedRun(generation.key, config, tuple(data), lambda path: _write_run(path, config, planned))
 
     def _restart(self, folder: Folder) -> bool:
         """Put a canceled training into the queue again, and return whether this run did that."""
@@ -235,7 +261,7 @@ class Local:
         """
         if source.base_model:
             found = self._base_model(source.base_model)
-            for fault in filter(None, (self._machine.launcher.find_fault(), self._machine.launcher.find_fault(found))):
+            if fault := self._machine.launcher.find_fault(found):
                 raise _refusal(fault)
             return found, None
         parent = self._find(source.remote)
@@ -415,9 +441,8 @@ class Local:
         await self.access(remote)
 
     async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:
-        """Return an error for each base model that is missing or not allowed, and one if nothing can train here."""
+        """Return an error for each base model that is missing or not allowed."""
         faults = {name: self._base_model_fault(name) for name in base_models}
-        faults[""] = self._machine.launcher.find_fault()
         return {name: str(fault) for name, fault in faults.items() if fault}
 
     def _base_model_fault(self, name: str) -> Fault | None:
@@ -479,6 +504,15 @@ def _merged(given: Sampling, stored: Sampling) -> Sampling:
         stored.top_p if given.top_p is None else given.top_p,
         stored.top_k if given.top_k is None else given.top_k,
     )
+
+
+def _write_run(path: Path, config: RunConfig, planned: PlannedTraining) -> int:
+    """Write what a trainer reads into a folder, and return the number of examples; raises OSError."""
+    count = _write_examples(path / run_files.EXAMPLES_FILE, planned.examples)
+    if planned.generation.validation:
+        _write_examples(path / run_files.VALIDATION_FILE, planned.validation)
+    run_files.write_record(path / run_files.RUN_FILE, config)
+    return count
 
 
 def _write_examples(path: Path, examples: Iterable[TrainingExample]) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def connect(context: ProviderContext) -> Local:
     """Return a provider on the store of a target."""
     from reconciler.providers.local.base_models import Places
+    from reconciler.providers.local.checks import CheckProcess
     from reconciler.providers.local.export import Merger
     from reconciler.providers.local.hosts import this_host
     from reconciler.providers.local.inference import Worker, server_of
@@ -43,6 +44,7 @@ def connect(context: ProviderContext) -> Local:
             places=Places(context.root, context.allow_folders),
             host=this_host(),
             launcher=DetachedProcesses(env.environ, hub),
+            checker=CheckProcess(env.environ, hub),
             answerer=server_of(context) or worker,
             worker=worker,
             merger=Merger(env.environ, hub),
