@@ -108,7 +108,7 @@ def _set_up(config: RunConfig, *more: RunConfig) -> None:
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     os.environ["USE_HUB_KERNELS"] = "NO"  # they are programs that the hub provides
-    if not any(one.base.hub for one in (config, *more)):
+    if not any(run.base.hub for run in (config, *more)):
         os.environ["HF_HUB_OFFLINE"] = "1"  # a local model needs no host
     if "WORLD_SIZE" not in os.environ:  # torchrun starts one process for each device
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
