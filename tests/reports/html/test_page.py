@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -387,6 +387,7 @@ hostile = st.sampled_from(
 
 
 @pytest.mark.parametrize("name", PAGES)
+@settings(max_examples=settings.default.max_examples // 2)  # for each page
 @given(text=hostile)
 def test_no_text_changes_what_a_page_is_made_of(name: str, text: str) -> None:
     document = PAGES[name]()
