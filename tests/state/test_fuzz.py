@@ -103,7 +103,7 @@ JOB = {
 
 
 @pytest.mark.parametrize(("read", "fields"), [(wire.read_model, TUNED_MODEL), (read_job, JOB)])
-@settings(max_examples=100)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(data=st.data())
 def test_no_value_of_a_service_makes_a_lockfile_invalid(
     read: Callable[[Mapping[str, Any]], RemoteModel], fields: Mapping[str, Any], data: st.DataObject
