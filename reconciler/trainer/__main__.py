@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from reconciler.domain.document import json_text
 from reconciler.domain.errors import ReconcileError
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from reconciler.trainer.training import StopRequest
 
 _TRACEBACK_FILE: Final = "traceback.txt"
+_LOCK_ATTEMPTS: Final = 10
+_LOCK_PAUSE: Final = 0.05
+"""The seconds between two attempts to take the lock."""
 _INSTALL: Final = "install tuned-model-reconciler[local]"
 
 
@@ -181,11 +184,15 @@ def _locked(run: Path) -> Iterator[None]:
         yield
         return
 
-    def refuse(holder: str) -> NoReturn:
-        message = f"{run}: another trainer is running: {holder}"
-        raise _RefusedError(message, "wait until it ends, or cancel it", TrainerExit.BUSY)
+    attempts = iter(range(_LOCK_ATTEMPTS))
 
-    descriptor = acquire_lock(run / LOCK_FILE, f"process {os.getpid()} on {platform.node()}", refuse)
+    def wait(holder: str) -> None:
+        if next(attempts, None) is None:
+            message = f"{run}: another trainer is running: {holder}"
+            raise _RefusedError(message, "wait until it ends, or cancel it", TrainerExit.BUSY)
+        time.sleep(_LOCK_PAUSE)  # is_running holds the lock for an instant
+
+    descriptor = acquire_lock(run / LOCK_FILE, f"process {os.getpid()} on {platform.node()}", wait)
     if descriptor is None:
         yield
         return

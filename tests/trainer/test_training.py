@@ -11,8 +11,11 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +58,16 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the training libraries warn
 FAST: dict[str, Any] = {"batchSize": 2, "learningRate": 0.01, "epochCount": 2}
 """Ten steps."""
 STEPS = 10
+LIBRARIES = ("peft", "transformers.models.llama.modeling_llama", "torch.distributed.algorithms.join", "torch._dynamo")
+"""What is imported during a training."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _libraries() -> None:
     """Import the libraries once, and not in each process."""
     os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
-    for name in ("check", "training"):
-        import_module(f"reconciler.trainer.{name}")
+    for name in (*LIBRARIES, "reconciler.trainer.check", "reconciler.trainer.training"):
+        import_module(name)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +140,22 @@ def test_a_training_reports_its_progress_and_writes_an_adapter(complete: Callabl
     assert not any((start_folder(run, 1) / "checkpoints").iterdir())
 
 
+def test_the_program_gives_the_same_adapter_in_a_process_of_its_own(
+    complete: Callable[[str], Path], base: Path, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", base)
+    ran = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-m", "reconciler.trainer", str(run)],
+        env={**os.environ, "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "2"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stderr) == (TrainerExit.SUCCEEDED, "")
+    assert ran.stdout == f"{complete_adapter(run)} is complete\n"
+    assert status_of(run).adapter_digest == status_of(complete("supervised")).adapter_digest
+
+
 def test_a_complete_training_is_not_repeated(complete: Callable[[str], Path]) -> None:
     run = complete("supervised")
     assert train_forked(run) == TrainerExit.SUCCEEDED
@@ -200,6 +221,33 @@ def test_a_training_that_is_killed_while_it_writes_resumes(
     assert train_forked(run) == TrainerExit.SUCCEEDED
     assert status_of(run).adapter_digest == status_of(complete("supervised")).adapter_digest
     assert not [path for path in run.rglob("*") if path.name.endswith(".partial")]
+
+
+CHANGES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_at_any_change_of_a_file_resumes(
+    complete: Callable[[str], Path], base: Path, tmp_path: Path
+) -> None:
+    stride = 5
+    for number in count(1, stride):
+        run = make_run(tmp_path / str(number), base)
+        seen = 0
+
+        def observe(event: str, arguments: tuple[Any, ...], run: Path = run, number: int = number) -> None:
+            nonlocal seen
+            if event in CHANGES and (event != "open" or arguments[1] not in {None, "r", "rb"}):
+                seen += str(arguments[0]).startswith(str(run))
+                if seen == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        if train_forked(run, observe) == TrainerExit.SUCCEEDED:
+            assert number > 10 * stride
+            return
+        assert train_forked(run) == TrainerExit.SUCCEEDED, (number, reason_of(run))
+        assert status_of(run).adapter_digest == status_of(complete("supervised")).adapter_digest, number
+        shutil.rmtree(run)
 
 
 @pytest.mark.parametrize("damage", ["marker", "truncated", "inputs"])
