@@ -283,51 +283,62 @@ class Local:
 
     async def start_queued(self) -> None:
         """Start the trainings of this host that wait, also those that were interrupted, while there is a free slot."""
-        machine = self._machine
+        slots = self._store.path / SLOTS_FOLDER / _slots_name(self._machine.host)
         for folder in self._store.queued():
-            if not self._is_startable(folder):
-                continue
-            slot = take_slot(self._store.path / SLOTS_FOLDER / _slots_name(machine.host), machine.slots)
-            if slot is None:
-                return
             try:
-                self._launch(folder, slot)
+                if not self._is_startable(folder):
+                    continue
+                slot = take_slot(slots, self._machine.slots)
+                if slot is None:
+                    return
+                try:
+                    self._launch(folder, slot)
+                finally:
+                    os.close(slot)
             except (OSError, subprocess.SubprocessError) as error:
-                _LOG.warning("%s could not be started: %s", folder.name, error)
-            finally:
-                os.close(slot)
+                self._warn_once(folder, f"could not be started: {error}")
 
     def _launch(self, folder: Folder, slot: int) -> None:
-        """Start a trainer unless another run does it; raises OSError."""
+        """Start a trainer unless another run does it, or has done it meanwhile; raises OSError."""
         launch_lock = try_lock(folder.path / LAUNCH_LOCK)
         if launch_lock is None:
             return
         try:
-            status = run_files.read_status(folder.path)
+            facts = replace(self._reader.facts(folder), running=False)  # the lock is that of this run
+            if facts.state[1] not in WAITING:
+                return
             time = self._machine.clock().isoformat().replace("+00:00", "Z")
-            log = folder.add_launch(Launch(time=time, step=status.step if status else 0))
+            log = folder.add_launch(Launch(time=time, step=facts.status.step if facts.status else 0))
             self._machine.launcher.launch(folder.path, log, (launch_lock, slot))
         finally:
             os.close(launch_lock)
 
     def _is_startable(self, folder: Folder) -> bool:
-        state, phase = self._state(folder)
-        if phase == ELSEWHERE:
+        """Return whether a training waits for this host; raises OSError."""
+        facts = self._reader.facts(folder)
+        if facts.state[1] == ELSEWHERE:
             self._report_other_host(folder)
-        if state is not State.CREATING or phase not in WAITING:
+        if facts.state[1] not in WAITING or facts.config is None:
+            return False
+        launcher = self._machine.launcher
+        fault = launcher.find_fault() or launcher.find_fault(facts.config.base)
+        if fault:
+            self._warn_once(folder, f"waits: {fault}")
             return False
         return folder.claim(self._machine.host).is_same(self._machine.host)
 
+    def _warn_once(self, folder: Folder, text: str) -> None:
+        if folder.name not in self._reported:
+            self._reported.add(folder.name)
+            _LOG.warning("%s %s", folder.name, text)
+
     def _report_other_host(self, folder: Folder) -> None:
-        host = folder.host
-        if host is None or folder.name in self._reported:
-            return
-        self._reported.add(folder.name)
-        file = shlex.quote(str(folder.path / HOST_FILE))
-        _LOG.warning(
-            "%s is trained on the host %s, and only that host can show whether it still runs; if it does not, run"
-            " `mv %s %s.former`, and the next apply continues it here",
-            *(folder.name, host.name, file, file),
+        host, file = folder.host, shlex.quote(str(folder.path / HOST_FILE))
+        name = host.name if host else "unknown"
+        self._warn_once(
+            folder,
+            f"is trained on the host {name}, and only that host can show whether it still runs; if it does not, run"
+            f" `mv {file} {file}.former`, and the next apply continues it here",
         )
 
     async def update(self, remote: str, update: Update) -> RemoteModel:

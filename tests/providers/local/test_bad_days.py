@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import ServiceError
 from reconciler.domain.model import Handle, RemoteModel, Resources, Source, State, Update
 from reconciler.domain.ports import Created, Exists, Prompt
+from reconciler.providers.local.base_models import Fault
 from reconciler.providers.local.hosts import Host
 from reconciler.providers.local.models import ELSEWHERE, INTERRUPTED, PREPARING, QUEUED
 from reconciler.providers.local.provider import Local
@@ -135,6 +136,18 @@ def test_trainings_wait_for_a_slot_in_their_order(world: World) -> None:
     world.advance()
     world.start()
     assert world.launcher.launched == [run.name for run in runs]
+
+
+def test_a_machine_without_the_training_libraries_starts_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = world.create()
+    world.kill(run)
+    world.launcher.fault = Fault("training needs torch", "install it")
+    world.start()
+    assert world.phase(run) == (State.CREATING, INTERRUPTED)
+    assert world.launcher.launched == [run.name]
+    assert [record.getMessage() for record in caplog.records] == [f"{run.name} waits: training needs torch; install it"]
 
 
 def test_more_slots_let_more_trainings_run(tmp_path: Path) -> None:
