@@ -154,11 +154,11 @@ async def write_files(
     recorded, files = generation.recorded, require_exports(service, generation)
     with tempfile.TemporaryDirectory() as temporary:
         copied = Path(temporary) if generation.merged else folder
-        await files.export(recorded.remote, copied)
+        note = await files.export(recorded.remote, copied)
         proved = await prove_generation(project, service, generation.name, recorded)
         if proved is None:
             raise gone(recorded, recorded.remote)
-        exported = Exported(())
+        exported = Exported((), notes=(note,) if note else ())
         checks: CheckResults | RecordedChecks | None = recorded.checks
         if generation.merged:
             remote = await files.merge(recorded.remote, copied, folder)

@@ -37,10 +37,11 @@ class ConnectedProvider(Provider, AbstractAsyncContextManager["ConnectedProvider
 class Exports(Protocol):
     """A provider whose tuned models are files; both methods raise ServiceError and OSError."""
 
-    async def export(self, remote: str, folder: Path) -> None:
+    async def export(self, remote: str, folder: Path) -> str:
         """Copy the files of a ready model into an empty folder: weights, tokenizer, chat template and model card.
 
-        A model whose files were changed after its training is refused.
+        A model whose files were changed after its training is refused. Returns what users of these files, when they are
+        not merged, have to know; often nothing.
         """
         ...
 

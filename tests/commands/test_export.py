@@ -62,6 +62,10 @@ def test_the_files_of_the_serving_generation_are_copied(local: Cli) -> None:
     assert (done.document["kind"], done.document["outcome"], done.document["merged"]) == ("Export", "done", False)
     assert local.lock_file.read_bytes() == lockfile
     assert list(local.folder.glob(".out*")) == []
+    (note,) = done.document["notes"]
+    assert note.startswith(
+        f"the adapter needs its base model {local.specs / 'base'}, which is on this machine; --merged "
+    )
     assert f"adder: {key} was exported to again" in export(local, to="again").out
 
 
@@ -151,6 +155,10 @@ def test_a_check_that_fails_after_the_merge_fails_the_command_and_the_folder_is_
         "  check     second: 1 of 1 correct (passed) before the merge, 0 of 1 correct (failed) after it",
         "  the check second passes before the merge, and fails after it; the folder is kept",
     ]
+    held = replace(report, command="push", outcome="held", folder="", url="https://huggingface.co/acme/adder")
+    shown = render_text(held).splitlines()
+    assert shown[1].startswith(f"adder: {report.key} was not pushed to {held.url}: a check fails after the merge")
+    assert shown[-1] == "  the check second passes before the merge, and fails after it"
     card = (folder / "README.md").read_text(encoding="utf-8")
     metadata = card_metadata(card)
     assert metadata

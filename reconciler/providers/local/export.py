@@ -58,6 +58,14 @@ def copy_model(folder: Folder, adapter: Path, destination: Path) -> None:
         )
 
 
+def base_note(model: AnsweringModel) -> str:
+    """Return a note if an adapter cannot be used on another machine; empty if it can."""
+    path = model.base.folder or model.base.gguf
+    if not path or not model.rank:
+        return ""
+    return f"the adapter needs its base model {path}, which is on this machine; --merged writes a whole model"
+
+
 def _refusal(message: str, remedy: str) -> ServiceError:
     return ServiceError(message, remedy, code="FAILED_PRECONDITION")
 
@@ -99,7 +107,8 @@ class Merger(Struct, frozen=True):
             output, errors = await process.communicate(json.dumps(request).encode())
         finally:
             with suppress(ProcessLookupError):
-                process.kill()
+                process.kill()  # after an interrupt
+            await process.wait()
         error = _error_of(output) if process.returncode else None
         if error:
             raise _refusal(sanitize(error["message"]), sanitize(error["remedy"]))

@@ -46,7 +46,7 @@ from reconciler.providers.local.capabilities import (
     read_hyperparameters,
 )
 from reconciler.providers.local.checks import CheckProgram, PlannedRun, check_runs, refused, unchecked
-from reconciler.providers.local.export import Merger, copy_model, merge_model
+from reconciler.providers.local.export import Merger, base_note, copy_model, merge_model
 from reconciler.providers.local.hosts import Host, take_slot, try_lock
 from reconciler.providers.local.models import CANCELING, ELSEWHERE, WAITING, AnsweringModel, Reader, adapter_fault
 from reconciler.providers.local.processes import LAUNCH_LOCK, Launcher
@@ -404,11 +404,15 @@ class Local:
         self._require_allowed(adapter)
         return folder, adapter
 
-    async def export(self, remote: str, folder: Path) -> None:
-        """Copy the files of a model into an empty folder; a model whose files were changed is refused."""
+    async def export(self, remote: str, folder: Path) -> str:
+        """Copy the files of a model into an empty folder, and return a note if they need another file of this machine.
+
+        A model whose files were changed is refused.
+        """
         found, adapter = self._ready(remote)
         if adapter.path:
             copy_model(found, adapter.path, folder)
+        return base_note(adapter)
 
     async def merge(self, remote: str, exported: Path, folder: Path) -> str:
         """Merge exported files into the base model, and return the remote name that answers with the result."""

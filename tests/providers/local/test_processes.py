@@ -17,10 +17,11 @@ from msgspec import Struct
 from reconciler.domain.errors import ServiceError
 from reconciler.domain.lock import format_time
 from reconciler.environment import utc_now
-from reconciler.providers.local.export import Merger
+from reconciler.providers.local.export import Merger, merge_model
 from reconciler.providers.local.hosts import is_locked, take_slot, try_lock
 from reconciler.providers.local.models import AnsweringModel
 from reconciler.providers.local.processes import LAUNCH_LOCK, DetachedProcesses, Hub, trainer_environment
+from reconciler.providers.local.store import Folder
 from reconciler.trainer import run_files
 from reconciler.trainer.run_files import BaseModel, RunConfig, RunStatus
 from support import fake_trainer
@@ -167,3 +168,14 @@ def test_a_merge_that_fails_has_a_reason(tmp_path: Path, program: str, message: 
     merger = Merger({}, Hub(), ("-c", program))
     with pytest.raises(ServiceError, match=re.escape(message)):
         asyncio.run(merger.merge(AnsweringModel(tmp_path, "adder", BaseModel(folder="/base")), tmp_path, tmp_path, ""))
+
+
+def test_a_whole_model_is_copied_instead_of_merged(tmp_path: Path) -> None:
+    exported, folder = tmp_path / "exported", tmp_path / "folder"
+    exported.mkdir()
+    folder.mkdir()
+    (exported / "model.safetensors").write_text("weights", encoding="utf-8")
+    whole = AnsweringModel(exported, "adder", BaseModel(folder="/base"))
+    fails = Merger({}, Hub(), ("-c", "exit('started')"))
+    asyncio.run(merge_model(fails, Folder(tmp_path), whole, exported, folder))
+    assert (folder / "model.safetensors").read_text(encoding="utf-8") == "weights"
