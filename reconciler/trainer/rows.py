@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.model import Method
 from reconciler.domain.text import counted, sanitize
@@ -22,6 +23,8 @@ from reconciler.trainer.run_files import CheckProblem, RowTokens
 IGNORED: Final = -100
 """The label of a token that is not trained."""
 _LONGEST_REASON: Final = 200
+_RAISE: Final = "raise maxLength to {} or omit it"
+"""Where an example does not fit: the longest one of the file does then."""
 Messages = list[dict[str, Any]]
 
 
@@ -112,18 +115,20 @@ def tokenize_file(
         OSError: the file cannot be read.
     """
     data = TokenizedData([], [], [], [], [])
-    limits = [(max_length, "raise maxLength to {} or omit it")] if max_length else []
+    limits = [(max_length, _RAISE)] if max_length else []
     if context:
-        limits.append((context, "shorten the example: the base model supports {0} tokens".replace("{0}", str(context))))
-    reader = _Reader(tokenizer, ends)
+        limits.append((context, f"shorten the example: the base model supports {context} tokens"))
+    reader, longest = _Reader(tokenizer, ends), 0
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 rows, pair = reader.read(line, method)
                 tokens, trained = _measure(rows, pair)
                 data.lengths.append(RowTokens(line=number, tokens=tokens, trained=trained))
+                sequences = [*rows, *_sequences(pair)]
+                longest = max(longest, *(len(row.ids) for row in sequences))
                 for limit, remedy in limits:
-                    _require_fit(rows, pair, limit, remedy)
+                    _require_fit(sequences, limit, remedy)
             except RowError as error:
                 problem = CheckProblem(
                     message=f"row {number}: {error}", remedy=error.remedy, file=path.name, line=number
@@ -136,6 +141,8 @@ def tokenize_file(
                 CheckProblem(message=f"row {number}: {message}", remedy=remedy, file=path.name, line=number)
                 for message, remedy in reader.warnings(rows)
             ]
+    raised = {_RAISE: _RAISE.format(longest)}
+    data.errors = [replace(problem, remedy=raised.get(problem.remedy, problem.remedy)) for problem in data.errors]
     if not data.lengths and not data.errors:
         data.errors.append(CheckProblem(message="no examples", remedy="add examples", file=path.name))
     return data
@@ -148,16 +155,19 @@ def _measure(rows: list[Tokens], pair: Pair | None) -> tuple[int, int]:
     return sum(len(row.ids) for row in rows), sum(row.trained for row in rows)
 
 
-def _require_fit(rows: list[Tokens], pair: Pair | None, limit: int, remedy: str) -> None:
-    sequences = list(rows)
-    if pair:
-        masked = [IGNORED] * len(pair.prompt)
-        sequences += [Tokens(pair.prompt + answer, masked + answer) for answer in (pair.chosen, pair.rejected)]
+def _sequences(pair: Pair | None) -> list[Tokens]:
+    if pair is None:
+        return []
+    masked = [IGNORED] * len(pair.prompt)
+    return [Tokens(pair.prompt + answer, masked + answer) for answer in (pair.chosen, pair.rejected)]
+
+
+def _require_fit(sequences: Iterable[Tokens], limit: int, remedy: str) -> None:
     for row in sequences:
         if len(row.ids) > limit:
             trained = Tokens(row.ids[:limit], row.labels[:limit]).trained
             message = f"has {counted(len(row.ids), 'token')}: {trained} of {limit} tokens are trained"
-            raise RowError(message, remedy.format(len(row.ids)))
+            raise RowError(message, remedy)
 
 
 class _Reader:

@@ -240,3 +240,10 @@ def test_a_line_that_is_not_an_object_is_an_error(tmp_path: Path, line: str, mes
 
 def test_a_file_without_examples_is_an_error(tmp_path: Path) -> None:
     assert str(read(tmp_path, [], CharacterTokenizer(CHATML)).errors[0]) == "examples.jsonl: no examples; add examples"
+
+
+def test_every_remedy_names_the_length_of_the_longest_example(tmp_path: Path) -> None:
+    rows = [conversation("a" * 90, "b"), LONG, conversation("a", "b")]
+    data = read(tmp_path, rows, CharacterTokenizer(CHATML), max_length=60)
+    remedy = "raise maxLength to 122 or omit it"
+    assert [(problem.line, problem.remedy) for problem in data.errors] == [(1, remedy), (2, remedy)]

@@ -40,6 +40,8 @@ from reconciler.trainer.run_files import (
     request_cancel,
     start_folder,
 )
+from support.cli_world import EXAMPLES, Cli
+from support.local_world import LOCAL_TARGET
 from support.tiny_model import TEMPLATE, write_tiny_model
 from support.training import (
     at_event,
@@ -539,3 +541,30 @@ def test_an_adapter_is_merged_into_its_unquantized_base_model_only(
     assert message in failure["message"]
     assert failure["remedy"]
     assert list((tmp_path / "merged").iterdir()) == []
+
+
+def test_a_plan_shows_what_a_training_needs_and_the_line_of_an_example_that_does_not_fit(
+    base: Path, tmp_path: Path
+) -> None:
+    reconcile = Cli(tmp_path, {**os.environ, "HF_HUB_OFFLINE": "1"})
+    (reconcile.specs / "reconcile.yaml").write_text(LOCAL_TARGET, encoding="utf-8")
+    shutil.copytree(base, reconcile.specs / "base")
+    reconcile.manifest("adder", base="./base")
+    reconcile.manifest("short", base="./base")
+    text = (reconcile.specs / "short.yaml").read_text(encoding="utf-8")
+    (reconcile.specs / "short.yaml").write_text(text.replace("batchSize", "maxLength: 5, batchSize"), encoding="utf-8")
+    planned = reconcile("plan", "--format", "json")
+    assert planned.status == 1, planned.err
+    create, hold = planned.document["actions"]
+    training = create["training"]
+    lengths = [(len(given), len(wanted)) for given, wanted in EXAMPLES]  # and the tokens <s>, <u>, <a> and </s>
+    assert training["tokens"] == sum(given + wanted + 4 for given, wanted in lengths)
+    assert training["trainedTokens"] == sum(wanted + 1 for _, wanted in lengths)
+    assert (training["device"], training["weights"]["present"]) == ("cpu", True)
+    assert training["effective"]["maxLength"] == training["longestTokens"]
+    assert min(training["seconds"], training["memory"]["needed"], training["disk"]["needed"]) > 0
+    assert hold["reason"] == "InvalidTraining"
+    first = next(line for line, (given, wanted) in enumerate(lengths, start=2) if given + wanted + 4 > 5)
+    assert hold["message"].startswith(f"specs/short.csv:{first}: row {first - 1}: has ")
+    kept = [path.name for path in (reconcile.specs / "store/.checks").iterdir()]
+    assert kept == [f"{create['key']}.json"]
