@@ -81,8 +81,8 @@ def link(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("adapter_model.safetensors", edit, "was changed after its training: adapter_model.safetensors in "),
-        ("chat_template.jinja", Path.unlink, "was changed after its training: chat_template.jinja in "),
+        ("adapter_model.safetensors", edit, "changed after the training; restore it, or run `mv "),
+        ("chat_template.jinja", Path.unlink, "changed after the training; restore it, or run `mv "),
         ("tokenizer_config.json", link, "is a link, which is not exported; replace it by a copy of the file"),
     ],
 )

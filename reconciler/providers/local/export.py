@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from reconciler.domain.document import builtins_of
 from reconciler.domain.errors import ServiceError
-from reconciler.domain.text import join_names, sanitize
-from reconciler.providers.local.models import AnsweringModel
+from reconciler.domain.text import sanitize
+from reconciler.providers.local.models import AnsweringModel, edit_of
 from reconciler.providers.local.processes import Hub, package_path, trainer_environment
 from reconciler.providers.local.store import ADAPTER_CONFIG, ADAPTER_WEIGHTS, HOST_FILE, MODEL_FILE, Folder
 from reconciler.trainer import run_files
@@ -52,10 +52,8 @@ def copy_model(folder: Folder, adapter: Path, destination: Path) -> None:
         is_changed = bool(expected) and (not copied.is_file() or run_files.digest_file(copied) != expected)
         changed = [ADAPTER_WEIGHTS] if is_changed else []
     if changed:
-        raise _refusal(
-            f"{folder.name} was changed after its training: {join_names(changed)} in {adapter}",
-            "restore the files from a backup, or run `reconcile apply`, which trains the model again",
-        )
+        edit = edit_of(folder, changed)
+        raise _refusal(edit.message, edit.remedy)
 
 
 def base_note(model: AnsweringModel) -> str:

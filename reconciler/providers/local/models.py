@@ -103,7 +103,8 @@ class Digests:
         return known[1]
 
 
-def _edit_of(folder: Folder, changed: Sequence[str]) -> Edit:
+def edit_of(folder: Folder, changed: Sequence[str]) -> Edit:
+    """Return what is wrong with a model whose files were changed, and what to do."""
     aside = folder.path.with_name(f".{folder.name}.edited")
     return Edit(
         f"{join_names(changed, _SHOWN_FILES)} of {folder.name} changed after the training",
@@ -250,13 +251,13 @@ class Reader:
         """Return which files of an adapter are not those of its completeness marker."""
         marker = run_files.read_marker(path)
         changed = self._digests.changed(path, marker) if marker else [run_files.MARKER_FILE]
-        return _edit_of(folder, changed) if changed else None
+        return edit_of(folder, changed) if changed else None
 
     def _copied(self, folder: Folder) -> RemoteModel:
         """Return an adapter that a user has copied into the store."""
         fields, config = folder.fields, _adapter_config(folder.path)
         edited = bool(fields.digest) and fields.digest != self.copied_digest(folder)
-        edit = _edit_of(folder, [ADAPTER_WEIGHTS]) if edited else None
+        edit = edit_of(folder, [ADAPTER_WEIGHTS]) if edited else None
         return RemoteModel(
             remote=PREFIX + folder.name,
             state=State.ACTIVE,
