@@ -226,7 +226,16 @@ class Local:
                 runs.append(self._planned_run(planned))
             except ServiceError as error:
                 found[planned.generation.key] = refused(error)
-        return {**found, **await check_runs(self._store, self._machine.checker, runs)}
+        found |= await check_runs(self._store, self._machine.checker, runs)
+        return {key: self._in_repository(check) for key, check in found.items()}
+
+    def _in_repository(self, check: TrainingCheck) -> TrainingCheck:
+        """Return a check that names weights of the repository as the manifest does, the same in each checkout."""
+        weights, root = check.needs.weights, self._machine.places.root
+        if weights is None or not weights.present or not Path(weights.source).is_relative_to(repository_of(root)):
+            return check
+        shown = replace(weights, source=f"./{Path(os.path.relpath(weights.source, root)).as_posix()}")
+        return replace(check, needs=replace(check.needs, weights=shown))
 
     def _planned_run(self, planned: PlannedTraining) -> PlannedRun:
         generation = planned.generation

@@ -66,6 +66,25 @@ def test_inline_examples_have_the_same_digest(tmp_path: Path) -> None:
     assert [(one.input, one.output) for one in workspace.training(manifest)] == _PAIRS
 
 
+@each_row(
+    ("name", "text", "lines"),
+    [
+        ("a.csv", 'text_input,output\n"1\n1",2\n\n3,4\n5,6\n', (2, 5, 6)),
+        ("a.jsonl", "".join(f"{json.dumps(one)}\n\n" for one in _objects()), (1, 3, 5)),
+        ("a.json", json.dumps(_objects(), indent=2), (2, 6, 10)),
+    ],
+)
+def test_examples_have_the_lines_of_their_records(
+    tmp_path: Path, name: str, text: str, lines: tuple[int, int, int]
+) -> None:
+    workspace = load_in(write(sample(tmp_path, manifest=_named(name)), {name: text}))
+    (manifest,) = workspace.manifests
+    first, second, third = lines
+    assert workspace.places(manifest, {1, 2, 3}) == {1: f"{name}:{first}", 2: f"{name}:{second}", 3: f"{name}:{third}"}
+    assert workspace.places(manifest, {2}) == {2: f"{name}:{second}"}
+    assert workspace.places(manifest, ()) == workspace.places(manifest, {1}, validation=True) == {}
+
+
 @each_row("text", [DATA, DATA.replace("\n", "\r\n"), DATA.replace("\n", "\r"), DATA + "\n\n"])
 def test_line_ends_do_not_matter(tmp_path: Path, text: str) -> None:
     (manifest,) = load_in(sample(tmp_path, data=text)).manifests
