@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from support.adopted_world import THEIRS, adopt, declared, foreign, job_of, manifest_of
-from support.cases import in_turn
+from support.cases import in_turn, slow_except
 from support.cli_world import EXAMPLES, Cli
 from support.git_repository import Repository
 from support.render_values import held_to
@@ -202,7 +204,7 @@ def test_the_file_can_be_named_and_the_document_obeys_its_schema(reconcile: Cli,
 # what becomes of its data
 
 
-@ON_PORTS
+@pytest.mark.parametrize("target", slow_except([("gl",), ("vertex",)], ("gl",)))
 def test_the_first_data_set_is_a_claim_and_later_ones_are_changes(reconcile: Cli, world: World, target: str) -> None:
     adopt(reconcile, foreign(reconcile, world, target), target)
     assert reconcile("apply", "--yes", *chosen(target)).status == 0

@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from support.cases import in_turn
+import pytest
+
+from support.cases import in_turn, slow_except
 from support.cli_world import EXAMPLES, Cli, Result
 from support.render_values import held_to
 from support.vertex_runs import BASE, chosen, manifest, trainings
@@ -145,7 +147,7 @@ def test_a_retry_and_a_change_are_made_under_the_new_name(reconcile: Cli, traine
     assert file.exists()
 
 
-@EVERY
+@pytest.mark.parametrize("target", slow_except([(target,) for target in TARGETS], ("",)))
 def test_renaming_a_parent_trains_no_child(reconcile: Cli, world: World, target: str) -> None:
     manifest(reconcile)
     manifest(reconcile, "child")

@@ -47,9 +47,8 @@ def test_a_saved_plan_is_drawn_as_the_plan_that_it_holds(reconcile: Cli) -> None
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_every_result_can_be_drawn_again(reconcile: Cli, arguments: tuple[str, ...]) -> None:
-    reconcile.manifest("adder")
-    reconcile("apply", "--yes")
+def test_every_result_can_be_drawn_again(trained: Cli, arguments: tuple[str, ...]) -> None:
+    reconcile = trained
     saved = reconcile(*arguments, "--format", "json").out
     (reconcile.folder / "saved.json").write_text(saved)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from support.cases import in_turn
 from support.cli_world import EXAMPLES, Cli
 from support.vertex_runs import BASE, chosen, trainings
@@ -146,7 +148,8 @@ def test_all_targets_end_in_the_same_state_and_leave_each_other_alone(reconcile:
         show_the_serving_generation(reconcile, world, target)
 
 
-@EVERY
+@pytest.mark.slow  # at the embedded service: test_apply.py
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_changed_data_set_trains_again_and_a_reverted_one_does_not(reconcile: Cli, world: World, target: str) -> None:
     on = chosen(target)
     adder(reconcile)

@@ -143,4 +143,3 @@ def test_a_quota_that_stays_used_up(reconcile: Cli, world: World) -> None:
         "wait for the quota, request more at https://console.cloud.google.com/iam-admin/quotas?project=my-project, or"
         " lower spec.limits.requestsPerMinute of the target\n"
     )
-    goes_on(reconcile, world)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler.providers.vertex.spec import SPEC
+from support.cases import slow_except
 from support.vertex_runs import apply, manifest, on, states
 from support.vertex_world import JOBS, PROJECT, aim, lock_of
 
@@ -22,7 +23,7 @@ LOCATIONS = sorted({location for _, model in TUNABLE for location in model.locat
 AROUND = {"us-central1": "us", "europe-west4": "eu"}
 
 
-@pytest.mark.parametrize("location", LOCATIONS)
+@pytest.mark.parametrize("location", slow_except([(one,) for one in LOCATIONS], ("europe-west4",)))
 def test_each_base_model_is_tuned_in_each_of_its_locations(reconcile: Cli, world: World, location: str) -> None:
     reconcile.clock.now = TODAY
     bases = [name for name, model in TUNABLE if location in model.locations]

@@ -131,9 +131,6 @@ def test_what_was_deleted_is_no_ghost_and_the_same_content_is_a_new_attempt(
         ("create", 1),
         ("noop", 0),
     ]
-    assert apply(reconcile).status == 0
-    assert (there(world), states(reconcile), len(world.jobs("SUCCEEDED"))) == ((2, 4), ["ACTIVE"], 3)
-    assert on(reconcile, "plan", "--detailed-exitcode").status == 0
 
 
 def test_a_list_that_lags_makes_no_second_attempt_of_an_existing_model(reconcile: Cli, trained_world: World) -> None:
