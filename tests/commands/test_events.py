@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,12 @@ WRONG = CHECKS.replace('equals: "8"', 'equals: "9"')
 
 def lines(file: Path) -> list[dict[str, Any]]:
     """The lines of a log, each of which its schema and its type were held to."""
-    header, *rest = file.read_text().splitlines()
+    return _lines(file.read_text())
+
+
+@cache  # a test reads the same lines several times
+def _lines(text: str) -> list[dict[str, Any]]:
+    header, *rest = text.splitlines()
     typed = [msgspec.json.decode(header, type=EventsHeader), *(msgspec.json.decode(one, type=AnyLine) for one in rest)]
     assert [builtins_of(line) for line in typed] == [json.loads(line) for line in (header, *rest)]
     return [held_to("events", line) for line in typed]

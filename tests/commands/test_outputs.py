@@ -37,9 +37,15 @@ NEW = {"lockfile", "pointer"}
 EVERY = pytest.mark.parametrize("kind", OUTPUTS)
 
 
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """An empty repository, which each test copies."""
+    return Repository(tmp_path_factory.mktemp("repository"))
+
+
 @pytest.fixture(autouse=True)
-def _in_the_repository(reconcile: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    Repository(reconcile.folder)
+def _in_the_repository(reconcile: Cli, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository.copy(reconcile.folder)
     monkeypatch.chdir(reconcile.folder)
     reconcile.manifest("adder")
     reconcile.target("  publish: serving.json\n  embedded: {world: world.json, stepSeconds: 0.001}\n")
