@@ -214,7 +214,14 @@ def test_a_secret_in_a_variable_is_not_shown(searched: Searched, monkeypatch: py
 
 
 def test_a_token_that_a_service_repeats_is_not_shown(searched: Searched, world: World) -> None:
-    for fault in sorted(FAULTS, key="none".__eq__):  # the last one lets the training happen
+    for fault in (
+        "bad request",
+        "unauthenticated",
+        "no JSON",
+        "other JSON",
+        "redirect",
+        "none",
+    ):  # others are slow tests
         world.front = faulty(fault)
         world.lines.clear()
         for command in ("apply", "plan", "status") if fault in {"unauthenticated", "none"} else ("apply",):

@@ -162,25 +162,33 @@ PART = 2**20
 """What arrives of it at first; the service writes the remainder in several batches."""
 
 
-def test_an_interrupted_upload_is_resumed_and_one_that_ends_is_repeated_by_the_next_run(
-    reconcile: Cli, world: World
-) -> None:
+@pytest.fixture
+def large(reconcile: Cli, world: World) -> World:
+    """Services, and a manifest over a large data set."""
     text = "x" * (LARGE // 100)
     block = "  vertex: {baseModel: gemini-3.5-flash, hyperparameters: {epochCount: 2}}\n"
     reconcile.manifest("adder", examples=[(f"{number} {text}", str(number)) for number in range(100)], more=block)
-    world.front = Cutting(0, times=100)
+    return world
+
+
+@pytest.mark.slow  # without a command: test_upload_resumable.py
+def test_an_upload_that_is_always_interrupted_ends_without_a_training(reconcile: Cli, large: World) -> None:
+    large.front = Cutting(0, times=100)
 
     answer = apply(reconcile)
 
     assert answer.status == 1
     assert f"adder  refused: PUT {UPLOAD} failed with 503 UNAVAILABLE: The connection was lost; " in answer.out
     assert "upload_id" not in answer.out + answer.err + str(lock_of(reconcile, "vertex")), "its address is a secret"
-    assert world.objects() == []
-    assert world.count(CREATE) == 0
+    assert large.objects() == []
+    assert large.count(CREATE) == 0
+    large.front = lambda app: app
+    assert apply(reconcile).status == 0
 
-    world.lines.clear()
+
+def test_an_interrupted_upload_is_resumed(reconcile: Cli, large: World) -> None:
     cutting = Cutting(PART, times=1)
-    world.front = cutting
+    large.front = cutting
 
     answer = apply(reconcile)
 
@@ -190,10 +198,10 @@ def test_an_interrupted_upload_is_resumed_and_one_that_ends_is_repeated_by_the_n
     assert asked == f"bytes */{size}"
     assert first.startswith("bytes 0-")
     assert second.startswith(f"bytes {PART}-")
-    assert world.count(f"POST {UPLOAD}") == 1, "one session"
-    (name,) = world.objects()
-    assert len(world.read(f"{OBJECTS}/{name.replace('/', '%2F')}")) == int(size)
-    assert (states(reconcile), len(world.jobs())) == (["ACTIVE"], 1)
+    assert large.count(f"POST {UPLOAD}") == 1, "one session"
+    (name,) = large.objects()
+    assert len(large.read(f"{OBJECTS}/{name.replace('/', '%2F')}")) == int(size)
+    assert (states(reconcile), len(large.jobs())) == (["ACTIVE"], 1)
 
 
 def test_a_complete_upload_is_not_repeated_and_a_damaged_one_is_not_trained_on(reconcile: Cli, world: World) -> None:
