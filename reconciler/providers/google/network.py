@@ -86,9 +86,15 @@ def client_options(url: httpx.URL, *, direct: bool, in_process: bool) -> Network
     if in_process:
         return {"trust_env": False, "verify": True, "proxy": None}
     if direct and url.scheme == "http":
-        return {"trust_env": False, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "proxy": None}
+        return {"trust_env": False, "verify": _no_certificates(), "proxy": None}
     context = _load_certificates(tuple(map(os.environ.get, _CERTIFICATE_VARIABLES)))
     return {"trust_env": False, "verify": context, "proxy": None if direct else _find_proxy(url, context)}
+
+
+@cache
+def _no_certificates() -> ssl.SSLContext:
+    """Return the context of clients that use no TLS."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @cache  # loading the certificates takes about 60 ms of CPU
