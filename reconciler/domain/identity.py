@@ -161,8 +161,12 @@ class DatasetDigest:
 
 def encode_texts(inputs: Iterable[str], outputs: Iterable[str]) -> bytes:
     """Return the lines of examples in the digest of a data set; raises UnicodeEncodeError for an unpaired surrogate."""
-    pairs = zip(map(normalize_newlines, inputs), map(normalize_newlines, outputs), strict=True)
-    return _ENCODER.encode_lines(list(pairs))
+    return encode_normalized(map(normalize_newlines, inputs), map(normalize_newlines, outputs))
+
+
+def encode_normalized(inputs: Iterable[str], outputs: Iterable[str]) -> bytes:
+    """Return what :func:`encode_texts` returns of texts without CR."""
+    return _ENCODER.encode_lines(list(zip(inputs, outputs, strict=True)))
 
 
 def dataset_digest(examples: Iterable[TrainingExample]) -> str:

@@ -174,8 +174,11 @@ def _decode(line: str) -> Any:
 
     The usual line is parsed without the detours of ``decode``, which also accepts space around the value.
     """
-    with suppress(StopIteration):
+    try:
         value, end = _SCAN(line, 0)
+    except StopIteration:
+        pass
+    else:
         if line[end:] in _LINE_ENDS:
             return value
     return _DECODER.decode(line.rstrip("\r\n"))

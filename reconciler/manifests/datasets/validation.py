@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from itertools import repeat
 from operator import add
 from pathlib import Path
 from unicodedata import is_normalized
@@ -13,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, Severity
-from reconciler.domain.identity import DatasetDigest, encode_texts
+from reconciler.domain.identity import DatasetDigest, encode_normalized, encode_texts
 from reconciler.domain.model import Capabilities, Conversation, Dataset, Example, TrainingExample
 from reconciler.domain.text import exceeds_limit, one_of
 from reconciler.manifests.datasets.conversations import (
@@ -343,19 +342,20 @@ class _Validation:
         given = [self._source.preamble + text for text in inputs] if self._source.preamble else inputs
         service = self._capabilities or _UNLIMITED
         texts = (*given, *outputs)
+        joined = "\n".join(texts)  # searched at once in a fraction of the time
         if (
             "" in inputs
             or "" in outputs
             or any(map(str.isspace, inputs))
             or any(map(str.isspace, outputs))
-            or any(map(str.__contains__, texts, repeat("\0")))
-            or not all(map(_is_composed, texts))
+            or "\0" in joined
+            or not _is_composed(joined)
             or (service.max_input_characters and max(map(len, given)) > service.max_input_characters)
             or (service.max_output_characters and max(map(len, outputs)) > service.max_output_characters)
         ):
             return False
         try:
-            encoded = encode_texts(given, outputs)
+            encoded = (encode_texts if "\r" in joined else encode_normalized)(given, outputs)
         except UnicodeEncodeError:
             return False
         if not self._compare_plain(numbers, inputs, outputs):
@@ -363,7 +363,7 @@ class _Validation:
         self._digest.add_lines(encoded)
         self._records += len(rows)
         self._examples += len(rows)
-        sizes = [len(text.encode()) for text in texts]
+        sizes = list(map(len, texts if joined.isascii() else map(str.encode, texts)))
         self._bytes += sum(sizes)
         self._longest = max(self._longest, *map(add, sizes[: len(rows)], sizes[len(rows) :]))
         return True
