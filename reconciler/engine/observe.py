@@ -27,6 +27,7 @@ from reconciler.domain.ports import (
 )
 from reconciler.planning.datasets import remote_paths
 from reconciler.planning.generations import EXPECTED_STATES, desired_content, find_live_model, shared_remotes
+from reconciler.planning.hidden_examples import redact_check
 from reconciler.planning.live_proof import Owner
 from reconciler.planning.planner import plan
 
@@ -171,6 +172,8 @@ async def _check_trainings(
         generation = CreateRequest.of(manifest, desired_content(manifest, world.scope, action.attempt).mark(), key)
         planned.append(PlannedTraining(generation, examples.training(manifest), examples.validation(manifest)))
     checks = await provider.check_trainings(planned) if planned else {}
+    if not world.target.show_examples:
+        checks = {key: redact_check(check) for key, check in checks.items()}
     return {key: _with_places(check, manifests[creates[key].name], examples) for key, check in checks.items()}
 
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.errors import Problem
 from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.plan import TrainingCheck
 
 if TYPE_CHECKING:
     from reconciler.planning.history import HistoryEntry
@@ -23,6 +24,8 @@ _QUOTED: Final = (
     (re.compile(r"(to one of): .*", re.DOTALL), r"\1 the fields of the file"),
 )
 """What messages quote: values, parts of regular expressions, and headers, which may be an example by mistake."""
+
+_FAILURE: Final = re.compile(r"( fails): .*", re.DOTALL)
 
 
 def redact_report(report: CheckResults) -> CheckResults:
@@ -64,6 +67,14 @@ def redact_problems(problems: Iterable[Problem]) -> Iterator[Problem]:
             yield replace(problem, message=_redact(problem.message), remedy=_redact(problem.remedy))
         else:
             yield problem
+
+
+def redact_check(check: TrainingCheck) -> TrainingCheck:
+    """Return a check without the reasons why chat templates fail, which can quote an example."""
+    faults = (
+        replace(fault, message=_FAILURE.sub(r"\1", fault.message)) if fault.example else fault for fault in check.faults
+    )
+    return replace(check, faults=tuple(faults))
 
 
 def _redact(text: str) -> str:

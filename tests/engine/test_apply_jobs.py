@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.errors import ExitStatus, ReconcileError, ServiceError
-from reconciler.domain.model import Dataset, Failure, Lifecycle, Source, State
+from reconciler.domain.model import Dataset, Failure, Lifecycle, Source, State, Target
 from reconciler.domain.plan import Kind, Reason, Request, Requirement, TrainingCheck, TrainingFault, TrainingNeeds
 from reconciler.domain.ports import PlannedTraining
 from reconciler.engine.apply import ApplyOptions
@@ -249,6 +249,23 @@ def test_a_child_of_a_planned_training_is_checked_with_its_base_model(world: Wor
     world.run(manifest(), child, provider=provider)
     base = manifest().source.base_model
     assert [asked[:2] for asked in provider.asked] == [("letters", base), ("numbers", base)]
+
+
+class Hidden(World):
+    """A world whose target hides examples."""
+
+    @property
+    def target(self) -> Target:
+        return replace(super().target, show_examples=False)
+
+
+def test_a_fault_quotes_no_example_if_the_target_hides_them(tmp_path: Path) -> None:
+    world = Hidden(tmp_path)
+    fault = TrainingFault(message="row 1: the chat template fails: Ada is no role", remedy="change it", example=1)
+    ran = world.run(manifest(), provider=Checking(world.jobs, {"numbers": TrainingCheck(faults=(fault,))}))
+    assert [action.message for action in ran.approved.actions] == [
+        "data.csv:2: row 1: the chat template fails; change it"
+    ]
 
 
 def test_a_run_that_trains_nothing_checks_no_training(world: World) -> None:
