@@ -15,7 +15,7 @@ from reconciler.planning.diff import content_changes
 from reconciler.planning.generations import resolve_recorded
 from reconciler.planning.live_proof import Owner
 from reconciler.providers.local.capabilities import CAPABILITIES as LOCAL
-from reconciler.providers.local.capabilities import DEFAULTS, effective_numbers
+from reconciler.providers.local.capabilities import DEFAULTS, effective_hyperparameters
 from support.cases import each_row
 from support.core_cases import SCOPE, Made, recorded
 from support.files_samples import CAPABILITIES, MANIFEST, load_in, messages, sample
@@ -99,6 +99,6 @@ def test_another_method_is_another_training_and_says_so(tmp_path: Path) -> None:
 
 
 def test_the_method_has_its_own_defaults_on_this_machine() -> None:
-    pairs = effective_numbers({}, Dataset("sha256:a", "a.jsonl", 10, pairs=True))
+    pairs = effective_hyperparameters({}, Dataset("sha256:a", "a.jsonl", 10, pairs=True))
     assert (pairs["learningRate"], pairs["epochCount"], pairs["beta"]) == (5e-6, 1, 0.1)
-    assert effective_numbers({}, Dataset("sha256:a", "a.jsonl", 10)) == DEFAULTS
+    assert effective_hyperparameters({}, Dataset("sha256:a", "a.jsonl", 10)) == DEFAULTS
