@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from reconciler.domain.document import json_text
 from reconciler.domain.errors import ReconcileError
 from reconciler.files import acquire_lock
-from reconciler.trainer.progress import Progress
+from reconciler.trainer.checkpoints import remove_old_checkpoints
+from reconciler.trainer.progress import Progress, settle_status
 from reconciler.trainer.run_files import (
     EXAMPLES_FILE,
     LOCK_FILE,
@@ -143,8 +144,11 @@ def _check(runs: Mapping[Path, RunConfig], *, dry_run: bool) -> int:
 def _train(config: RunConfig, run: Path, start: int | None) -> int:
     try:
         with _locked(run):
-            if complete_adapter(run) and start in {None, newest_start(run)}:
-                print(f"{complete_adapter(run)} is complete")
+            result = complete_adapter(run)
+            if result and start in {None, newest_start(run)}:
+                settle_status(run, result)
+                remove_old_checkpoints(run, kept=0)
+                print(f"{result} is complete")
                 return TrainerExit.SUCCEEDED
             return _Start(config, run, _claimed(run, start)).run()
     except _RefusedError as error:

@@ -20,6 +20,8 @@ from reconciler.trainer.run_files import (
     Metrics,
     RunStatus,
     iter_metrics,
+    read_marker,
+    read_status,
     start_folder,
     write_record,
 )
@@ -106,3 +108,13 @@ class Progress:
         ]
         (self._folder / METRICS_FILE).write_bytes(b"".join(lines))
         self.update(resumed_from=step, step=step)
+
+
+def settle_status(run: Path, result: Path) -> None:
+    """Report a result that was complete when its trainer was killed before it could do so; raises OSError."""
+    status, marker = read_status(run), read_marker(result)
+    if status and marker and status.state != "succeeded":
+        ended = replace(
+            status, state="succeeded", step=status.total_steps, adapter_digest=marker.digest, remaining_seconds=0.0
+        )
+        write_record(result.parent / STATUS_FILE, ended)

@@ -125,13 +125,13 @@ def load_model(base: BaseModel, run: Path, dtype: Any, **options: Any) -> Any:
 @contextmanager
 def loading(base: BaseModel) -> Iterator[None]:
     """Turn the errors of the hub and of files into ReconcileErrors for users."""
-    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
     from huggingface_hub.errors import RevisionNotFoundError as MissingCommit
 
     page = f"{_HUB}/{base.hub}"
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+    except Exception as error:  # the libraries have no common base of their errors
         causes = [error, error.__cause__, error.__context__]
         if any(isinstance(cause, GatedRepoError) for cause in causes):
             message, remedy = "is gated", f"accept its license at {page}, then set HF_TOKEN to a token of your account"
@@ -140,7 +140,7 @@ def loading(base: BaseModel) -> Iterator[None]:
             remedy = f"check {page}, and set HF_TOKEN if the model is private"
         elif any(isinstance(cause, MissingCommit) for cause in causes):
             message, remedy = f"has no commit {base.revision}", f"choose one of {page}/commits"
-        elif any(isinstance(cause, LocalEntryNotFoundError) for cause in causes) or (base.hub and is_offline()):
+        elif any(map(_is_unreachable, causes)) or (base.hub and is_offline()):
             message = "is not in the cache, and the hub cannot be reached"
             remedy = "connect to the network and unset HF_HUB_OFFLINE, or set base.folder to a local copy"
         elif "trust_remote_code" in str(error):
@@ -150,6 +150,13 @@ def loading(base: BaseModel) -> Iterator[None]:
             reason = sanitize(str(error).split("\n")[0]) or type(error).__name__
             message, remedy = f"cannot be loaded: {reason}", "check the files of the model"
         raise ReconcileError(f"base: {base.shown} {message}", remedy) from error
+
+
+def _is_unreachable(error: BaseException | None) -> bool:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    # Versions of the hub's library have different HTTP clients, which are not our dependencies.
+    return isinstance(error, LocalEntryNotFoundError | ConnectionError) or type(error).__module__.startswith("httpx")
 
 
 def is_offline() -> bool:

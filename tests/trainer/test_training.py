@@ -225,6 +225,28 @@ def test_a_training_that_is_killed_while_it_writes_resumes(
     assert not [path for path in run.rglob("*") if path.name.endswith(".partial")]
 
 
+def test_a_result_whose_trainer_was_killed_before_it_reported_is_settled(
+    complete: Callable[[str], Path], base: Path, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", base)
+    renamed = False
+
+    def observe(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal renamed
+        if event == "os.rename" and str(arguments[0]).endswith("adapter.partial"):
+            renamed = True
+        elif renamed and event == "open" and ".status.json" in str(arguments[0]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert train_forked(run, observe) == -signal.SIGKILL
+    assert status_of(run).state == "running"
+    assert train_forked(run) == TrainerExit.SUCCEEDED
+    status = status_of(run)
+    assert (status.state, status.start, status.step) == ("succeeded", 1, STEPS)
+    assert status.adapter_digest == status_of(complete("supervised")).adapter_digest
+    assert not any((start_folder(run, 1) / "checkpoints").iterdir())
+
+
 CHANGES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
 
 
