@@ -27,7 +27,7 @@ from reconciler.commands.prompt import gone, require_ready
 from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
 from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
-from reconciler.files import check_folder, create_folder, write_errors
+from reconciler.files import check_folder, create_folder, write_errors, write_file
 from reconciler.providers.spec import Exports
 from reconciler.reports.documents.check import ExportReport, regressed_checks
 
@@ -219,7 +219,7 @@ def _write_card(
     head += [*([_MERGED] if merged else []), f"{CARD_FIELD}: {owner}"]
     body = lines[end + 1 :] if end else lines or ["", f"# {generation.name}"]
     body += ["", "The adapter is merged into the base model."] if merged else []
-    card.write_text("\n".join(["---", *head, "---", *body, *_check_lines(checks)]) + "\n", encoding="utf-8")
+    write_file(card, ("\n".join(["---", *head, "---", *body, *_check_lines(checks)]) + "\n").encode())
 
 
 def _check_lines(checks: CheckResults | RecordedChecks | None) -> Iterator[str]:

@@ -27,6 +27,7 @@ from reconciler.commands.export import (
 )
 from reconciler.domain.errors import Declined
 from reconciler.environment import Environment
+from reconciler.files import write_errors
 from reconciler.reports.documents.check import ExportReport
 from reconciler.reports.writer import render_text
 
@@ -81,7 +82,8 @@ def push(
             with show_checks(request.name, project.capabilities.simulated) as sink:
                 return await write_files(project, service, generation, folder, sink)
 
-        exported = project.session.query(work)
+        with write_errors(f"the temporary folder {folder}"):
+            exported = project.session.query(work)
         report = replace(
             export_report(project, generation, exported),
             command="push",

@@ -256,10 +256,12 @@ def test_no_option_that_deletes_or_trains_is_suggested(reconcile: Cli) -> None:
 REQUIRED = {
     "adopt": ["adder", "tunedModels/one"],
     "cancel": ["adder"],
+    "export": ["adder", "--to", "out"],
     "forget": ["adder"],
     "history": ["adder"],
     "promote": ["adder"],
     "prompt": ["adder", "7"],
+    "push": ["adder", "hf://acme/adder", "--yes"],
     "render": ["x.json"],
     "rollback": ["adder", "--reason", "wrong"],
 }
