@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ExitStatus, UsageError
-from reconciler.domain.lock import Lock
-from reconciler.domain.model import Capabilities, RemoteModel, Target
+from reconciler.domain.lock import Lock, LockedHyperparameters, LockedModel
+from reconciler.domain.model import Capabilities, RemoteModel, State, Target
 from reconciler.domain.plan import Plan
 from reconciler.reports.documents.doctor import doctor_report
 from reconciler.reports.documents.envelope import number
@@ -41,6 +41,7 @@ from support.render_pages import (
     status_page,
 )
 from support.render_values import (
+    ACTIVE,
     CHECKS,
     LOCKFILE,
     REAL,
@@ -239,6 +240,15 @@ def test_a_timeline_is_told_latest_first_and_what_has_no_time_last() -> None:
         "2026-09-14 12:00 created aaaaaaaa",
         "unknown time rejected aaaaaaaa answers with Roman numerals",
     ]
+
+
+def test_a_training_of_which_only_the_end_is_recorded_has_a_row_and_an_event() -> None:
+    ended = replace(ACTIVE, state=State.CANCELLED, hyperparameters=LockedHyperparameters(), create_time="")
+    lock = Lock(models={"number-generator": LockedModel("n.yaml", generations=(replace(ended, complete_time=""),))})
+    told = status_report(lock, TARGET, SIMULATED, LOCKFILE, model_details=model_details(lock, {}))
+    shown = article(parsed(page(told)), "number-generator")
+    assert [words(item) for item in shown.one("ol").all("li")] == ["unknown time cancelled 3kq7w2ma"]
+    assert rows(shown.one("table"))[0][:2] == ["number-generator-3kq7w2ma", "cancelled"]
 
 
 def test_a_model_that_is_not_in_the_document_has_no_part_and_no_link() -> None:
