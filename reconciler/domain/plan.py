@@ -169,6 +169,7 @@ class Requirement(Record, frozen=True):
     """An amount that a training needs, and what is available, in bytes."""
 
     needed: Count
+    """What the training needs."""
     available: Count | None = None
     """What is free on the machine that trains; omitted if unknown."""
 
