@@ -93,17 +93,19 @@ def require_file(path: Path, shown: str) -> None:
     """Raise ReconcileError unless a path that a user names is a regular file, also behind allowed links."""
     try:
         require_no_escape(path, shown)
-        problem = file_problem(path, Path(path.absolute().anchor))
+        problem = file_problem(path, Path(path.absolute().anchor), shown.removesuffix(path.name))
     except OSError as error:
         raise ReconcileError(f"{shown}: cannot be read: {error.strerror}", "check its permissions") from error
     if problem:
         raise ReconcileError(f"{shown}: {problem[0]}", problem[1].replace("set the path of", "name"))
 
 
-def file_problem(path: Path, repository: Path) -> tuple[str, str] | None:
+def file_problem(path: Path, repository: Path, folder: str = "") -> tuple[str, str] | None:
     """Return why a path is not a regular file inside the repository, and the remedy; ``None`` if it is one.
 
-    Symbolic links are followed. Raises OSError if the path cannot be examined.
+    Symbolic links are followed. ``folder`` is what the remedy begins the name of a similar file with.
+
+    Raises OSError if the path cannot be examined.
     """
     real = _real(path)
     if not real.is_relative_to(repository):
@@ -116,7 +118,7 @@ def file_problem(path: Path, repository: Path) -> tuple[str, str] | None:
         submodule = _missing_submodule(real, repository)
         if submodule:
             return f"no such file: the submodule {submodule} is empty", f"run `git submodule update --init {submodule}`"
-        return "broken symbolic link" if path.is_symlink() else "no such file", _suggest_sibling(real)
+        return "broken symbolic link" if path.is_symlink() else "no such file", _suggest_sibling(real, folder)
     return None if real.is_file() else ("not a regular file", "set the path of a regular file")
 
 
@@ -162,6 +164,6 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _suggest_sibling(path: Path) -> str:
+def _suggest_sibling(path: Path, folder: str) -> str:
     siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
-    return suggest(path.name, siblings, otherwise="fix the path, or add the file")
+    return suggest(path.name, siblings, prefix=folder, otherwise="fix the path, or add the file")

@@ -28,13 +28,13 @@ STEERING: Final = re.compile(rf"(?![{JOINERS}])[{UNSEEN}]")
 _STEERING_RUN: Final = re.compile(rf"(?:{STEERING.pattern})+")
 
 
-def suggest(value: str, choices: Iterable[str], *, otherwise: str = "", cutoff: float = 0.6) -> str:
+def suggest(value: str, choices: Iterable[str], *, prefix: str = "", otherwise: str = "", cutoff: float = 0.6) -> str:
     """Return ``did you mean NAME?`` for the choice most like the value, or ``otherwise`` where none is like it.
 
     ``cutoff`` is the least similarity, from 0 to 1, as :func:`difflib.get_close_matches` measures it.
     """
     matches = difflib.get_close_matches(value, list(choices), n=1, cutoff=cutoff)
-    return f"did you mean {matches[0]}?" if matches else otherwise
+    return f"did you mean {prefix}{matches[0]}?" if matches else otherwise
 
 
 def decode_unicode(data: bytes) -> str:

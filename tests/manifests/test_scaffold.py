@@ -171,8 +171,10 @@ def test_data_without_usable_fields(tmp_path: Path, name: str, text: str | bytes
 
 def test_data_that_is_not_there(tmp_path: Path) -> None:
     write(tmp_path, {"as.csv": ""})
-    with pytest.raises(ReconcileError, match=r"^a.csv: no such file; did you mean as.csv\?"):
-        init(tmp_path, data=data_file(tmp_path / "a.csv"), name=None)
+    for shown, similar in (("a.csv", "as.csv"), ("data/a.csv", "data/as.csv")):
+        with pytest.raises(ReconcileError) as caught:
+            init(tmp_path, data=replace(data_file(tmp_path / "a.csv"), shown=shown), name=None)
+        assert str(caught.value) == f"{shown}: no such file; did you mean {similar}?"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
