@@ -215,10 +215,10 @@ PAGE = {"fault": "status", "html": True, "status": 200, "count": 2}
             [
                 {"fault": "replace", "field": "tuningStepCount", "value": -5},
                 {"fault": "replace", "field": "epoch", "value": "NaN"},
-                {"fault": "remove", "field": "checkpointId"},
             ],
             0,
         ),
+        ([{"fault": "remove", "field": "checkpointId"}], 0),
         ([{"fault": "failTraining"}], 1),
     ],
 )
