@@ -289,7 +289,7 @@ def test_a_refusal_says_what_to_do(versions: tuple[str, ...], status: int, code:
         assert isinstance(caught, AccessError if status == 403 else ServiceError)
 
 
-@each_row("name", ["", "models/x", "tunedModels/../models/x", "tunedModels/", ENDPOINT])
+@each_row("name", ["", "corpora/x", "tunedModels/../models/x", "tunedModels/", ENDPOINT])
 def test_a_name_cannot_reach_out_of_the_tuned_models(name: str) -> None:
     app = script(JSONResponse({}))
     caught = refused("v1beta", app, name)
