@@ -359,7 +359,7 @@ def _invalid_run(path: Path, message: str) -> InvalidFile:
         kind = "hyperparameter" if member == "hyperparameters" else "field"
         return InvalidFile(Place(str(path)), member, f"unknown {kind} {unknown[1]}", suggest_name(unknown[1], known))
     problem = problem[:1].lower() + problem[1:]
-    return InvalidFile(Place(str(path)), member, problem, "correct the value, docs/local.md describes the fields")
+    return InvalidFile(Place(str(path)), member, problem, "correct the value, docs/trainer.md describes the fields")
 
 
 def _validated(path: Path, config: RunConfig) -> RunConfig:
