@@ -238,7 +238,6 @@ WRITING = re.compile(
 )
 WRITERS = {
     "files.py": "the writer",
-    "commands/export.py": "the files of a model, in a folder that the user names",
     "commands/main.py": "the null device",
     "emulator/objects.py": "the contents of objects, in the folder of the store",
     "providers/local/hosts.py": "reads locks",
