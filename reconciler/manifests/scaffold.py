@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import InvalidInput, Place, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import API_VERSION, Method, Target
-from reconciler.domain.text import join_names, quote
+from reconciler.domain.text import UNSEEN, join_names, quote
 from reconciler.files import create_file, write_errors, write_file
 from reconciler.manifests.ci_workflows import Workflows
 from reconciler.manifests.datasets.declarations import option_fields
@@ -50,6 +50,8 @@ _SCHEMAS: Final[Mapping[str, str]] = {
 """The schemas for editors, relative to the root."""
 _MOST_SHOWN = 6
 """The number of turns of an example that are shown."""
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_ESCAPED: Final = re.compile(rf"[{UNSEEN}\ufffe\uffff]")
 
 
 class Scaffold(Struct, frozen=True):
@@ -286,9 +288,19 @@ def _schemas(root: Path) -> dict[Path, bytes | Path]:
 
 
 def _scalar(text: str) -> str:
-    """Return the text as a YAML scalar, quoted as JSON if YAML would otherwise parse it differently."""
-    safe = re.fullmatch(r"[A-Za-z0-9._/-]*[A-Za-z0-9]", text) and parse_scalar(text) == text
-    return text if safe else json.dumps(text, ensure_ascii=False)
+    """Return the text as a YAML scalar, quoted if YAML would otherwise parse it differently.
+
+    Characters that YAML forbids or folds, or that hide or reorder text, are escaped. YAML does not accept JSON's pairs
+    of escapes, so each character has one.
+
+    Raises ReconcileError for an unpaired surrogate, which YAML cannot express.
+    """
+    if re.fullmatch(r"[A-Za-z0-9._/-]*[A-Za-z0-9]", text) and parse_scalar(text) == text:
+        return text
+    if _SURROGATE.search(text):
+        message = f"the name {quote(text)} contains an unpaired surrogate character, which a manifest cannot contain"
+        raise ReconcileError(message, "rename it, in UTF-8")
+    return _ESCAPED.sub(lambda found: f"\\U{ord(found[0]):08X}", json.dumps(text, ensure_ascii=False))
 
 
 def _write_new(directory: Path, files: Mapping[Path, bytes | Path], repository: Path) -> tuple[str, ...]:

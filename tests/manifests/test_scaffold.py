@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -10,6 +12,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import InvalidInput, ReconcileError, UsageError
 from reconciler.domain.model import Manifest
 from reconciler.manifests.scaffold import init
+from reconciler.manifests.yaml_parser import parse
 from support.cases import each_row
 from support.files_samples import CAPABILITIES, data_file, load_in, write
 
@@ -72,6 +75,44 @@ def test_the_fields_are_guessed(tmp_path: Path, name: str, text: str, fields: tu
     (example,) = workspace.training(workspace.manifests[0])
     assert (example.input, example.output) == fields
     assert workspace.manifests[0].dataset.path == f"../{name}"
+
+
+@each_row(
+    "mark",
+    ["\x80", "\x9f", "\x85", "\u2028", "\u2029", "\x7f", "\ufeff", "\ufffe", "\U0001f600", "\U000e0001", "\xad", "\b"],
+)
+def test_a_manifest_names_every_field(tmp_path: Path, mark: str) -> None:
+    field = f"a{mark} b"
+    text = json.dumps({field: "q", "answer": "a"})
+    init(tmp_path, data=data_file(write(tmp_path, {"a.jsonl": text}) / "a.jsonl"), name="m")
+    assert _valid(tmp_path).dataset.examples == 1
+    (document,) = parse((tmp_path / "specs/m.yaml").read_bytes(), "").documents
+    assert document.value["spec"]["dataset"]["inputField"] == field
+
+
+_CHAT = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+_SAID = {"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a"}}
+
+
+@each_row(
+    ("value", "unused"),
+    [
+        ({"id": 7, "source": "x", "system": "s", **_CHAT, "tools": []}, "  not used: id, source"),
+        ({**_SAID, "rejected": {"from": "gpt", "value": "b"}, "id": 7}, "  not used: rejected, id"),
+        ({"prompt": "q", "input": "x", "chosen": "a", "rejected": "b"}, "  not used: input, rejected"),
+        ({"instruction": "q", "input": "x", "chosen": "a", "rejected": "b"}, "  not used: rejected"),
+        ({"system": "s", "question": "q", "chosen": "a", "rejected": "b"}, "  not used: rejected"),
+        ({"instruction": "q", "input": "", "output": "a", "text": "q a"}, "  not used: text"),
+        ({"conversations": _CHAT["messages"], "tools": [], "id": 7}, "  not used: id"),
+        (
+            {"conversations": [*_SAID["conversations"], _SAID["chosen"]], "tools": "[]", "id": 7},
+            "  not used: tools, id",
+        ),
+    ],
+)
+def test_what_is_not_used_is_shown(tmp_path: Path, value: dict[str, Any], unused: str) -> None:
+    data = data_file(write(tmp_path, {"a.jsonl": json.dumps(value)}) / "a.jsonl")
+    assert init(tmp_path, data=data, name=None).mapping[-2:-1] == (unused,)
 
 
 def test_data_outside_the_repository_is_copied(tmp_path: Path) -> None:
@@ -161,6 +202,7 @@ def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) ->
         ("a.csv", b"PK\x03\x04", "a.csv: the file is a ZIP archive; extract the data file from it"),
         ("a.csv", "a,b,c\n1,2,3\n", "the fields a, b, c; which of them are inputs and outputs is ambiguous"),
         ("a.csv", b"", "a.csv:1:1: spec.dataset.path: the data set has no examples"),
+        ("a.jsonl", r'{"a\ud800": "q", "answer": "a"}', 'the name "a\ud800" contains an unpaired surrogate character'),
     ],
 )
 def test_data_without_usable_fields(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:

@@ -33,7 +33,7 @@ from reconciler.manifests.datasets.json_files import first_array, first_objects
 from reconciler.manifests.datasets.preferences import transcript
 from reconciler.manifests.datasets.records import ReadOptions
 from reconciler.manifests.datasets.separated_values import first_rows
-from reconciler.manifests.datasets.shapes import PREFERENCE, SHAPES, recognize
+from reconciler.manifests.datasets.shapes import PREFERENCE, SHAPES, recognize, unused_members
 
 _SAMPLE_BYTES: Final = 2**18
 _LARGEST_SAMPLE: Final = 2**22
@@ -152,13 +152,9 @@ def detect_options(file: Path, chosen: Fields = (None, None), *, header: bool | 
         return Detected(_without_defaults(file, options))
     if chosen == (None, None) and (shape := recognize(sample.names)):
         options = replace(options, shape=shape)
-        unused: tuple[str, ...] = ()
         if shape == PREFERENCE:
             options = replace(options, input=_prompt_field(sample) or options.input)
-            unused = tuple(
-                name for name in sample.names if name not in {*_PROMPTS, options.input, "input", "chosen", ""}
-            )
-        return Detected(_without_defaults(file, options), unused)
+        return Detected(_without_defaults(file, options), unused_members(sample.examples, options))
     given, wanted = _choose(file, sample, chosen)
     unused = tuple(name for name in sample.names if name not in {given, wanted, ""})
     return Detected(_without_defaults(file, replace(options, input=given, output=wanted)), unused)

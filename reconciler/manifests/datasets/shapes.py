@@ -6,7 +6,7 @@ A new shape is a row in ``SHAPES``. Chat formats become conversations in Vertex 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -43,11 +43,15 @@ _SHAREGPT_ROLES: Final = {
 
 
 class Shape(Struct, frozen=True):
-    """One shape of examples: its name for users, the members that it is recognized by, and how to read one."""
+    """One shape of examples: its name for users, the members that it is recognized by, and how to read one.
+
+    ``optional`` are the other members that are read.
+    """
 
     title: str
     members: tuple[str, ...]
     read: Callable[[int, Mapping[str, Any], ReadOptions], Record]
+    optional: tuple[str, ...]
 
 
 class _InvalidExampleError(Exception):
@@ -94,6 +98,19 @@ def recognize(names: Iterable[str]) -> str:
     """Return the key of the shape that has these members or columns; empty if it is none of ``SHAPES``."""
     known = set(names)
     return next((key for key, shape in SHAPES.items() if known.issuperset(shape.members)), "")
+
+
+def unused_members(examples: Sequence[Mapping[str, Any]], options: ReadOptions) -> tuple[str, ...]:
+    """Return the members of examples that their shape does not read, and the rejected answers of preference pairs."""
+    shape = SHAPES[options.shape]
+    used = {*shape.members, *shape.optional, ""}
+    names = dict.fromkeys(name for example in examples for name in example)
+    if options.shape == PREFERENCE:
+        prompt = _prompt_member(names, options)
+        used = used - {"rejected"} | ({prompt} if prompt else {"instruction", "input"})
+    elif options.shape == "sharegpt" and any(_has_roles(example["conversations"]) for example in examples):
+        used.add("tools")
+    return tuple(name for name in names if name not in used)
 
 
 def missing_field(number: int, message: str, name: str, known: Iterable[str], options: ReadOptions) -> Fault:
@@ -151,7 +168,7 @@ class _Conversation:
 def _messages(number: int, value: Mapping[str, Any], _: ReadOptions, member: str = "messages") -> Record:
     """Read OpenAI's chat format: https://platform.openai.com/docs/guides/fine-tuning."""
     conversation = _Conversation(member)
-    for turn in _message_turns(value[member], member):
+    for turn in (*_system_turns(value), *_message_turns(value[member], member)):
         conversation.add(*turn)
     return conversation.row(number, _tools(value))
 
@@ -216,14 +233,24 @@ def _declaration(tool: Mapping[str, Any]) -> Any:
 def _sharegpt(number: int, value: Mapping[str, Any], options: ReadOptions) -> Record:
     """Read ShareGPT's format: ``conversations`` of ``from`` and ``value``; some files have OpenAI's members in it."""
     turns = _objects(value["conversations"], "conversations")
-    if turns and "role" in turns[0]:
+    if _has_roles(turns):
         return _messages(number, value, options, "conversations")
     conversation = _Conversation("conversations")
-    if value.get("system"):
-        conversation.add("system", "system", _text_parts(value["system"], "system"))
-    for turn in _sharegpt_turns(turns, "conversations"):
+    for turn in (*_system_turns(value), *_sharegpt_turns(turns, "conversations")):
         conversation.add(*turn)
     return conversation.row(number)
+
+
+def _has_roles(turns: Any) -> bool:
+    """Return whether turns have OpenAI's members."""
+    return isinstance(turns, list) and bool(turns) and isinstance(turns[0], dict) and "role" in turns[0]
+
+
+def _system_turns(value: Mapping[str, Any]) -> list[_Turn]:
+    """Return the turn of a system message in a member of its own, as Anthropic, ShareGPT and Alpaca write it."""
+    system = value.get("system")
+    is_blank = not system or (isinstance(system, str) and not system.strip())
+    return [] if is_blank else [("system", "system", _text_parts(system, "system"))]
 
 
 def _sharegpt_turns(turns: Any, member: str) -> Iterator[_Turn]:
@@ -247,11 +274,12 @@ def _contents(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
 def _alpaca(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
     """Read Alpaca's format; the input follows the instruction after a blank line."""
     prompt, output = _instruction(value), _string(value.get("output") or "", "output")
-    if not value.get("system") and not value.get("history"):
+    system = _system_turns(value)
+    if not system and not value.get("history"):
         return Row(number, prompt, output)
     conversation = _Conversation("history")
-    if value.get("system"):
-        conversation.add("system", "system", _text_parts(value["system"], "system"))
+    for said in system:
+        conversation.add(*said)
     for index, turn in enumerate(value.get("history") or ()):
         if not isinstance(turn, list) or len(turn) != 2:  # noqa: PLR2004 - a text and its answer
             raise _InvalidExampleError(f"history[{index}] is not a pair of texts", 'write ["…", "…"]')
@@ -282,31 +310,35 @@ def _preference(number: int, value: Mapping[str, Any], options: ReadOptions) -> 
         turns = [list(_turns(answer, name)) for answer, name in _named(chosen, rejected)]
         return _pair(number, _before(value, given), turns[0], turns[1], _tools(value))
     texts = _string(chosen, "chosen"), _string(rejected, "rejected")
-    if isinstance(given, list):
+    spoken = [[(role, name, [{"text": said}]) for role, said in transcript(text)] for text, name in _named(*texts)]
+    if all(spoken) and not isinstance(given, list):
+        return _pair(number, _system_turns(value), spoken[0], spoken[1])
+    if given is None:
+        given, left, right = split_texts(*texts)
+        texts = left, right
+        if not given:
+            raise _InvalidExampleError(_NO_BEGINNING, _ADD_PROMPT)
+    if isinstance(given, list) or _system_turns(value):
         answers = [[("model", name, [{"text": text}])] for text, name in _named(*texts)]
         return _pair(number, _before(value, given), answers[0], answers[1], _tools(value))
-    spoken = [[(role, name, [{"text": said}]) for role, said in transcript(text)] for text, name in _named(*texts)]
-    if all(spoken):
-        return _pair(number, [], spoken[0], spoken[1])
-    if given is not None:
-        return _text_pair(number, _string(given, "prompt"), *texts)
-    prompt, left, right = split_texts(*texts)
-    if not prompt:
-        raise _InvalidExampleError(_NO_BEGINNING, _ADD_PROMPT)
-    return _text_pair(number, prompt, left, right)
+    return _text_pair(number, _string(given, "prompt"), *texts)
 
 
 def _prompt(value: Mapping[str, Any], options: ReadOptions) -> Any:
     """Return the prompt of a preference pair; ``None`` without one."""
-    for name in (options.input, "prompt", "conversations"):
-        if name in value:
-            return value[name]
+    if name := _prompt_member(value, options):
+        return value[name]
     return _instruction(value) if "instruction" in value else None
+
+
+def _prompt_member(names: Collection[str], options: ReadOptions) -> str:
+    """Return the member with the prompt of a preference pair; empty if it is in ``instruction`` or in the answers."""
+    return next((name for name in (options.input, "prompt", "conversations") if name in names), "")
 
 
 def _before(value: Mapping[str, Any], given: Any) -> list[_Turn]:
     """Return the turns of a system message and a prompt, which may be a text."""
-    turns: list[_Turn] = [("system", "system", _text_parts(value["system"], "system"))] if value.get("system") else []
+    turns = _system_turns(value)
     if isinstance(given, list):
         return [*turns, *_turns(given, "prompt")]
     return [*turns, ("user", "prompt", [{"text": _string(given, "prompt")}])] if given else turns
@@ -333,7 +365,10 @@ def _pair(
     """Return a pair of conversations; each has the prompt, if there is one, or begins after it."""
     said = [[(role, parts) for role, _, parts in turns] for turns in (before, chosen, rejected)]
     common = common_turns(said[1], said[2])
-    if before and said[1][: len(before)] != said[0]:  # some data sets repeat the prompt
+    asked = [(role, parts) for role, parts in said[0] if role != "system"]
+    if asked and said[1][: len(asked)] == asked:  # some data sets repeat the prompt, but not the system message
+        before = before[: len(before) - len(asked)]
+    if before and said[1][: len(before)] != said[0][: len(before)]:
         chosen, rejected = [*before, *chosen], [*before, *rejected]
         common += len(before)
     if not common:
@@ -385,10 +420,15 @@ def _choose(roles: Mapping[str, str], role: Any, where: str) -> str:
 
 
 SHAPES: Final[Mapping[str, Shape]] = {
-    PREFERENCE: Shape("preference pairs", ("chosen", "rejected"), _preference),
-    "messages": Shape("OpenAI's chat format", ("messages",), _messages),
-    "contents": Shape("Vertex AI's format", ("contents",), _contents),
-    "sharegpt": Shape("ShareGPT's format", ("conversations",), _sharegpt),
-    "alpaca": Shape("Alpaca's format", ("instruction", "output"), _alpaca),
+    PREFERENCE: Shape("preference pairs", ("chosen", "rejected"), _preference, ("system", "tools")),
+    "messages": Shape("OpenAI's chat format", ("messages",), _messages, ("system", "tools")),
+    "contents": Shape(
+        "Vertex AI's format",
+        ("contents",),
+        _contents,
+        ("systemInstruction", "system_instruction", "tools", "generationConfig"),
+    ),
+    "sharegpt": Shape("ShareGPT's format", ("conversations",), _sharegpt, ("system",)),
+    "alpaca": Shape("Alpaca's format", ("instruction", "output"), _alpaca, ("input", "system", "history")),
 }
 """The shapes by their names in manifests, in the order in which they are recognized."""

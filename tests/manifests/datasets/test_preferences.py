@@ -85,8 +85,17 @@ def test_what_was_trained_before_is_the_same_example() -> None:
     now = read_object(1, value, PAIRS)
     assert (before, now) == (Row(1, "2+2?", "4"), Row(1, "2+2?", "4", "5"))
     answers = {"chosen": [answer("4")], "rejected": [answer("5")]}
-    for prompt in ({"prompt": [SYSTEM, user("2+2?")]}, {"system": "Be brief.", "prompt": "2+2?"}):
-        chat = read_object(1, prompt | answers, PAIRS)
+    texts, transcripts = {"chosen": "4", "rejected": "5"}, {"chosen": hh("2+2?", "4"), "rejected": hh("2+2?", "5")}
+    repeated = {"chosen": [user("2+2?"), answer("4")], "rejected": [user("2+2?"), answer("5")]}
+    system = {"system": "Be brief.", "prompt": "2+2?"}
+    for pair in (
+        {"prompt": [SYSTEM, user("2+2?")]} | answers,
+        system | answers,
+        system | texts,
+        system | repeated,
+        system | transcripts,
+    ):
+        chat = read_object(1, pair, PAIRS)
         assert isinstance(chat, ConversationRow)
         assert single_turn(chat) == Row(1, "Be brief.\n\n2+2?", "4", "5")
         assert preference_value(chat)["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
