@@ -16,7 +16,7 @@ from reconciler.manifests.datasets.conversations import ExampleText, example_tex
 from reconciler.manifests.datasets.detect import AmbiguousFieldsError, Detected, Fields, detect_options
 from reconciler.manifests.datasets.file_formats import complete_options
 from reconciler.manifests.datasets.hub import HubFiles, hub_source
-from reconciler.manifests.datasets.records import ConversationRow, ReadOptions, Row
+from reconciler.manifests.datasets.records import MAX_LABEL, MAX_LABELS, ConversationRow, ReadOptions, Row
 from reconciler.manifests.datasets.shapes import PREFERENCE
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, valid_records
 from reconciler.paths import require_file
@@ -29,9 +29,6 @@ _BATCH: Final = 1000
 """The number of rows that are written to the index at once."""
 _CACHE_KIB: Final = 16_384
 """The memory of the index; what does not fit is in a temporary file."""
-_MAX_LABELS: Final = 100
-_MAX_LABEL: Final = 64
-"""The length of a label at most, in characters."""
 
 
 class DataFile(Struct, frozen=True):
@@ -209,7 +206,7 @@ class LabelCount:
         self._examples += 1
         if self._counts is None:
             return
-        if len(output) > _MAX_LABEL or (output not in self._counts and len(self._counts) == _MAX_LABELS):
+        if len(output) > MAX_LABEL or (output not in self._counts and len(self._counts) == MAX_LABELS):
             self._counts = None
             return
         self._counts[output] = self._counts.get(output, 0) + 1

@@ -31,7 +31,7 @@ from reconciler.manifests.datasets.file_formats import (
 )
 from reconciler.manifests.datasets.json_files import first_array, first_objects
 from reconciler.manifests.datasets.preferences import transcript
-from reconciler.manifests.datasets.records import ReadOptions
+from reconciler.manifests.datasets.records import MAX_LABEL, MAX_LABELS, ReadOptions, text_problems
 from reconciler.manifests.datasets.separated_values import first_rows
 from reconciler.manifests.datasets.shapes import PREFERENCE, SHAPES, recognize, unused_members
 
@@ -80,6 +80,10 @@ _QUOTED: Final = re.compile(r'"[^"]*("|$)')
 _DELIMITED: Final = re.compile(rf"\s*[^\n{_DELIMITERS}]+\s*\n[^\n]*[{_DELIMITERS}]")
 """A first line without a delimiter, and one with it."""
 _NEXT_LINE: Final = re.compile(r"[\r\n]\s*\S")
+_ENOUGH: Final = 10
+"""The number of examples at least by which labels are recognized."""
+_UNIQUE: Final = 0.9
+"""The share of distinct texts at least in inputs beside labels."""
 _LONG_NAME: Final = 60
 """A name with more characters is a text."""
 
@@ -101,15 +105,23 @@ class Detected(Struct, frozen=True):
 class AmbiguousFieldsError(ReconcileError):
     """Which fields have the inputs and outputs is ambiguous: the fields, and those of the two that are known.
 
-    ``usual`` says whether the proposed ones have usual names, but the same value in all examples.
+    ``chosen`` are those of them that the user has named. ``usual`` says whether the proposed ones have usual names, but
+    the same value in all examples.
     """
 
     def __init__(
-        self, file: Path, names: Sequence[str], known: Fields, proposed: tuple[str, str], *, usual: bool = False
+        self,
+        file: Path,
+        names: Sequence[str],
+        known: Fields,
+        proposed: tuple[str, str],
+        *,
+        chosen: Fields,
+        usual: bool = False,
     ) -> None:
         fields = join_names(list(names))
         message = f"{file.name} has the fields {fields}; which of them are inputs and outputs is ambiguous"
-        pairs = zip(("--input", "--output"), known, proposed, strict=True)
+        pairs = zip(("--input", "--output"), chosen, proposed, strict=True)
         options = " ".join(f"{option} {shlex.quote(name)}" for option, given, name in pairs if given is None)
         super().__init__(message, f"add the options for them, such as {options}")
         self.names = tuple(names)
@@ -155,7 +167,7 @@ def detect_options(file: Path, chosen: Fields = (None, None), *, header: bool | 
         if shape == PREFERENCE:
             options = replace(options, input=_prompt_field(sample) or options.input)
         return Detected(_without_defaults(file, options), unused_members(sample.examples, options))
-    given, wanted = _choose(file, sample, chosen)
+    given, wanted = _choose(file, sample, chosen, named=options.header)
     unused = tuple(name for name in sample.names if name not in {given, wanted, ""})
     return Detected(_without_defaults(file, replace(options, input=given, output=wanted)), unused)
 
@@ -318,11 +330,12 @@ def _prompt_field(sample: _Sample) -> str:
     return next((name for name in sample.names if name.lower() in _QUESTIONS), "")
 
 
-def _choose(file: Path, sample: _Sample, chosen: Fields) -> tuple[str, str]:
+def _choose(file: Path, sample: _Sample, chosen: Fields, *, named: bool) -> tuple[str, str]:
     """Return the names of the input and the output field.
 
-    Both have their usual names, or are the only ones with texts, in this order; none numbers or identifies examples, or
-    has the same value in all of them.
+    Both have their usual names, or are the only ones with texts: labels are the outputs, otherwise the second field has
+    them. None numbers or identifies examples, or has the same value in all of them. Of more than two columns that are
+    not ``named``, none is chosen.
     """
     names = sample.names
     nested = _require_fields(file, sample, chosen)
@@ -338,23 +351,42 @@ def _choose(file: Path, sample: _Sample, chosen: Fields) -> tuple[str, str]:
     missing = [given, wanted].count(None)
     rest = [name for name in usable if name not in {given, wanted}]
     texts = [name for name in rest if _has_text(name, sample)]
-    for candidates in (texts, rest):
+    for candidates in (texts, rest) if named else (rest,):
         if len(candidates) == missing:
-            remaining = iter(candidates)
-            return given or next(remaining), wanted or next(remaining)
+            return _pair(candidates, sample, given, wanted)
     constant = {name.lower(): name for name in reversed(names) if name in sample.constant}
     usual_given = given or next((constant[name] for name in _INPUTS if name in constant), None)
     usual_wanted = wanted or next((constant[name] for name in _OUTPUTS if name in constant), None)
     if usual_given and usual_wanted:
-        _require_unique(file, names, (usual_given, usual_wanted))
-        raise AmbiguousFieldsError(file, names, (given, wanted), (usual_given, usual_wanted), usual=True)
-    others = [name for name in (*texts, *rest, *names) if name not in {given, wanted, "", *nested}]
-    if len({*others}) < missing:
+        usual = usual_given, usual_wanted
+        _require_unique(file, names, usual)
+        if any(text_problems(str(sample.examples[0].get(name) or "-")) for name in usual):
+            return usual  # reading the file says what is wrong with them
+        raise AmbiguousFieldsError(file, names, (given, wanted), usual, chosen=chosen, usual=True)
+    others = [*texts, *(name for name in rest if name not in texts)]
+    if len(others) < missing:
         _require_unique(file, names, [name for name in names if name])
-        raise _no_two_texts(file, nested)
-    proposed = given or others[0], wanted or next((name for name in others if name != others[0] or given), names[-1])
-    _require_unique(file, names, proposed)
-    raise AmbiguousFieldsError(file, names, (given, wanted), proposed)
+        raise _no_two_texts(file, sample, nested)
+    proposed = _pair(others, sample, given, wanted)
+    raise AmbiguousFieldsError(file, names, (given, wanted), proposed, chosen=chosen)
+
+
+def _pair(candidates: Sequence[str], sample: _Sample, given: str | None, wanted: str | None) -> tuple[str, str]:
+    """Return the input and the output field; those that are unknown are the first candidates, or labels and texts."""
+    if given or wanted:
+        return given or candidates[0], wanted or candidates[0]
+    distinct = {name: len({str(row.get(name)) for row in sample.examples}) for name in candidates}
+    unique = [name for name in candidates if distinct[name] >= _UNIQUE * len(sample.examples)]
+    labels = [name for name in candidates if _has_labels(name, sample, distinct[name])]
+    if not unique or not labels or len(sample.examples) < _ENOUGH:
+        return candidates[0], candidates[1]
+    return max(unique, key=lambda name: sum(len(str(row.get(name))) for row in sample.examples)), labels[0]
+
+
+def _has_labels(name: str, sample: _Sample, distinct: int) -> bool:
+    """Return whether the values of a field are few and short, as in the labels that `data inspect` shows."""
+    is_short = all(len(str(row.get(name))) <= MAX_LABEL for row in sample.examples)
+    return is_short and distinct <= MAX_LABELS and 2 * distinct <= len(sample.examples)
 
 
 def _require_fields(file: Path, sample: _Sample, chosen: Fields) -> set[str]:
@@ -366,14 +398,19 @@ def _require_fields(file: Path, sample: _Sample, chosen: Fields) -> set[str]:
     nested = {name for name in names if any(isinstance(row.get(name), list | dict) for row in sample.examples)}
     if len(names) < 2:  # noqa: PLR2004 - an input and an output
         if nested:
-            raise _no_two_texts(file, nested)
+            raise _no_two_texts(file, sample, nested)
         message = f"{file.name} has one field, {quote(names[0])}: expected one for inputs and one for outputs"
         raise ReconcileError(message, "add a field with the outputs; a model is not tuned on texts alone")
     return nested
 
 
-def _no_two_texts(file: Path, nested: Collection[str]) -> ReconcileError:
-    found = f"; objects or lists: {join_names(sorted(nested), 3)}" if nested else ""
+def _no_two_texts(file: Path, sample: _Sample, nested: Collection[str]) -> ReconcileError:
+    """Return the error that too few fields can be inputs and outputs, with the reason for each of the others."""
+    same = [name for name in sample.names if name in {*sample.constant} - {*nested} and name]
+    unusable = {name for name in sample.names if name and not _is_usable(name, sample)}
+    numbers = [name for name in sample.names if name in unusable - {*same, *nested}]
+    groups = {"objects or lists": sorted(nested), "the same value in all examples": same, "numbers or IDs": numbers}
+    found = "".join(f"; {title}: {join_names(group, 3)}" for title, group in groups.items() if group)
     message = f"{file.name} has no two fields with texts{found}"
     return ReconcileError(message, "give each example a field with its input, and one with its output")
 

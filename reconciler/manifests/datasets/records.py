@@ -15,7 +15,10 @@ from reconciler.domain.text import list_choices
 MAX_CHARACTERS = 2**20
 """The maximum length of an example in a file, in characters; it limits the memory that a file of any size needs."""
 
-
+MAX_LABELS = 100
+"""The number of distinct outputs at most that are labels."""
+MAX_LABEL = 64
+"""The length of a label at most, in characters."""
 _BLOCK = 2**15
 """The number of characters that are split at once: what the cache of a processor keeps is faster."""
 
