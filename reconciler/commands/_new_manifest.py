@@ -5,8 +5,6 @@ Without a terminal, options decide; on one, what they leave open is a question.
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,7 +21,7 @@ from reconciler.domain.model import HUB_SCHEME, Target
 from reconciler.domain.text import join_names, quote, suggest, terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.datasets.detect import AmbiguousFieldsError, Fields
-from reconciler.manifests.datasets.file_formats import names_data_file
+from reconciler.manifests.datasets.folders import open_folder
 from reconciler.manifests.discovery import DEFAULT, EMBEDDED
 from reconciler.manifests.scaffold import DataFile, Scaffold, Service
 from reconciler.providers.registry import capabilities_of, provider_names, provider_spec
@@ -188,7 +186,7 @@ def data_file(
 
     Raises:
         ReconcileError: when a data set of the hub is unavailable.
-        UsageError: when they describe a data set without naming it.
+        UsageError: when they describe a data set without naming it, or a folder has none.
     """
     if name is None and (any(fields) or header is not None):
         raise UsageError("--input, --output and --header describe a data set", "add --from FILE")
@@ -200,32 +198,10 @@ def data_file(
 
         found = fetch(resolve_commit(parse_address(name)))
         return DataFile(next(iter(found.files.values())), str(found.declared), fields, header, found)
-    path = Path(name)
-    if os.path.isdir(environment.cwd / path):  # noqa: PTH112 - false also without access to the folder
-        path /= _only_file(environment.cwd / path, path)
-    return DataFile(environment.cwd / path, str(path), fields, header)
-
-
-def _is_data_file(file: Path) -> bool:
-    return names_data_file(file.name) and file.is_file()
-
-
-def _only_file(folder: Path, shown: Path) -> Path:
-    """Return the data file in a folder, as a download of a data set of the Hugging Face Hub is: that for training.
-
-    Raises:
-        UsageError: when there are several, or none.
-    """
-    found = sorted(file.relative_to(folder) for file in folder.rglob("*") if _is_data_file(file))
-    visible = [file for file in found if not any(part.startswith(".") for part in file.parts)]
-    training = [file for file in visible if "train" in str(file).lower()] or visible
-    if len(training) == 1:
-        return training[0]
-    if not training:
-        raise UsageError(f"{shown}: is a directory without data files", "name a file with --from FILE")
-    shown_files = [str(shown / file) for file in training]
-    message = f"{shown} has {len(training)} data files: {join_names(shown_files, _MOST_NAMES)}"
-    raise UsageError(message, f"name one of them, as in --from {shlex.quote(shown_files[0])}")
+    if files := open_folder(environment.cwd, name):
+        first = next(iter(files.files.values()))
+        return DataFile(first, str(files.declared), fields, header, files)
+    return DataFile(environment.cwd / name, str(Path(name)), fields, header)
 
 
 def default_path(environment: Environment) -> str:

@@ -100,7 +100,8 @@ def add(environment: Environment, project: Project, name: str, *, data: DataFile
     "data",
     required=True,
     metavar="FILE",
-    help="Data set: a file, or hf://datasets/OWNER/NAME. Its format and fields are recognized, and written into the"
+    help="Data set: a file, a folder with files for training, or hf://datasets/OWNER/NAME."
+    " Its format and fields are recognized, and written into the"
     " manifest.",
 )
 @data_options

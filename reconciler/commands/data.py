@@ -93,13 +93,17 @@ def inspect_manifest(
 
 
 def _open(environment: Environment, file: str, fields: Fields = (None, None)) -> DataFile:
-    from reconciler.manifests.datasets.data_files import open_data_file, open_hub_files
+    from reconciler.manifests.datasets.data_files import open_data_file, open_data_files
 
     if file.startswith(HUB_SCHEME):
         from reconciler.manifests.datasets.hub import fetch, resolve_commit
         from reconciler.manifests.datasets.hub_addresses import parse_address
 
-        return open_hub_files(fetch(resolve_commit(parse_address(file))), fields)
+        return open_data_files(fetch(resolve_commit(parse_address(file))), fields)
+    from reconciler.manifests.datasets.folders import open_folder
+
+    if files := open_folder(environment.cwd, file):
+        return open_data_files(files, fields)
     return open_data_file(environment.cwd / file, file, fields)
 
 

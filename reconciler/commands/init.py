@@ -84,7 +84,8 @@ def _flow(environment: Environment, platform: Platform, name: str) -> Workflows:
     "data",
     envvar="RECONCILE_INIT_FROM",
     metavar="FILE",
-    help="Data set: a file, or hf://datasets/OWNER/NAME. Its format and fields are recognized, and written into the"
+    help="Data set: a file, a folder with files for training, or hf://datasets/OWNER/NAME."
+    " Its format and fields are recognized, and written into the"
     " manifest. Default: write a sample.",
 )
 @data_options

@@ -23,6 +23,8 @@ from reconciler.manifests.checks import inputs
 from reconciler.manifests.dataset_history import paths_within
 from reconciler.manifests.datasets.declarations import LoadContext, Origin
 from reconciler.manifests.datasets.file_formats import LfsPointer, read_pointer
+from reconciler.manifests.datasets.folders import expand_patterns, find_files
+from reconciler.manifests.datasets.hub_addresses import has_wildcards
 from reconciler.manifests.datasets.validation import DatasetSource, raw_examples
 from reconciler.manifests.discovery import expand_lists, manifest_name, read
 from reconciler.manifests.git import (
@@ -37,7 +39,6 @@ from reconciler.manifests.git import (
 from reconciler.manifests.manifest import ManifestReader, Sources
 from reconciler.manifests.workspace import Workspace
 from reconciler.manifests.yaml_parser import YamlDocument
-from reconciler.paths import find_file
 from reconciler.planning.datasets import (
     DatasetChange,
     DatasetChanges,
@@ -81,8 +82,8 @@ class Base:
     def source_at_commit(self, source: DatasetSource) -> DatasetSource | None:
         """Return the source of the same file at the commit; ``None`` if the file did not exist."""
         in_git = source.options and not source.path.startswith(HUB_SCHEME)
-        file = self._tree.file(source.path) if in_git and not self.unavailable(source) else None
-        return source.of_file(file) if file else None
+        files = self._tree.files(source.path) if in_git and not self.unavailable(source) else ()
+        return source.of_files(files) if files else None
 
     def unavailable(self, source: DatasetSource) -> str:
         """Return why git has no data of a file at the commit; empty where it has, or there was no file."""
@@ -146,7 +147,8 @@ class _Tree(Struct):
 
     def check_out_data(self, paths: Iterable[str]) -> None:
         """Write the data sets that exist at the commit, and note those whose data is elsewhere."""
-        paths = tuple(dict.fromkeys(paths))
+        listed = self.git.files(self.commit, ".") if any(map(has_wildcards, paths := tuple(paths))) else ()
+        paths = expand_patterns(paths, listed)
         self.check_out(paths)
         missing = [path for path in paths if not (self.folder / path).exists()]
         if not all(map(str.isascii, missing)):
@@ -170,8 +172,9 @@ class _Tree(Struct):
     def unavailable_data(self, directory: str, paths: Iterable[str]) -> str:
         """Return which of these files, relative to a directory in the root, git does not contain, and why."""
         for path in paths_within(posixpath.normpath(posixpath.join(self.base, directory)), paths):
-            if reason := self.unavailable.get(path):
-                return f"{path} {reason}"
+            for file in expand_patterns([path], self.unavailable):
+                if reason := self.unavailable.get(file):
+                    return f"{file} {reason}"
         return ""
 
     def _fill(self, file: Path, path: str, pointer: LfsPointer) -> bool:
@@ -196,11 +199,11 @@ class _Tree(Struct):
                     self.bytes_left -= blob.size
                     yield file, blob
 
-    def file(self, path: str) -> Path | None:
-        """Return the file at a path relative to the root, if it was checked out."""
+    def files(self, path: str) -> tuple[Path, ...]:
+        """Return the files that a path relative to the root stands for, if they were checked out."""
         with suppress(ReconcileError):
-            return find_file(path, self._root, self.folder)
-        return None
+            return tuple(find_files(path, self._root, self.folder).values())
+        return ()
 
     def manifests(self, names: frozenset[str], capabilities: Capabilities) -> Mapping[str, BaseManifest]:
         """Return the manifests with these names from anywhere in the root; their data sets are checked out too."""

@@ -20,14 +20,16 @@ from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import HUB_SCHEME, REMOTE_SCHEME, Dataset, TrainingExample
 from reconciler.manifests.datasets.declarations import TRAINING, LoadContext, Origin, declared_options, read_training
+from reconciler.manifests.datasets.folders import expand_patterns, find_files
+from reconciler.manifests.datasets.hub_addresses import has_wildcards
 from reconciler.manifests.datasets.records import ReadOptions
-from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
+from reconciler.manifests.datasets.validation import DatasetSource, files_source, read_examples, validate_dataset
 from reconciler.manifests.discovery import TUNED_MODEL, expand_lists, manifest_name, read
 from reconciler.manifests.git import Blob, Git, GitError
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import explain
 from reconciler.manifests.yaml_parser import YamlDocument, dotted
-from reconciler.paths import find_file, repository_of
+from reconciler.paths import repository_of
 
 _MAX_COMMITS: Final = 500
 _MAX_BYTES: Final = 2**30
@@ -93,7 +95,8 @@ class _Search(Struct):
         base = root.relative_to(repository).as_posix()
         manifests = paths_within(base, self.recorded.files)
         data = paths_within(base, (generation.dataset.path for generation in self.recorded.generations))
-        paths = tuple(dict.fromkeys([*manifests, *data]))
+        listed = git.files("HEAD", ".") if any(map(has_wildcards, data)) else ()
+        paths = tuple(dict.fromkeys([*manifests, *expand_patterns(data, listed)]))
         commits = git.commits(paths, _MAX_COMMITS) if paths else ()
         for number, blobs in enumerate(git.blobs(commits, paths)):
             if not self._missing():
@@ -151,11 +154,11 @@ class _Search(Struct):
         if not _is_relative(path):
             return
         with suppress(ReconcileError):
-            file = find_file(path, context.root, context.repository)
+            files = find_files(path, context.root, context.repository)
             for options in self._options:
                 if self._is_new(data_version, path, generation.preamble, repr(options)):
                     location = Place(path), dotted(TRAINING)
-                    yield file_source(file, path, path, options, location, generation.preamble)
+                    yield files_source(files, path, options, location, generation.preamble)
 
     def _is_new(self, *state: str) -> bool:
         before = len(self._seen)

@@ -24,10 +24,11 @@ from reconciler.files import create_file, write_errors, write_file
 from reconciler.manifests.ci_workflows import Workflows
 from reconciler.manifests.datasets.declarations import option_fields
 from reconciler.manifests.datasets.detect import Detected, Fields, describe_options, detect_options
-from reconciler.manifests.datasets.hub import HubFiles, hub_source
+from reconciler.manifests.datasets.folders import FolderFiles
+from reconciler.manifests.datasets.hub import HubFiles
 from reconciler.manifests.datasets.records import Fault, ReadOptions, Row
 from reconciler.manifests.datasets.shapes import PREFERENCE
-from reconciler.manifests.datasets.validation import CONVERSATIONS, DatasetSource, file_source, validate_dataset
+from reconciler.manifests.datasets.validation import CONVERSATIONS, DatasetSource, files_source, validate_dataset
 from reconciler.manifests.discovery import DEFAULT, EMBEDDED, TARGET, TUNED_MODEL
 from reconciler.manifests.provider_fields import PREFERENCE_METHOD
 from reconciler.manifests.schema_validation import explain, full_schema_text, target_schema
@@ -77,19 +78,20 @@ class Service(Struct, frozen=True):
 class DataFile(Struct, frozen=True):
     """A file for a new manifest, its path in messages, and what the user has chosen: fields, and if it has a header.
 
-    For a data set of the Hugging Face Hub, ``hub`` has its files, of which ``path`` is the first.
+    For a data set of the Hugging Face Hub or in a folder, ``several`` has its files, of which ``path`` is the first.
     """
 
     path: Path
     shown: str
     fields: Fields = (None, None)
     header: bool | None = None
-    hub: HubFiles | None = None
+    several: HubFiles | FolderFiles | None = None
 
     @property
     def title(self) -> str:
         """The name of the data set, for that of the model."""
-        return self.hub.address.name if self.hub else Path(re.sub(r"\.(gz|zst)$", "", self.path.name.lower())).stem
+        name = self.several.address.name if self.several else ""
+        return name or Path(re.sub(r"\.(gz|zst)$", "", self.path.name.lower())).stem
 
 
 def init(directory: Path, *, data: DataFile | None, name: str | None, service: Service = Service()) -> Scaffold:  # noqa: B008 - frozen
@@ -173,21 +175,26 @@ def _with_data(
     capabilities = capabilities_of(target)
     single_turns = CONVERSATIONS not in capabilities.features
     declared_at = Place(shown), "spec.dataset"
-    if data.hub:
-        source = hub_source(data.hub, shown, detected.options, declared_at, "", single_turns=single_turns)
-    else:
-        source = file_source(file, shown, file.name, detected.options, declared_at, "", single_turns=single_turns)
+    several = data.several
+    files_read = several.files if several else {shown: file}
+    source = files_source(files_read, shown, detected.options, declared_at, "", single_turns=single_turns)
     if detected.options.shape == PREFERENCE and PREFERENCE_METHOD in capabilities.features:
         source = replace(source, pairs=True)
     validated = validate_dataset(source, capabilities)
     if validated.dataset is None:
         raise InvalidInput(validated.problems)
     examples = validated.dataset.examples
-    name = shown if data.hub else file.name
+    name = shown if several else file.name
     mapping = (describe_options(name, detected.options, examples), *_first_example(source, detected))
     files: dict[Path, bytes | Path] = {}
-    if data.hub:
+    if isinstance(several, HubFiles):
         path = shown
+    elif several:
+        path, copies = _folder_path(several, root, folder)
+        files |= copies
+        if copies:
+            note = f"  copied into {root.name}, because they are outside the repository {repository_of(root)}"
+            mapping = (*mapping, note)
     elif file.resolve().is_relative_to(repository_of(root)):
         path = Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
     else:
@@ -200,6 +207,17 @@ def _with_data(
     method: Method = "preference" if source.pairs else "supervised"
     files[folder / f"{model}.yaml"] = _manifest(model, path, detected.options, schema, training, base_model, method)
     return files, mapping
+
+
+def _folder_path(found: FolderFiles, root: Path, folder: Path) -> tuple[str, dict[Path, bytes | Path]]:
+    """Return the pattern of files of a folder for a manifest, and copies of them if they are outside the repository."""
+    start, repository = found.folder.resolve(), repository_of(root)
+    copies: dict[Path, bytes | Path] = {}
+    if not all(file.resolve().is_relative_to(repository) for file in found.files.values()):
+        start = root.resolve() / "datasets" / start.name
+        copies = {start / name: file for name, file in found.relative.items()}
+    path = Path(os.path.relpath(start / found.declared.path, folder.resolve())).as_posix()
+    return path, copies
 
 
 def _first_example(source: DatasetSource, detected: Detected) -> Iterator[str]:

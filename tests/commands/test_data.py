@@ -80,7 +80,7 @@ def test_inspect_finds_what_another_file_holds_out(reconcile: Cli) -> None:
     ("arguments", "status", "message"),
     [
         (["ordrs.csv"], 1, "Error: ordrs.csv: no such file; did you mean orders.csv?"),
-        (["specs/"], 1, "Error: specs/: is a directory; name a file in it"),
+        ([".git"], 64, "Error: .git: is a directory without data files; name a file"),
         (
             ["outside.csv"],
             1,

@@ -96,6 +96,20 @@ def test_unchanged_data_sets_are_reported(reconcile: Cli) -> None:
     assert "Data sets: same as in HEAD" in reconcile("plan", "--base", "HEAD").out
 
 
+def test_several_files_are_compared_with_those_of_the_commit(reconcile: Cli, repository: Repository) -> None:
+    file = reconcile.manifest("parts")
+    file.write_text(file.read_text().replace("parts.csv", "parts-?.csv"))
+    header, *rows = (reconcile.specs / "parts.csv").read_text().splitlines(keepends=True)
+    (reconcile.specs / "parts-1.csv").write_text(header + "".join(rows[:9]))
+    repository.commit()
+    (reconcile.specs / "parts-2.csv").write_text(header + "".join(rows[9:]))
+
+    (change,) = changes(reconcile)
+
+    assert change["path"] == "parts-?.csv"
+    assert (change["added"], change["removed"], change["changed"]) == (11, 0, 0)
+
+
 def test_data_sets_are_compared_with_those_of_their_manifests(reconcile: Cli, repository: Repository) -> None:
     """One pull request with a change of each kind."""
     specs = reconcile.specs

@@ -267,11 +267,17 @@ def test_a_folder_of_the_hugging_face_hub_stands_for_its_training_file(empty: Cl
     made = empty("init", "--from", "set", "--name", "m")
     shutil.copy(empty.folder / "set/data/train-00000.jsonl", empty.folder / "set/data/train-00001.jsonl")
     several = empty("add", "n", "--from", "set")
+    shutil.copy(empty.folder / "set/data/train-00000.jsonl", empty.folder / "set/data/training.jsonl")
+    unlike = empty("add", "o", "--from", "set")
 
     assert '  input  "question" as in "train 0"\n' in made.out
-    assert several.err == (
-        "Error: set has 2 data files: set/data/train-00000.jsonl, set/data/train-00001.jsonl; "
-        "name one of them, as in --from set/data/train-00000.jsonl\n"
+    assert several.out.startswith("set/data/train-0000*.jsonl: 6 examples"), several.err
+    assert "    path: datasets/set/data/train-0000*.jsonl\n" in (empty.folder / "specs/n.yaml").read_text().replace(
+        '"', ""
+    )
+    assert unlike.err == (
+        "Error: set has 3 data files: set/data/train-00000.jsonl, set/data/train-00001.jsonl, set/data/training.jsonl; "
+        "name one of them, such as set/data/train-00000.jsonl, or several with wildcards\n"
     )
 
 

@@ -109,6 +109,14 @@ def test_conversations_are_found_too(repository: Repository, root: Path) -> None
     assert found(root, trained_on([Conversation(line)], "chat.jsonl")) == [[Conversation(line)]]
 
 
+def test_several_files_stand_in_the_history(repository: Repository, root: Path) -> None:
+    write(root, {FILE: MANIFEST.replace("data.csv", "'parts/*.csv'"), "parts/1.csv": OLD_CSV, "parts/2.csv": NEW_CSV})
+    repository.commit()
+    write(root, {"parts/1.csv": NEW_CSV})
+    both = [*OLD, *NEW]
+    assert found(root, trained_on(both, "parts/*.csv")) == [both]
+
+
 def test_a_renamed_data_set_is_found_under_its_old_name(repository: Repository, root: Path) -> None:
     (root / "data.csv").unlink()
     write(root, {FILE: MANIFEST.replace("data.csv", "numbers.tsv"), "numbers.tsv": "text_input\toutput\n9\t10\n"})

@@ -15,10 +15,11 @@ from reconciler.domain.inspection import DatasetFormat
 from reconciler.manifests.datasets.conversations import ExampleText, example_text
 from reconciler.manifests.datasets.detect import AmbiguousFieldsError, Detected, Fields, detect_options
 from reconciler.manifests.datasets.file_formats import complete_options
-from reconciler.manifests.datasets.hub import HubFiles, hub_source
+from reconciler.manifests.datasets.folders import FolderFiles
+from reconciler.manifests.datasets.hub import HubFiles
 from reconciler.manifests.datasets.records import MAX_LABEL, MAX_LABELS, ConversationRow, ReadOptions, Row
 from reconciler.manifests.datasets.shapes import PREFERENCE
-from reconciler.manifests.datasets.validation import DatasetSource, file_source, valid_records
+from reconciler.manifests.datasets.validation import DatasetSource, file_source, files_source, valid_records
 from reconciler.paths import require_file
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ _CACHE_KIB: Final = 16_384
 class DataFile(Struct, frozen=True):
     """A file, its name in messages, how it is read, and the source of its examples.
 
-    A data set of the Hugging Face Hub may have several files; then it is the first, and the source has all of them.
+    A data set of the Hugging Face Hub or in a folder may have several files; then it is the first, and the source has
+    all of them.
     """
 
     file: Path
@@ -63,11 +65,11 @@ def open_data_file(file: Path, shown: str, fields: Fields = (None, None)) -> Dat
     return DataFile(file, shown, detected, source, options)
 
 
-def open_hub_files(found: HubFiles, fields: Fields = (None, None)) -> DataFile:
-    """Recognize how to read files of the Hugging Face Hub, by the first; raises as :func:`open_data_file`."""
+def open_data_files(found: HubFiles | FolderFiles, fields: Fields = (None, None)) -> DataFile:
+    """Recognize how to read several files, by the first; raises as :func:`open_data_file`."""
     first, shown = next(iter(found.files.values())), str(found.declared)
     detected, options = _detect(first, fields)
-    source = hub_source(found, shown, detected.options, (Place(shown), ""), "")
+    source = files_source(found.files, shown, detected.options, (Place(shown), ""), "")
     return DataFile(first, shown, detected, source, options)
 
 

@@ -16,18 +16,18 @@ from msgspec.structs import replace
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.model import HUB_SCHEME, REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, Dataset
 from reconciler.domain.text import counted
+from reconciler.manifests.datasets.folders import find_files
 from reconciler.manifests.datasets.records import ReadOptions, Records, Row
 from reconciler.manifests.datasets.shapes import PREFERENCE
 from reconciler.manifests.datasets.validation import (
     CONVERSATIONS,
     DatasetSource,
     Location,
-    file_source,
+    files_source,
     validate_dataset,
 )
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
-from reconciler.paths import find_file
 
 TRAINING: FieldPath = ("spec", "dataset")
 VALIDATION = "validationDataset"
@@ -196,15 +196,15 @@ def declared_file(
     single_turns = service is not None and CONVERSATIONS not in service.features
     options = declared_options(declared, field)
     if path.startswith(HUB_SCHEME):
-        from reconciler.manifests.datasets.hub import fetch, hub_source
+        from reconciler.manifests.datasets.hub import fetch
         from reconciler.manifests.datasets.hub_addresses import parse_address
 
         found = fetch(parse_address(path), offline=context.offline)
-        return hub_source(found, path, options, location, preamble, single_turns=single_turns)
-    file = find_file(path, origin.folder, context.repository)
-    shown = os.path.normpath(FilePath(document.file).parent / path)
+        return files_source(found.files, path, options, location, preamble, single_turns=single_turns)
+    files = find_files(path, origin.folder, context.repository)
+    shown = {os.path.normpath(FilePath(document.file).parent / name): file for name, file in files.items()}
     relative = FilePath(os.path.relpath(origin.folder / path, context.root)).as_posix()
-    return file_source(file, shown, relative, options, location, preamble, single_turns=single_turns)
+    return files_source(shown, relative, options, location, preamble, single_turns=single_turns)
 
 
 def declared_options(declared: Mapping[str, Any], field: str = "spec.dataset") -> ReadOptions:

@@ -28,8 +28,6 @@ from reconciler.manifests.datasets.hub_addresses import (
     require_commit,
     select_files,
 )
-from reconciler.manifests.datasets.records import ReadOptions
-from reconciler.manifests.datasets.validation import DatasetSource, Location, file_source, join_sources
 
 _MAX_CARD: Final = 2**18
 _LIBRARY: Final = "huggingface_hub"
@@ -83,23 +81,6 @@ def fetch(address: HubAddress, *, offline: bool = False) -> HubFiles:
         files = _cached(hub, address, names, offline=offline)
     addresses = [str(replace(address, path=name)) for name in names]
     return HubFiles(address, dict(zip(addresses, files, strict=True)), declared)
-
-
-def hub_source(
-    found: HubFiles,
-    path: str,
-    options: ReadOptions,
-    declared_at: Location,
-    preamble: str,
-    *,
-    single_turns: bool = False,
-) -> DatasetSource:
-    """Return the source of the examples in the files, one after the other; ``path`` is the declared address."""
-    sources = [
-        file_source(file, shown, shown, options, declared_at, preamble, single_turns=single_turns)
-        for shown, file in found.files.items()
-    ]
-    return join_sources(path, sources)
 
 
 def hub_library(purpose: str = "reading data sets of the Hugging Face Hub") -> Any:

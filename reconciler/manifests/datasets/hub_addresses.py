@@ -1,7 +1,8 @@
-"""Addresses of data sets of the Hugging Face Hub, and which files of a data set they stand for."""
+"""Addresses of data sets: of the Hugging Face Hub, and of folders; and which files of a data set they stand for."""
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -26,6 +27,8 @@ _SHORT_COMMIT: Final = re.compile(r"[0-9a-f]{7,39}")
 _NOT_IN_NAMES: Final = re.compile(r"[\x00-\x1f\x7f\\]")
 _SITE: Final = "https://huggingface.co"
 CARD: Final = "README.md"
+_DESCRIPTIONS: Final = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
+"""The files beside the data that the library `datasets` writes."""
 _TRAIN: Final = "train"
 _TRAINING: Final = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)
 _OTHER_SPLITS: Final = re.compile(r"(?<![a-z])(test(ing)?|valid(ation)?|val|dev|eval(uation)?)(?![a-z])", re.IGNORECASE)
@@ -55,12 +58,41 @@ class HubAddress(Struct, frozen=True):
     @property
     def is_pattern(self) -> bool:
         """Whether the path has wildcards."""
-        return bool(_WILDCARDS.search(self.path))
+        return has_wildcards(self.path)
 
     @property
     def name(self) -> str:
         """The name of the data set, without its owner."""
         return self.repository.partition("/")[2]
+
+
+class FolderAddress(Struct, frozen=True):
+    """A folder of this machine, and a path in it: empty or, with wildcards, of several files."""
+
+    folder: str
+    path: str = ""
+
+    def __str__(self) -> str:
+        """Return the path of the files in messages."""
+        return posixpath.normpath(posixpath.join(self.folder, self.path))
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether the path has wildcards."""
+        return has_wildcards(self.path)
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return PurePosixPath(self.folder).name
+
+
+Address = HubAddress | FolderAddress
+
+
+def has_wildcards(path: str) -> bool:
+    """Return whether a path can stand for several files."""
+    return bool(_WILDCARDS.search(path))
 
 
 def parse_address(text: str) -> HubAddress:
@@ -93,7 +125,7 @@ def require_commit(address: HubAddress) -> None:
     raise ReconcileError(message, f"write {pinned} with the commit that `{find}` prints")
 
 
-def select_files(address: HubAddress, listed: Sequence[str], read_card: Callable[[], str]) -> list[str]:
+def select_files(address: Address, listed: Sequence[str], read_card: Callable[[], str]) -> list[str]:
     """Return the data files that an address stands for, in the order of their names.
 
     These are the file, the files in the folder or those that the wildcards match. Without a path, the README declares
@@ -102,7 +134,7 @@ def select_files(address: HubAddress, listed: Sequence[str], read_card: Callable
 
     Raises ReconcileError if there are none, or files of several formats.
     """
-    data = _data_files(listed)
+    data = data_files(listed)
     if address.path in listed:
         return [address.path]
     patterns = [address.path if address.is_pattern else f"{address.path}/"]
@@ -118,11 +150,19 @@ def select_files(address: HubAddress, listed: Sequence[str], read_card: Callable
     return _of_one_format(address, chosen)
 
 
-def _data_files(listed: Iterable[str]) -> list[str]:
-    return sorted(name for name in listed if names_data_file(name) and _is_plain(name) and not _is_hidden(name))
+def data_files(listed: Iterable[str]) -> list[str]:
+    """Return the names of data files that are neither hidden nor descriptions of a data set, sorted."""
+    return sorted(
+        name
+        for name in listed
+        if names_data_file(name)
+        and PurePosixPath(name).name not in _DESCRIPTIONS
+        and _is_plain(name)
+        and not _is_hidden(name)
+    )
 
 
-def _of_one_format(address: HubAddress, names: list[str]) -> list[str]:
+def _of_one_format(address: Address, names: list[str]) -> list[str]:
     found: dict[tuple[str, str], str] = {}
     for name in names:
         options = complete_options(name, ReadOptions())
@@ -136,7 +176,7 @@ def _of_one_format(address: HubAddress, names: list[str]) -> list[str]:
 def _chosen(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """Return the names that match a pattern; a folder, which ends in a slash or is empty, has files for training."""
     if not all(pattern.endswith("/") or not pattern for pattern in patterns):
-        return _matching(names, patterns)
+        return matching(names, patterns)
     inside = [name for name in names if name.startswith(tuple(patterns))]
     training = [name for name in inside if _TRAINING.search(name)]
     return training or [name for name in inside if not _OTHER_SPLITS.search(name)]
@@ -149,7 +189,7 @@ def common_pattern(names: Sequence[str], listed: Iterable[str]) -> str:
     first = _common_start(names)
     last = _common_start([name[len(first) :][::-1] for name in names])[::-1]
     pattern = f"{first}*{last}"
-    return pattern if _matching(_data_files(listed), [pattern]) == names else ""
+    return pattern if matching(data_files(listed), [pattern]) == names else ""
 
 
 def _common_start(texts: Sequence[str]) -> str:
@@ -158,7 +198,7 @@ def _common_start(texts: Sequence[str]) -> str:
     return least[: next((index for index, (first, other) in pairs if first != other), len(least))]
 
 
-def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+def matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     """Return the names that match a pattern with ``*``, ``**`` and ``?``; the patterns may be hostile."""
     import re2  # type: ignore[import-untyped]  # linear in the length of a name
 
@@ -169,7 +209,7 @@ def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     return [name for name in names if any(expression.fullmatch(name) for expression in expressions)]
 
 
-def _declared_patterns(address: HubAddress, card: str) -> list[str]:
+def _declared_patterns(address: Address, card: str) -> list[str]:
     """Return the patterns of the files for training in the default configuration of a README; empty without one."""
     configurations = _configurations(address, card)
     default = [
@@ -189,7 +229,7 @@ def _declared_patterns(address: HubAddress, card: str) -> list[str]:
     return splits.get(_TRAIN) or next(iter(splits.values()), [])
 
 
-def _example(address: HubAddress, splits: Iterable[Sequence[str]]) -> HubAddress:
+def _example(address: Address, splits: Iterable[Sequence[str]]) -> Address:
     return replace(address, path=next(filter(_is_plain, chain.from_iterable(splits)), "FILE"))
 
 
@@ -205,7 +245,7 @@ def card_metadata(card: str) -> Mapping[str, Any] | None:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _configurations(address: HubAddress, card: str) -> list[Mapping[str, Any]]:
+def _configurations(address: Address, card: str) -> list[Mapping[str, Any]]:
     metadata = card_metadata(card)
     if metadata is None:
         message = f"the {CARD} of {address} has invalid metadata"

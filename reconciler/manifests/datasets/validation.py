@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from operator import add
 from pathlib import Path
@@ -100,9 +100,12 @@ class DatasetSource(Struct, frozen=True):
             return Conversation(canonical_json(preference_value(row)))
         return Example(row.input, row.output) if isinstance(row, Row) else Conversation(canonical_json(row.value))
 
-    def of_file(self, file: Path) -> DatasetSource:
-        """Return the source of the examples in another version of the file."""
-        return self if self.options is None else replace(self, records=partial(file_records, file, self.options))
+    def of_files(self, files: Sequence[Path]) -> DatasetSource:
+        """Return the source of the examples in another version of the files."""
+        if self.options is None:
+            return self
+        records = partial(_joined, [partial(file_records, file, self.options) for file in files])
+        return replace(self, records=records, files=len(files))
 
     @property
     def counts_items(self) -> bool:
@@ -159,13 +162,25 @@ def file_source(
     return DatasetSource(path, declared_at, preamble, records, locate, options, single_turns)
 
 
+def files_source(
+    files: Mapping[str, Path],
+    path: str,
+    options: ReadOptions,
+    declared_at: Location,
+    preamble: str,
+    *,
+    single_turns: bool = False,
+) -> DatasetSource:
+    """Return the source of the examples in files, by their names in messages; ``path`` is what is declared."""
+    sources = [
+        file_source(file, shown, shown, options, declared_at, preamble, single_turns=single_turns)
+        for shown, file in files.items()
+    ]
+    return join_sources(path, sources)
+
+
 def join_sources(path: str, sources: Sequence[DatasetSource]) -> DatasetSource:
     """Return the source of the examples of several files that are read in the same way, one after the other."""
-
-    def records() -> Records:
-        for index, source in enumerate(sources):
-            for record in source.records():
-                yield _renumbered(record, index * _FILE_STEP) if index else record
 
     def locate(number: int) -> Location:
         index, of_file = divmod(number, _FILE_STEP)
@@ -173,7 +188,14 @@ def join_sources(path: str, sources: Sequence[DatasetSource]) -> DatasetSource:
 
     if len(sources) == 1:
         return replace(sources[0], path=path)
+    records = partial(_joined, [source.records for source in sources])
     return replace(sources[0], path=path, records=records, locate=locate, files=len(sources))
+
+
+def _joined(files: Iterable[Callable[[], Records]]) -> Records:
+    for index, records in enumerate(files):
+        for record in records():
+            yield _renumbered(record, index * _FILE_STEP) if index else record
 
 
 def _renumbered(record: Record, first: int) -> Record:
