@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -16,6 +17,8 @@ _ROWS: Final = 64
 """The number of rows that are converted at once."""
 _INSTALL: Final = "run `pip install 'tuned-model-reconciler[parquet]'`"
 _ARROW_FILE: Final = b"ARROW1"
+_TEXTS: Final = re.compile(r"null$|u?int\d+$|bool$|.*string")
+"""The names of the types that texts have: also string_view, large_string and dictionaries of strings."""
 _EXPORT: Final = "export it again, or save it as JSON Lines"
 
 
@@ -85,8 +88,8 @@ def _pyarrow(name: str, options: ReadOptions) -> Any:
 def _require_texts(schema: Any, options: ReadOptions) -> None:
     for option, name in (("inputField", options.input), ("outputField", options.output)):
         found = str(schema.field(name).type)
-        if "string" not in found and found != "null":  # also string_view, large_string, and dictionaries of strings
-            message = f"column {quote(name)} has the type {found}, not texts"
+        if not _TEXTS.match(found):
+            message = f"column {quote(name)} has the type {found}, not texts, integers or booleans"
             raise UnreadableError(Fault(0, message, "name a column with texts, or convert it", option=option))
 
 

@@ -31,7 +31,7 @@ from reconciler.manifests.datasets.file_formats import (
 )
 from reconciler.manifests.datasets.json_files import first_array, first_objects
 from reconciler.manifests.datasets.preferences import transcript
-from reconciler.manifests.datasets.records import MAX_LABEL, MAX_LABELS, ReadOptions, text_problems
+from reconciler.manifests.datasets.records import MAX_LABEL, MAX_LABELS, ReadOptions, as_text, text_problems
 from reconciler.manifests.datasets.separated_values import first_rows
 from reconciler.manifests.datasets.shapes import PREFERENCE, SHAPES, recognize, unused_members
 
@@ -69,7 +69,7 @@ _NUMBER: Final = re.compile(r"[-+]?\d+([.,]\d+)*( ?%)?")
 _DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ][\d:.]+(Z|[+-][\d:]+)?)?")
 _INDEX_NAME: Final = re.compile(r"(index|idx|row|no\.?|nr\.?|#|_c0)", re.IGNORECASE)
 _ID_NAME: Final = re.compile(r"(.*[ _-])?(?i:id|uuid|guid|hash)_*|.*[a-z0-9]I[Dd]")
-_UNNAMED: Final = re.compile(r"unnamed: \d+|", re.IGNORECASE)
+_UNNAMED: Final = re.compile(r"unnamed: \d+|__index_level_\d+__|", re.IGNORECASE)
 """A column that pandas has numbered or named: its rows are named, too."""
 _TOKEN: Final = re.compile(r"\S*")
 _JSON_SUFFIXES: Final = frozenset({".json", ".jsonl", ".ndjson"})
@@ -341,9 +341,12 @@ def _choose(file: Path, sample: _Sample, chosen: Fields, *, named: bool) -> tupl
     nested = _require_fields(file, sample, chosen)
     usable = [name for name in names if _is_usable(name, sample)]
     known = {name.lower(): name for name in reversed(usable)}
+    written = {name: field for name, field in known.items() if _has_strings(field, sample)}
     given, wanted = chosen
-    wanted = wanted or next((known[name] for name in _OUTPUTS if name in known and known[name] != given), None)
-    given = given or next((known[name] for name in _INPUTS if name in known and known[name] != wanted), None)
+    for found in (written, known):  # texts come before integers and booleans
+        wanted = wanted or next((found[name] for name in _OUTPUTS if name in found and found[name] != given), None)
+    for found in (written, known):
+        given = given or next((found[name] for name in _INPUTS if name in found and found[name] != wanted), None)
     if given is not None and given == wanted:
         raise UsageError(f"--input and --output both name {quote(given)}", "name two fields")
     if given and wanted:
@@ -422,10 +425,14 @@ def _require_unique(file: Path, names: Sequence[str], proposed: Sequence[str]) -
             raise ReconcileError(message, "rename all but one of them")
 
 
+def _has_strings(name: str, sample: _Sample) -> bool:
+    return any(isinstance(row.get(name), str) for row in sample.examples)
+
+
 def _is_usable(name: str, sample: _Sample) -> bool:
     """Return whether a field can be an input or output; gaps in it are reported when the file is read."""
     values = [value for example in sample.examples if not _is_gap(value := example.get(name))]
-    texts = [value for value in values if isinstance(value, str)]
+    texts = [text for value in values if isinstance(text := as_text(value), str)]
     if sample.names.count(name) > 1 or name in sample.constant or _UNNAMED.fullmatch(name):
         return False
     if any(isinstance(value, list | dict) for value in values):
@@ -451,7 +458,7 @@ def _counts(texts: Sequence[str]) -> bool:
 
 
 def _has_text(name: str, sample: _Sample) -> bool:
-    texts = [str(example.get(name)) for example in sample.examples]
+    texts = [str(value) for row in sample.examples if not isinstance(value := row.get(name), bool)]
     return not all(_NUMBER.fullmatch(text) or _DATE.fullmatch(text) or not text for text in texts)
 
 

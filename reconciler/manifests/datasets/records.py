@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from io import StringIO
 from itertools import chain
@@ -177,6 +178,11 @@ def text_problems(text: str, owner: str = "example") -> list[tuple[str, str]]:
     if byte_length(text) is None:
         problems.append(("contains an unpaired surrogate character", "write the whole character in place of \\ud…"))
     return problems
+
+
+def as_text(value: Any) -> Any:
+    """Return an integer or boolean as the text that JSON has for it, as labels often are; other values as they are."""
+    return value if isinstance(value, str) or not isinstance(value, int) else json.dumps(value)
 
 
 def byte_length(text: str) -> int | None:

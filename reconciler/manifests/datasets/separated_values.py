@@ -22,6 +22,8 @@ _CLOSE: Final = 'close every quote, and double each " inside quotes'
 _QUOTE: Final = "put fields that contain separators or line breaks in double quotes"
 _DELIMITER_LINE: Final = re.compile(r"\ufeff?sep=([^\"\r])\r?\n?")
 """A first line that Excel writes and reads."""
+_QUOTED_FIELD: Final = re.compile(r'"[^"]*(?:""[^"]*)*"(?!")')
+_LINE_BREAK: Final = re.compile(r"\r\n|\r|\n")
 _SUSPICIOUS_LINES: Final = 50
 """From so many lines on, an example has probably lost a closing quote."""
 _OTHER_DELIMITERS: Final = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
@@ -54,7 +56,7 @@ def separated_values(text: TextIO, options: ReadOptions, delimiter: str) -> Reco
             number, column = _open_quote(lines)
             yield Fault(number, "this quote is not closed", _CLOSE, column)
         else:
-            yield Fault(reader.line_num, "text after a closing quote", _CLOSE)
+            yield _text_after_quote(lines, reader.line_num, reader.dialect.delimiter)
 
 
 def first_rows(text: TextIO, options: ReadOptions, delimiter: str) -> tuple[list[str], Iterator[dict[str, str]]]:
@@ -169,3 +171,27 @@ def _open_quote(lines: Lines) -> tuple[int, int]:
             opening = found.start()
     before = record[:opening]
     return lines.first + before.count("\n"), opening - before.rfind("\n")
+
+
+def _text_after_quote(lines: Lines, last: int, delimiter: str) -> Fault:
+    """Return the fault of text after a closing quote on the line ``last``; it names where the field opens."""
+    record = "".join(lines.record)
+    end = re.compile(rf"[^{re.escape(delimiter)}\r\n]*")
+    position = 0
+    while position < len(record):
+        if found := _QUOTED_FIELD.match(record, position):
+            closed = end.match(record, found.end())
+            if closed and closed[0]:
+                number = lines.first + _line_breaks(record[:position])
+                if number == last:
+                    break
+                column = position - max(record.rfind("\n", 0, position), record.rfind("\r", 0, position))
+                return Fault(number, f"this quote ends on line {last:,}, with text after it", _CLOSE, column)
+            position = found.end() + 1
+        elif found := end.match(record, position):
+            position = found.end() + 1
+    return Fault(last, "text after a closing quote", _CLOSE)
+
+
+def _line_breaks(text: str) -> int:
+    return len(_LINE_BREAK.findall(text))

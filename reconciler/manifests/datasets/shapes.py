@@ -6,6 +6,7 @@ A new shape is a row in ``SHAPES``. Chat formats become conversations in Vertex 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from reconciler.manifests.datasets.records import (
     ReadOptions,
     Record,
     Row,
+    as_text,
     missing,
     text_problems,
 )
@@ -68,7 +70,7 @@ def read_object(number: int, value: Any, options: ReadOptions) -> Record:
         return Fault(number, invalid(value, "an object", "example"), "write {…} with input and output")
     if options.shape:
         return read_shape(number, value, options)
-    given, wanted = value.get(options.input), value.get(options.output)
+    given, wanted = as_text(value.get(options.input)), as_text(value.get(options.output))
     if isinstance(given, str) and isinstance(wanted, str):
         return Row(number, given, wanted)
     if "contents" in value and options.input not in value:
@@ -123,9 +125,11 @@ def missing_field(number: int, message: str, name: str, known: Iterable[str], op
 
 
 def _text_remedy(value: Any) -> str:
-    """Return the remedy for a value that is not a string; quotes would hide gaps in the data: null and NaN."""
-    if value is None or value != value:  # noqa: PLR0124 - NaN
+    """Return the remedy for a value that is not a string; quotes would hide gaps: null, NaN and infinity."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return _FILL_IN
+    if isinstance(value, float):
+        return "write the number in double quotes, with the digits that the model is to use"
     return "name a member with a text" if isinstance(value, list | dict) else "put it in double quotes"
 
 
@@ -273,7 +277,7 @@ def _contents(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
 
 def _alpaca(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
     """Read Alpaca's format; the input follows the instruction after a blank line."""
-    prompt, output = _instruction(value), _string(value.get("output") or "", "output")
+    prompt, output = _instruction(value), _string(_answer_text(value), "output")
     system = _system_turns(value)
     if not system and not value.get("history"):
         return Row(number, prompt, output)
@@ -288,6 +292,11 @@ def _alpaca(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
     conversation.add("user", "instruction", [{"text": prompt}])
     conversation.add("model", "output", [{"text": output}])
     return conversation.row(number)
+
+
+def _answer_text(value: Mapping[str, Any]) -> Any:
+    output = as_text(value["output"])
+    return "" if output is None else output
 
 
 def _instruction(value: Mapping[str, Any]) -> str:

@@ -83,6 +83,14 @@ def test_the_digest_is_that_of_the_same_rows_in_lines_of_json(tmp_path: Path) ->
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize(("labels", "texts"), [([0, 1], ["0", "1"]), ([True, False], ["true", "false"])])
+def test_integers_and_booleans_are_texts(tmp_path: Path, labels: list[Any], texts: list[str]) -> None:
+    _write(tmp_path / "d.parquet", {"text": ["q", "r"], "label": labels, "__index_level_0__": ["x", "y"]})
+    init(tmp_path, data=data_file(tmp_path / "d.parquet"), name="m")
+    workspace = load_in(tmp_path, "specs", capabilities=SERVICE)
+    assert list(workspace.training(workspace.manifests[0])) == [Example("q", texts[0]), Example("r", texts[1])]
+
+
 @each_row(
     ("columns", "message"),
     [
@@ -91,8 +99,8 @@ def test_the_digest_is_that_of_the_same_rows_in_lines_of_json(tmp_path: Path) ->
             'd.parquet:1:1: spec.dataset.path: example 2 of 2: empty member "completion": expected a string; fill',
         ),
         (
-            {"prompt": ["q", "r"], "label": [0, 1]},
-            'column "label" has the type int64, not texts; name a column with texts',
+            {"prompt": ["q", "r"], "label": [0.5, 1.5]},
+            'column "label" has the type double, not texts, integers or booleans; name a column with texts',
         ),
         ({"text": ["q", "r"]}, 'd.parquet has one field, "text": expected one for inputs and one for outputs'),
         ({"prompt": [], "completion": []}, "d.parquet"),

@@ -218,8 +218,23 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
     ),
     (
         "d.jsonl",
-        '{"text_input": 1, "output": "2"}\n',
-        ['1:1: spec.dataset.path: invalid member "text_input" 1: expected a string; put it in double quotes'],
+        '{"text_input": 1.5, "output": true}\n',
+        [
+            (
+                '1:1: spec.dataset.path: invalid member "text_input" 1.5: expected a string; write the number in double'
+                " quotes, with the digits that the model is to use"
+            )
+        ],
+    ),
+    (
+        "d.jsonl",
+        '{"text_input": "1", "output": -Infinity}\n',
+        [
+            (
+                '1:1: spec.dataset.path: invalid member "output" -.inf: expected a string; fill it in, or delete the'
+                " example"
+            )
+        ],
     ),
     (
         "d.jsonl",
