@@ -17,7 +17,7 @@ from reconciler.commands._options import combine
 from reconciler.commands._output import ask, choose
 from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.errors import UsageError
-from reconciler.domain.model import HUB_SCHEME, Target
+from reconciler.domain.model import Target
 from reconciler.domain.text import join_names, quote, suggest, terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.datasets.detect import AmbiguousFieldsError, Fields
@@ -192,9 +192,10 @@ def data_file(
         raise UsageError("--input, --output and --header describe a data set", "add --from FILE")
     if name is None:
         return None
-    if name.startswith(HUB_SCHEME):
+    from reconciler.manifests.datasets.hub_addresses import names_hub, parse_address
+
+    if names_hub(name):
         from reconciler.manifests.datasets.hub import fetch, resolve_commit
-        from reconciler.manifests.datasets.hub_addresses import parse_address
 
         found = fetch(resolve_commit(parse_address(name)))
         return DataFile(next(iter(found.files.values())), str(found.declared), fields, header, found)

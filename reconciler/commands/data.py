@@ -94,10 +94,10 @@ def inspect_manifest(
 
 def _open(environment: Environment, file: str, fields: Fields = (None, None)) -> DataFile:
     from reconciler.manifests.datasets.data_files import open_data_file, open_data_files
+    from reconciler.manifests.datasets.hub_addresses import names_hub, parse_address
 
-    if file.startswith(HUB_SCHEME):
+    if names_hub(file):
         from reconciler.manifests.datasets.hub import fetch, resolve_commit
-        from reconciler.manifests.datasets.hub_addresses import parse_address
 
         return open_data_files(fetch(resolve_commit(parse_address(file))), fields)
     from reconciler.manifests.datasets.folders import open_folder

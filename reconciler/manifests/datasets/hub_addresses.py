@@ -22,6 +22,12 @@ from reconciler.manifests.datasets.records import ReadOptions
 _ADDRESS: Final = re.compile(
     re.escape(HUB_SCHEME) + r"datasets/([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([^/@\s]+))?(?:/(.*))?", re.ASCII
 )
+_PAGE: Final = re.compile(
+    r"(?i:https?://(?:www\.)?(?:huggingface\.co|hf\.co))/datasets/([\w.-]+/[\w.-]+)"
+    r"(?:/(?:tree|blob|resolve|raw)/([^/?#]+)(?:/([^?#]*))?)?",
+    re.ASCII,
+)
+"""The address of a page or a file on the site."""
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHORT_COMMIT: Final = re.compile(r"[0-9a-f]{7,39}")
 _NOT_IN_NAMES: Final = re.compile(r"[\x00-\x1f\x7f\\]")
@@ -93,6 +99,23 @@ Address = HubAddress | FolderAddress
 def has_wildcards(path: str) -> bool:
     """Return whether a path can stand for several files."""
     return bool(_WILDCARDS.search(path))
+
+
+def names_hub(text: str) -> bool:
+    """Return whether a data file that a user names is an address of the hub.
+
+    Raises ReconcileError, with the address, for that of a page of the hub, or another spelling of the scheme.
+    """
+    if text.startswith(HUB_SCHEME):
+        return True
+    if text.lower().startswith(HUB_SCHEME):
+        address = f"{HUB_SCHEME}{text[len(HUB_SCHEME) :]}"
+    elif page := _PAGE.match(text):
+        revision, path = page[2] or "", page[3] or ""
+        address = str(HubAddress(page[1], "" if revision == "main" else revision, path.rstrip("/")))
+    else:
+        return False
+    raise ReconcileError(f"{text}: invalid address of a data set of the Hugging Face Hub", f"write {address}")
 
 
 def parse_address(text: str) -> HubAddress:

@@ -69,7 +69,7 @@ class Fault(Struct, frozen=True):
     """An error or warning about the record with a number, and the remedy.
 
     ``option`` is the field beside ``path`` that it is about, if any. Number 0 is the whole file; then ``line`` is the
-    line, where there is one.
+    line, where there is one. ``form`` is how the example is written if it lacks what ``option`` declares.
     """
 
     number: int
@@ -79,6 +79,7 @@ class Fault(Struct, frozen=True):
     option: str = ""
     line: int = 0
     severity: Severity = "error"
+    form: str = ""
 
 
 Record = Row | ConversationRow | Fault

@@ -183,6 +183,9 @@ def _text_after_quote(lines: Lines, last: int, delimiter: str) -> Fault:
             closed = end.match(record, found.end())
             if closed and closed[0]:
                 number = lines.first + _line_breaks(record[:position])
+                if record[: found.end()].endswith('\\"'):
+                    remedy = 'write "" in place of \\" inside quotes'
+                    return Fault(number, "a quote is escaped with a backslash", remedy)
                 if number == last:
                     break
                 column = position - max(record.rfind("\n", 0, position), record.rfind("\r", 0, position))

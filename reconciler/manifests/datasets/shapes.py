@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from reconciler.domain.text import invalid, list_choices, quote
+from reconciler.domain.text import invalid, join_names, list_choices, quote
 from reconciler.manifests.datasets.preferences import common_turns, split_texts, transcript
 from reconciler.manifests.datasets.records import (
     ConversationRow,
@@ -89,7 +90,7 @@ def read_shape(number: int, value: Mapping[str, Any], options: ReadOptions) -> R
         if name not in value:
             found = recognize(value)
             remedy = f"set {options.declared}.shape to {found}" if found else f"expected {list_choices(name, value)}"
-            return Fault(number, f"missing member {quote(name)}", remedy, option="shape")
+            return Fault(number, f"missing member {quote(name)}", remedy, option="shape", form=_form(value))
     try:
         return shape.read(number, value, options)
     except _InvalidExampleError as error:
@@ -120,8 +121,14 @@ def missing_field(number: int, message: str, name: str, known: Iterable[str], op
     names = list(known)
     if shape := recognize(names):
         remedy = f"set {options.declared}.shape to {shape}, for {SHAPES[shape].title}"
-        return Fault(number, message, remedy, option="shape")
-    return missing(number, message, name, names, options)
+        return Fault(number, message, remedy, option="shape", form=_form(names))
+    return replace(missing(number, message, name, names, options), form=_form(names))
+
+
+def _form(names: Iterable[str]) -> str:
+    """Return how an example with these members or columns is written, for users."""
+    shape = recognize(names := list(names))
+    return SHAPES[shape].title if shape else join_names(names, 3)
 
 
 def _text_remedy(value: Any) -> str:
@@ -183,9 +190,7 @@ def _message_turns(messages: Any, member: str) -> Iterator[_Turn]:
     for index, message in enumerate(_objects(messages, member)):
         place = f"{member}[{index}]"
         role = _choose(_OPENAI_ROLES, message.get("role"), f"{place}.role")
-        if message.get("weight", 1) == 0:
-            remedy = "remove the turns after the last answer to train on, or write them as an example of their own"
-            raise _InvalidExampleError(f"{place} has the weight 0, which no supported service knows", remedy)
+        _require_supported(messages, index, place)
         if role == "tool":
             name = calls.get(str(message.get("tool_call_id")), "")
             if not name:
@@ -201,7 +206,27 @@ def _message_turns(messages: Any, member: str) -> Iterator[_Turn]:
         yield role, f"{place}.content", parts
 
 
+def _require_supported(messages: Sequence[Mapping[str, Any]], index: int, place: str) -> None:
+    """Raise for a weight of 0, with the remedy that keeps the answers to train on, and for former function calls."""
+    message = messages[index]
+    if message.get("function_call"):
+        remedy = "write it as tool_calls, and its answer with the role tool"
+        raise _InvalidExampleError(f"{place} has function_call, the former name of tool_calls", remedy)
+    if message.get("weight", 1) == 0:
+        trained = [
+            number for number, turn in enumerate(messages) if turn.get("role") == "assistant" and turn.get("weight", 1)
+        ]
+        remedy = "set its weight to 1, or delete the example"
+        if trained:
+            after = "remove the turns after the last answer to train on"
+            remedy = after if trained[-1] < index else "set its weight to 1 to train on it too, or delete the example"
+        raise _InvalidExampleError(f"{place} has the weight 0, which no supported service knows", remedy)
+
+
 def _tools(value: Mapping[str, Any]) -> Any:
+    if value.get("functions"):
+        remedy = 'write [{"type": "function", "function": {…}}] as tools'
+        raise _InvalidExampleError("has functions, the former name of tools", remedy)
     declared = [_declaration(tool) for tool in _objects(value.get("tools") or [], "tools")]
     return [{"functionDeclarations": declared}] if declared else None
 

@@ -35,6 +35,7 @@ from reconciler.manifests.datasets.records import (
     byte_length,
     text_problems,
 )
+from reconciler.manifests.datasets.shapes import SHAPES
 
 CONVERSATIONS = "conversations"
 """The feature of a service that accepts examples in Vertex AI's format."""
@@ -336,6 +337,7 @@ class _Validation:
         self._decomposed: list[int] = []
         self._repeated: dict[_Repetition, list[tuple[int, int]]] = {_DUPLICATE: [], _CONTRADICTION: []}
         self._errors, self._warnings = _Capped("error"), _Capped("warning")
+        self._forms: dict[int, str] = {}
 
     def add_all(self, records: Records) -> None:
         """Validate records; pairs of texts are collected, because many at once take half of the time."""
@@ -423,11 +425,15 @@ class _Validation:
             path = f"{self._source.declared_at[1]}.{fault.option}"
         self._records += bool(fault.number % _FILE_STEP) and fault.severity == "error"
         capped = self._errors if fault.severity == "error" else self._warnings
+        if fault.form:
+            self._forms[len(capped.shown)] = fault.form
         capped.add(fault.number, Problem(place, path, fault.message, fault.remedy, fault.severity))
 
     def result(self) -> ValidatedDataset:
         if not self._errors.shown:
             self._check_size()
+        if self._examples:
+            self._ask_for_one_form()
         self._warn_of_repetitions()
         self._warn_of_normalization()
         path = self._source.declared_at[1]
@@ -436,6 +442,17 @@ class _Validation:
         conversations = self._form is ConversationRow and not self._source.single_turns
         accepted = None if self._errors.shown else dataset
         return ValidatedDataset(accepted, problems, conversations, self._bytes, self._longest)
+
+    def _ask_for_one_form(self) -> None:
+        """Replace remedies that set an option for all examples: it fits some of them."""
+        options = self._source.options
+        for index, form in self._forms.items():
+            if options is None or index >= len(self._errors.shown):
+                continue
+            usual = SHAPES[options.shape].title if options.shape else f"{options.input}, {options.output}"
+            remedy = f"write all examples in one form: this one has {form}, others have {usual}"
+            number, problem = self._errors.shown[index]
+            self._errors.shown[index] = number, replace(problem, remedy=remedy)
 
     def _counted(self, number: int) -> str:
         """Return which of how many examples one is, where its line does not say that."""

@@ -9,6 +9,7 @@ import pytest
 from reconciler.domain.errors import ReconcileError
 from reconciler.manifests.datasets.hub_addresses import (
     common_pattern,
+    names_hub,
     parse_address,
     require_commit,
     select_files,
@@ -49,6 +50,27 @@ def test_a_path_does_not_lead_out_of_the_data_set(path: str) -> None:
     assert "in a data set; write the path as the data set's page has it" in refused(
         lambda: parse_address(f"{BASE}/{path}")
     )
+
+
+@each_row(
+    ("name", "address"),
+    [
+        ("HF://datasets/acme/faq@v1/a.csv", "hf://datasets/acme/faq@v1/a.csv"),
+        ("https://huggingface.co/datasets/acme/faq", "hf://datasets/acme/faq"),
+        ("http://www.huggingface.co/datasets/acme/faq/viewer/default/train", "hf://datasets/acme/faq"),
+        ("https://hf.co/datasets/acme/faq/tree/main/", "hf://datasets/acme/faq"),
+        (
+            "https://huggingface.co/datasets/acme/faq/blob/v1/data/a.csv?download=true",
+            "hf://datasets/acme/faq@v1/data/a.csv",
+        ),
+    ],
+)
+def test_a_page_of_the_hub_is_answered_with_its_address(name: str, address: str) -> None:
+    assert refused(lambda: names_hub(name)) == (
+        f"{name}: invalid address of a data set of the Hugging Face Hub; write {address}"
+    )
+    assert names_hub(address)
+    assert not names_hub("data/faq.csv")
 
 
 PAGE = "https://huggingface.co/datasets/acme/faq"
