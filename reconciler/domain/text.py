@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ UNSEEN: Final = (
 That is control characters, line ends, bidirectional and other format characters, halves of surrogate pairs, and what
 Unicode ignores by default. Every output uses this one list.
 """
+_ESCAPED: Final = re.compile(rf"[{UNSEEN}\ufffe\uffff]")
 JOINERS: Final = r"\u200c\u200d\ufe0e\ufe0f"
 """Of these, those that Persian, several Indic scripts and emoji require; they do not hide or reorder text."""
 STEERING: Final = re.compile(rf"(?![{JOINERS}])[{UNSEEN}]")
@@ -103,6 +105,14 @@ def terminal_safe(text: str) -> str:
     surrogate pairs. The result is one line.
     """
     return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def quote_escaped(text: str) -> str:
+    r"""Return the text in double quotes, with ``\U0000202E`` in place of each character of :data:`UNSEEN`.
+
+    YAML and the strings of shells have these escapes, but not JSON's pairs of escapes for one character.
+    """
+    return _ESCAPED.sub(lambda found: f"\\U{ord(found[0]):08X}", json.dumps(text, ensure_ascii=False))
 
 
 def encodable(text: str, encoding: str) -> str:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import InvalidInput, Place, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import API_VERSION, Method, Target
-from reconciler.domain.text import UNSEEN, join_names, quote
+from reconciler.domain.text import join_names, quote, quote_escaped
 from reconciler.files import create_file, write_errors, write_file
 from reconciler.manifests.ci_workflows import Workflows
 from reconciler.manifests.datasets.declarations import option_fields
@@ -52,7 +52,6 @@ _SCHEMAS: Final[Mapping[str, str]] = {
 _MOST_SHOWN = 6
 """The number of turns of an example that are shown."""
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
-_ESCAPED: Final = re.compile(rf"[{UNSEEN}\ufffe\uffff]")
 
 
 class Scaffold(Struct, frozen=True):
@@ -318,7 +317,7 @@ def _scalar(text: str) -> str:
     if _SURROGATE.search(text):
         message = f"the name {quote(text)} contains an unpaired surrogate character, which a manifest cannot contain"
         raise ReconcileError(message, "rename it, in UTF-8")
-    return _ESCAPED.sub(lambda found: f"\\U{ord(found[0]):08X}", json.dumps(text, ensure_ascii=False))
+    return quote_escaped(text)
 
 
 def _write_new(directory: Path, files: Mapping[Path, bytes | Path], repository: Path) -> tuple[str, ...]:

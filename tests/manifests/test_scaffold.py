@@ -201,6 +201,7 @@ def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) ->
         ("a.txt", "x", 'a.txt has one field, "x": expected one for inputs'),
         ("a.csv", b"PK\x03\x04", "a.csv: the file is a ZIP archive; extract the data file from it"),
         ("a.csv", "a,b,c\n1,2,3\n", "the fields a, b, c; which of them are inputs and outputs is ambiguous"),
+        ("a.csv", "\x1b[31ma,b'\u202e,c\n1,2,3\n", r"such as --input $'\u001b[31ma' --output $'b\'\U0000202E'"),
         ("a.csv", b"", "a.csv:1:1: spec.dataset.path: the data set has no examples"),
         ("a.jsonl", r'{"a\ud800": "q", "answer": "a"}', 'the name "a\ud800" contains an unpaired surrogate character'),
     ],

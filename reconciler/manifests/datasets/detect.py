@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError, UsageError
-from reconciler.domain.text import counted, join_names, quote
+from reconciler.domain.text import counted, join_names, quote, quote_escaped
 from reconciler.manifests.datasets.columnar_files import columnar_objects
 from reconciler.manifests.datasets.file_formats import (
     FORMATS,
@@ -122,12 +122,20 @@ class AmbiguousFieldsError(ReconcileError):
         fields = join_names(list(names))
         message = f"{file.name} has the fields {fields}; which of them are inputs and outputs is ambiguous"
         pairs = zip(("--input", "--output"), chosen, proposed, strict=True)
-        options = " ".join(f"{option} {shlex.quote(name)}" for option, given, name in pairs if given is None)
+        options = " ".join(f"{option} {_shell_word(name)}" for option, given, name in pairs if given is None)
         super().__init__(message, f"add the options for them, such as {options}")
         self.names = tuple(names)
         self.known = known
         self.proposed = proposed
         self.usual = usual
+
+
+def _shell_word(text: str) -> str:
+    """Return the text as a word of a command; characters that are not shown are escaped, as in Bash and Zsh."""
+    escaped = quote_escaped(text)
+    if escaped == json.dumps(text, ensure_ascii=False) and text.isprintable():
+        return shlex.quote(text)
+    return "$'{}'".format(escaped[1:-1].replace("'", "\\'"))
 
 
 def detect_options(file: Path, chosen: Fields = (None, None), *, header: bool | None = None) -> Detected:
