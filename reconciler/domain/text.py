@@ -50,7 +50,7 @@ def join_names(names: Collection[str], most: int | None = None, *, none: str = "
     shown = list(names)[:most]
     hidden = len(names) - len(shown)
     listed = ", ".join(shown) or none
-    return f"{listed} and {hidden} more" if hidden else listed
+    return f"{listed} and {hidden:,} more" if hidden else listed
 
 
 def shorten(text: str, room: int = 40) -> str:

@@ -49,6 +49,7 @@ _SCHEMAS: Final[Mapping[str, str]] = {
     kind: f".schemas/{name}.schema.json" for kind, name in ((TARGET, "target"), (TUNED_MODEL, "tuned-model"))
 }
 """The schemas for editors, relative to the root."""
+_MOST_NAMES: Final = 10
 _MOST_SHOWN = 6
 """The number of turns of an example that are shown."""
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
@@ -236,7 +237,7 @@ def _first_example(source: DatasetSource, detected: Detected) -> Iterator[str]:
         yield f"  rejected as in {quote(row.rejected)}"
     unused = [name for name in detected.unused if not (source.pairs and name == "rejected")]
     if unused:
-        yield f"  not used: {join_names(unused)}"
+        yield f"  not used: {join_names(unused, _MOST_NAMES)}"
 
 
 def _training(target: Target, examples: int) -> Mapping[str, int]:

@@ -6,8 +6,10 @@ import codecs
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -39,6 +41,8 @@ _SAMPLE_BYTES: Final = 2**18
 _LARGEST_SAMPLE: Final = 2**22
 """As many bytes as the longest example may have; the usual sample is much shorter."""
 _SAMPLE_ROWS: Final = 100
+_MOST_NAMES: Final = 10
+"""The number of fields that messages list."""
 _TABLES: Final = frozenset({"csv", "tsv"})
 _DELIMITERS: Final = ",;\t|"
 _INPUTS: Final = (
@@ -119,7 +123,7 @@ class AmbiguousFieldsError(ReconcileError):
         chosen: Fields,
         usual: bool = False,
     ) -> None:
-        fields = join_names(list(names))
+        fields = join_names(list(names), _MOST_NAMES)
         message = f"{file.name} has the fields {fields}; which of them are inputs and outputs is ambiguous"
         pairs = zip(("--input", "--output"), chosen, proposed, strict=True)
         options = " ".join(f"{option} {_shell_word(name)}" for option, given, name in pairs if given is None)
@@ -285,12 +289,17 @@ def _items(file: Path, options: ReadOptions) -> str:
         return first_array(text)
 
 
-class _Sample(Struct):
+class _Sample(Struct, dict=True):
     """The names of the fields, the first examples, and the names of the fields with one value in all examples."""
 
     names: list[str]
     examples: Sequence[Mapping[str, Any]]
     constant: set[str]
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """How many fields have each name."""
+        return Counter(self.names)
 
 
 def _sample(file: Path, options: ReadOptions) -> _Sample:
@@ -374,7 +383,7 @@ def _choose(file: Path, sample: _Sample, chosen: Fields, *, named: bool) -> tupl
         if any(text_problems(str(sample.examples[0].get(name) or "-")) for name in usual):
             return usual  # reading the file says what is wrong with them
         raise AmbiguousFieldsError(file, names, (given, wanted), usual, chosen=chosen, usual=True)
-    others = [*texts, *(name for name in rest if name not in texts)]
+    others = list(dict.fromkeys((*texts, *rest)))
     if len(others) < missing:
         _require_unique(file, names, [name for name in names if name])
         raise _no_two_texts(file, sample, nested)
@@ -405,7 +414,9 @@ def _require_fields(file: Path, sample: _Sample, chosen: Fields) -> set[str]:
     names = sample.names
     for name in filter(None, chosen):
         if name not in names:
-            raise UsageError(f"{file.name} has no field {quote(name)}", f"choose one of {join_names(names)}")
+            raise UsageError(
+                f"{file.name} has no field {quote(name)}", f"choose one of {join_names(names, _MOST_NAMES)}"
+            )
     nested = {name for name in names if any(isinstance(row.get(name), list | dict) for row in sample.examples)}
     if len(names) < 2:  # noqa: PLR2004 - an input and an output
         if nested:
@@ -417,9 +428,11 @@ def _require_fields(file: Path, sample: _Sample, chosen: Fields) -> set[str]:
 
 def _no_two_texts(file: Path, sample: _Sample, nested: Collection[str]) -> ReconcileError:
     """Return the error that too few fields can be inputs and outputs, with the reason for each of the others."""
-    same = [name for name in sample.names if name in {*sample.constant} - {*nested} and name]
+    constant = sample.constant - {*nested, ""}
+    same = [name for name in sample.names if name in constant]
     unusable = {name for name in sample.names if name and not _is_usable(name, sample)}
-    numbers = [name for name in sample.names if name in unusable - {*same, *nested}]
+    unusable -= {*same, *nested}
+    numbers = [name for name in sample.names if name in unusable]
     groups = {"objects or lists": sorted(nested), "the same value in all examples": same, "numbers or IDs": numbers}
     found = "".join(f"; {title}: {join_names(group, 3)}" for title, group in groups.items() if group)
     message = f"{file.name} has no two fields with texts{found}"
@@ -427,9 +440,10 @@ def _no_two_texts(file: Path, sample: _Sample, nested: Collection[str]) -> Recon
 
 
 def _require_unique(file: Path, names: Sequence[str], proposed: Sequence[str]) -> None:
+    counts = Counter(names)
     for name in proposed:
-        if names.count(name) > 1:
-            message = f"{file.name}: {names.count(name)} columns in the header are named {quote(name)}"
+        if counts[name] > 1:
+            message = f"{file.name}: {counts[name]} columns in the header are named {quote(name)}"
             raise ReconcileError(message, "rename all but one of them")
 
 
@@ -441,7 +455,7 @@ def _is_usable(name: str, sample: _Sample) -> bool:
     """Return whether a field can be an input or output; gaps in it are reported when the file is read."""
     values = [value for example in sample.examples if not _is_gap(value := example.get(name))]
     texts = [text for value in values if isinstance(text := as_text(value), str)]
-    if sample.names.count(name) > 1 or name in sample.constant or _UNNAMED.fullmatch(name):
+    if sample.counts[name] > 1 or name in sample.constant or _UNNAMED.fullmatch(name):
         return False
     if any(isinstance(value, list | dict) for value in values):
         return False

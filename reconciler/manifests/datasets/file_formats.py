@@ -193,6 +193,11 @@ def _read(
         with open_text(file, options) as text:
             yield from read(text, options)
     except _decompression_errors() as error:
+        with file.open("rb") as binary:
+            is_compressed = binary.read(_SNIFFED).startswith(tuple(_COMPRESSED))
+        if is_compressed:
+            yield Fault(0, f"the file is damaged: {error}", _COMPRESS_AGAIN)
+            return
         remedy = f"{_COMPRESS_AGAIN}, or set {options.declared}.compression to none if it is not compressed"
         yield Fault(0, f"cannot decompress the file: {error}", remedy, option="compression")
     except OSError as error:

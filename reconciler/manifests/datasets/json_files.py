@@ -18,6 +18,7 @@ from reconciler.manifests.datasets.records import (
     Records,
     Row,
     UnreadableError,
+    require_content,
     require_short,
 )
 from reconciler.manifests.datasets.shapes import read_object
@@ -63,10 +64,9 @@ def json_lines(text: TextIO, options: ReadOptions) -> Records:
         try:
             value = _decode(line)
         except _INVALID as error:
-            if not line.isspace():
-                repeated = isinstance(error, _DuplicateMemberError)
-                remedy = _REMOVE_DUPLICATES if repeated else _lines_remedy(line, number, options)
-                yield Fault(number, f"invalid JSON: {_reason(error)}", remedy)
+            repeated = isinstance(error, _DuplicateMemberError)
+            remedy = _REMOVE_DUPLICATES if repeated else _lines_remedy(line, number, options)
+            yield Fault(number, f"invalid JSON: {_reason(error)}", remedy)
             continue
         if plain and type(value) is dict:  # as read_object does, without a call for each line
             given, wanted = value.get(options.input), value.get(options.output)
@@ -81,10 +81,19 @@ def json_lines(text: TextIO, options: ReadOptions) -> Records:
 
 
 def _numbered(text: TextIO) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text with their numbers; raises UnreadableError for one that is too long."""
+    """Yield the lines of a text that are not blank with their numbers.
+
+    Raises UnreadableError for one that is too long, and for too many blank ones.
+    """
+    empty = 0
     for number, line in enumerate(iter(partial(text.readline, MAX_CHARACTERS + 1), ""), 1):
         if len(line) > MAX_CHARACTERS:
             require_short(number, len(line), _ONE_PER_LINE)
+        if line.isspace():
+            empty += 1
+            require_content(number, empty)
+            continue
+        empty = 0
         yield number, line
 
 
@@ -161,7 +170,7 @@ def first_objects(text: TextIO, options: ReadOptions) -> Iterator[dict[str, Any]
 
 
 def _line_values(text: TextIO) -> Iterator[Any]:
-    return (_decode(line) for _, line in _numbered(text) if not line.isspace())
+    return (_decode(line) for _, line in _numbered(text))
 
 
 def _array_values(text: TextIO, options: ReadOptions) -> Iterator[Any]:

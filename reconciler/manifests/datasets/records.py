@@ -169,6 +169,12 @@ class Lines:
         self._require_short(self.record)
 
 
+def require_content(number: int, empty: int) -> None:
+    """Raise UnreadableError if the line with this number is the last of too many empty ones: they hold no example."""
+    if empty > MAX_CHARACTERS:
+        raise UnreadableError(Fault(number, f"more than {MAX_CHARACTERS:,} empty lines", "delete them"))
+
+
 def text_problems(text: str, owner: str = "example") -> list[tuple[str, str]]:
     """Return the errors in a text of an example, or of another ``owner``, as pairs of message and remedy."""
     problems = []

@@ -12,7 +12,15 @@ from itertools import chain
 from typing import Any, Final, TextIO
 
 from reconciler.domain.text import counted, quote
-from reconciler.manifests.datasets.records import Fault, Lines, ReadOptions, Records, Row, UnreadableError
+from reconciler.manifests.datasets.records import (
+    Fault,
+    Lines,
+    ReadOptions,
+    Records,
+    Row,
+    UnreadableError,
+    require_content,
+)
 from reconciler.manifests.datasets.shapes import missing_field, read_shape
 
 # The library reports its own limit of 131,072 characters in a field as a broken quote; records.Lines has the real one.
@@ -95,6 +103,7 @@ def _table(reader: Any, lines: Lines, options: ReadOptions) -> tuple[list[str], 
         if "".join(row).strip():
             first = row
             break
+        require_content(reader.line_num, reader.line_num)
         lines.end_record(reader.line_num)
     if options.header:
         lines.end_record(reader.line_num)
@@ -142,6 +151,7 @@ def _shaped(rows: _Rows, header: list[str], options: ReadOptions) -> Records:
 
 def _rows(rows: Iterable[list[str]], reader: Any, lines: Lines, width: int) -> _Rows:
     """Yield the rows below the header with the lines on which they start; blank ones are skipped."""
+    empty = 0
     for row in rows:
         line, last = lines.first, reader.line_num
         lines.end_record(last)
@@ -149,7 +159,10 @@ def _rows(rows: Iterable[list[str]], reader: Any, lines: Lines, width: int) -> _
             message = f"this example has {last - line + 1} lines"
             yield Fault(line, message, "if that is a mistake, close the quote in it", severity="warning")
         if not any(row):
+            empty += 1
+            require_content(line, empty)
             continue
+        empty = 0
         if len(row) > width and not any(row[width:]):
             del row[width:]
         if len(row) == width:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.model import Dataset, Example
-from reconciler.manifests.datasets.detect import detect_options
+from reconciler.manifests.datasets.detect import AmbiguousFieldsError, detect_options
 from reconciler.manifests.datasets.file_formats import complete_options, file_records
 from reconciler.manifests.datasets.json_files import array_places, json_array
 from reconciler.manifests.datasets.records import MAX_CHARACTERS, Fault, ReadOptions, Record, Row
@@ -278,3 +278,32 @@ def test_an_encoding_is_recognized_far_from_the_start(tmp_path: Path) -> None:
     options = detect_options(file).options
     assert options.encoding == "windows-1252"
     assert [record[2] for record in file_records(file, options) if isinstance(record, Row)] == ["naïve", "déjà vu"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "d.csv.gz",
+            gzip.compress(b"text_input,output\n" + b"a,b\n" * 9)[:-8] + b"\0" * 8,
+            "the file is damaged: CRC check",
+        ),
+        ("d.csv.gz", gzip.compress(b"text_input,output\na,b\n") + b"more", "the file is damaged: Not a gzipped"),
+        ("d.csv.gz", gzip.compress(b"\n" * (2**20 + 1)), "more than 1,048,576 empty lines; delete them"),
+        ("d.csv", b"text_input,output\n" + b"\n" * (2**20 + 1), "more than 1,048,576 empty lines; delete them"),
+        ("d.jsonl.gz", gzip.compress(b"\n" * (2**20 + 1)), "more than 1,048,576 empty lines; delete them"),
+    ],
+    ids=["checksum", "trailing data", "empty lines in place of a header", "empty lines below a header", "JSON Lines"],
+)
+def test_files_of_no_data_end_with_a_message(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    *_, last = file_records(tmp_path / name, ReadOptions())
+    assert isinstance(last, Fault)
+    assert message in f"{last.message}; {last.remedy}"
+
+
+def test_messages_list_some_of_many_columns(tmp_path: Path) -> None:
+    rows = [[f"c{column}" for column in range(20_000)], *([f"v{row}"] * 20_000 for row in range(5))]
+    (tmp_path / "d.csv").write_text("".join(f"{','.join(row)}\n" for row in rows))
+    with pytest.raises(AmbiguousFieldsError, match="c8, c9 and 19,990 more; which of them"):
+        detect_options(tmp_path / "d.csv")
