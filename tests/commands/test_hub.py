@@ -261,6 +261,7 @@ def test_checks_and_data_commands_read_the_hub(reconcile: Cli, hub: DatasetHub) 
     split = ("data", "split", f"{latest}/train-0.jsonl", "--held-out", "5")
     assert reconcile(*split).err.endswith("; add --out FILE\n")
     assert "the files have the format of" in reconcile(*split, "--out", "mine.csv").err
+    assert "mine.zip: the files have the format of" in reconcile(*split, "--out", "mine.zip").err
     assert (
         reconcile(*split, "--out", "mine.jsonl").out
         == "mine.train.jsonl: 15 examples\nmine.held-out.jsonl: 5 examples\n"

@@ -19,6 +19,7 @@ from reconciler.manifests.datasets.file_formats import (
     complete_options,
     encoded,
     has_byte_order_mark,
+    names_data_file,
     open_text,
 )
 from reconciler.manifests.datasets.json_files import array_spans
@@ -83,8 +84,9 @@ def split_file(data: DataFile, held_out: HeldOutShare, out: Path | None = None) 
         what = f"files of the format {data.options.format}" if data.source.files == 1 else "several files"
         raise ReconcileError(f"{data.shown}: {what} cannot be split", remedy)
     if out:
-        written = complete_options(out.name, ReadOptions())
-        if (written.format, written.compression) != (data.options.format, data.options.compression):
+        wanted = data.options.format, data.options.compression
+        written = complete_options(out.name, ReadOptions()) if names_data_file(out.name) else None
+        if written is None or (written.format, written.compression) != wanted:
             expected = "".join(PurePath(data.file.name).suffixes[-2:])
             raise UsageError(f"{out.name}: the files have the format of {data.shown}", f"name it NAME{expected}")
     paths = split_paths(out or data.file)
