@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.plan import Action, Kind, TrainingCheck, TrainingEstimate, TrainingFault, TrainingNeeds
-from reconciler.domain.text import join_names
+from reconciler.domain.text import counted, join_names
 
 _SHOWN_FAULTS: Final = 5
 _SHOWN_NAMES: Final = 5
@@ -42,7 +42,7 @@ def check_notices(checks: Mapping[str, TrainingCheck], actions: Iterable[Action]
             yield f"{action.name}: {fault}"
         more = len(check.warnings) - _SHOWN_FAULTS
         if more > 0:
-            yield f"{action.name}: {more} more warnings about its examples"
+            yield f"{action.name}: {counted(more, 'more warning')} about its examples"
     for reason, names in unchecked.items():
         yield f"the training of {join_names(sorted(names), _SHOWN_NAMES)} was not checked: {reason}"
 
