@@ -469,12 +469,20 @@ def is_canceled(run: Path) -> bool:
 
 def is_running(run: Path) -> bool | None:
     """Return whether a trainer on this host has the lock of a run folder; ``None`` where there are no such locks."""
+    return is_locked(run / LOCK_FILE)
+
+
+def is_locked(path: Path) -> bool | None:
+    """Return whether a process of this host has the kernel's lock of a file; ``None`` where there are no such locks.
+
+    It does not take the lock.
+    """
     try:
         import fcntl
     except ImportError:
         return None
     try:
-        descriptor = os.open(run / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:

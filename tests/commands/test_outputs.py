@@ -240,7 +240,7 @@ WRITERS = {
     "files.py": "the writer",
     "commands/main.py": "the null device",
     "emulator/objects.py": "the contents of objects, in the folder of the store",
-    "providers/local/hosts.py": "reads locks",
+    "providers/local/hosts.py": "locks the folders of models that are being written",
     "trainer/__main__.py": "the traceback of a bug, in the run folder",
     "trainer/checkpoints.py": "checkpoints and results, in the run folder",
     "trainer/progress.py": "the measurements, in the run folder",

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.model import Handle, Manifest, Source
 from reconciler.domain.ports import Provider
+from reconciler.providers.local.hosts import Slots
 from reconciler.providers.local.provider import Local
 from support import engine_world
 from support.local_world import HOST, OTHER, ClockLauncher, machine, make_base
@@ -31,7 +32,7 @@ class World(engine_world.World, dict=True):
     def with_provider(self, act: Callable[[Provider], Awaitable[T]]) -> T:
         async def run() -> T:
             found = machine(self.folder, self.time.clock, self.time.sleep, self.launcher, self.host)
-            async with Local(replace(found, slots=1)) as provider:
+            async with Local(replace(found, slots=Slots(found.slots.folder))) as provider:
                 return await act(provider)
 
         return asyncio.run(run())

@@ -26,7 +26,7 @@ from reconciler.providers.local.base_models import Fault, Places
 from reconciler.providers.local.capabilities import DEFAULTS
 from reconciler.providers.local.checks import CheckError
 from reconciler.providers.local.export import Merger
-from reconciler.providers.local.hosts import Host
+from reconciler.providers.local.hosts import Host, Slots
 from reconciler.providers.local.models import AnsweringModel
 from reconciler.providers.local.processes import Hub
 from reconciler.providers.local.provider import Local, Machine
@@ -233,7 +233,7 @@ class ExampleAnswerer:
 def make_base(folder: Path) -> str:
     """Write a base model, and return its name in manifests."""
     base = folder / "base"
-    base.mkdir(exist_ok=True)
+    base.mkdir(parents=True, exist_ok=True)
     (base / "config.json").write_text("{}", encoding="utf-8")
     (base / "model.safetensors").write_text("weights", encoding="utf-8")
     return "./base"
@@ -271,7 +271,7 @@ def machine(
         merger=TextMerger({}, Hub()),
         clock=clock,
         sleeper=sleeper,
-        slots=16,
+        slots=Slots(root / "slots", 16),
     )
 
 

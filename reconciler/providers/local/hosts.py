@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
+
+from msgspec import Struct
 
 from reconciler.domain.document import NonEmpty, Record
 from reconciler.domain.errors import ReconcileError
@@ -78,10 +82,10 @@ def _refuse_to_wait(_holder: str) -> None:
     raise _HeldError
 
 
-def try_lock(path: Path) -> int | None:
+def try_lock(path: Path, holder: str = "") -> int | None:
     """Take the kernel's lock of a file without waiting; return its descriptor, or ``None`` if it is held."""
     try:
-        return acquire_lock(path, f"process {os.getpid()}", _refuse_to_wait)
+        return acquire_lock(path, holder or f"process {os.getpid()}", _refuse_to_wait)
     except _HeldError:
         return None
 
@@ -99,28 +103,39 @@ def lock_folder(path: Path) -> int | None:
     return descriptor
 
 
-def is_locked(path: Path) -> bool:
-    """Return whether a process of this host has the lock of a file; looking does not take it."""
-    import fcntl
+class Slots(Struct, frozen=True):
+    """The slots of a host, which have a file each: so many trainings run at once."""
 
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    folder: Path
+    count: int = 1
 
+    @classmethod
+    def of(cls, host: Host, environ: Mapping[str, str], store: Path, count: int) -> Self:
+        """Return the slots of a host, which all stores of a user share, because they share its devices.
 
-def take_slot(folder: Path, slots: int) -> int | None:
-    """Take one of the slots of this host, which have a file each; return its descriptor, or ``None`` if all are taken.
+        Containers of one host have the same boot. Without a home, the slots are those of the store.
+        """
+        state, home = Path(environ.get("XDG_STATE_HOME", "")), Path(environ.get("HOME", ""))
+        parent = next((path for path in (state, home / ".local/state") if path.is_absolute()), None)
+        folder = parent / "reconcile/slots" if parent else store / ".slots"
+        return cls(folder / re.sub(r"[^A-Za-z0-9._-]", "_", host.boot or host.name), count)
 
-    Raises OSError. A training has its slot until its process ends.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    taken = (try_lock(folder / str(number)) for number in range(slots))
-    return next((descriptor for descriptor in taken if descriptor is not None), None)
+    def take(self, run: Path) -> int | None:
+        """Take a slot for a training; return its descriptor, or ``None`` if all are taken.
+
+        The training has it until its process ends.
+
+        Raises:
+            ReconcileError: the folder cannot be written.
+        """
+        with write_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            taken = (try_lock(path, str(run)) for path in self._paths())
+            return next((descriptor for descriptor in taken if descriptor is not None), None)
+
+    def holders(self) -> list[Path]:
+        """Return the folders of the trainings that have the slots, if all are taken."""
+        return [Path(path.read_text(errors="replace")) for path in self._paths()]
+
+    def _paths(self) -> list[Path]:
+        return [self.folder / str(number) for number in range(self.count)]

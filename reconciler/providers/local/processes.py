@@ -19,7 +19,6 @@ from reconciler.domain.endpoints import HUB, HUB_VARIABLE, hub_of, is_allowed_hu
 from reconciler.files import open_log
 from reconciler.providers.local import start
 from reconciler.providers.local.base_models import Fault
-from reconciler.providers.local.hosts import is_locked
 from reconciler.trainer import run_files
 from reconciler.trainer.run_files import BaseModel
 
@@ -92,7 +91,7 @@ class DetachedProcesses:
 
     def is_running(self, run: Path) -> bool:
         """Return whether one of the locks of a trainer is held: that of its launch, or its own."""
-        return is_locked(run / LAUNCH_LOCK) or bool(run_files.is_running(run))
+        return bool(run_files.is_locked(run / LAUNCH_LOCK) or run_files.is_running(run))
 
     def interrupt(self, run: Path) -> None:
         """Send SIGTERM to the process group of the trainer; a process is identified by the lock that it has open."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from msgspec import Struct, ValidationError
 from msgspec.structs import asdict, replace
 
 from reconciler.domain.access import AccessChange, Permission
-from reconciler.domain.errors import ServiceError
+from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.identity import normalize_newlines
 from reconciler.domain.model import (
     Capabilities,
@@ -35,6 +34,7 @@ from reconciler.domain.model import (
 )
 from reconciler.domain.plan import TrainingCheck
 from reconciler.domain.ports import Clock, Created, Exists, PlannedTraining, Prompt, Reply, Sleeper
+from reconciler.domain.text import join_names
 from reconciler.files import write_errors, write_file
 from reconciler.paths import repository_of
 from reconciler.providers.local.base_models import Fault, Places, is_allowed, read_base_model
@@ -47,14 +47,13 @@ from reconciler.providers.local.capabilities import (
 )
 from reconciler.providers.local.checks import CheckProgram, PlannedRun, check_runs, refused, unchecked
 from reconciler.providers.local.export import Merger, base_note, copy_model, merge_model
-from reconciler.providers.local.hosts import Host, take_slot, try_lock
+from reconciler.providers.local.hosts import Host, Slots, try_lock
 from reconciler.providers.local.models import CANCELING, ELSEWHERE, WAITING, AnsweringModel, Reader, adapter_fault
 from reconciler.providers.local.processes import LAUNCH_LOCK, Launcher
 from reconciler.providers.local.store import (
     HOST_FILE,
     MODEL_FILE,
     PARENT_FOLDER,
-    SLOTS_FOLDER,
     TRAINING_FILE,
     Folder,
     Launch,
@@ -105,7 +104,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     merger: Merger
     clock: Clock
     sleeper: Sleeper
-    slots: int = 1
+    slots: Slots
     threads: int = 1
 
 
@@ -292,19 +291,19 @@ class Local:
 
     async def start_queued(self) -> None:
         """Start the trainings of this host that wait, also those that were interrupted, while there is a free slot."""
-        slots = self._store.path / SLOTS_FOLDER / _slots_name(self._machine.host)
         for folder in self._store.queued():
             try:
                 if not self._is_startable(folder):
                     continue
-                slot = take_slot(slots, self._machine.slots)
+                slot = self._machine.slots.take(folder.path)
                 if slot is None:
+                    self._report_other_stores(folder)
                     return
                 try:
                     self._launch(folder, slot)
                 finally:
                     os.close(slot)
-            except (OSError, subprocess.SubprocessError) as error:
+            except (OSError, ReconcileError, subprocess.SubprocessError) as error:
                 self._warn_once(folder, f"could not be started: {error}")
 
     def _launch(self, folder: Folder, slot: int) -> None:
@@ -340,6 +339,12 @@ class Local:
         if folder.name not in self._reported:
             self._reported.add(folder.name)
             _LOG.warning("%s %s", folder.name, text)
+
+    def _report_other_stores(self, folder: Folder) -> None:
+        others = [path for path in self._machine.slots.holders() if path.parent != self._store.path]
+        if others:
+            shown = join_names([str(path) for path in others], 3)
+            self._warn_once(folder, f"waits for a slot of this machine: trainings of other stores run, {shown}")
 
     def _report_other_host(self, folder: Folder) -> None:
         host, file = folder.host, shlex.quote(str(folder.path / HOST_FILE))
@@ -489,11 +494,6 @@ class Local:
                 code="NOT_FOUND",
             )
         return folder
-
-
-def _slots_name(host: Host) -> str:
-    """Return the folder of a host's slots: kernels in containers of one host have the same boot, and share them."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", host.boot or host.name)
 
 
 def _refusal(fault: Fault) -> ServiceError:

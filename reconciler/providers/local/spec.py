@@ -31,7 +31,7 @@ def connect(context: ProviderContext) -> Local:
     from reconciler.providers.local.base_models import Places
     from reconciler.providers.local.checks import CheckProcess
     from reconciler.providers.local.export import Merger
-    from reconciler.providers.local.hosts import this_host
+    from reconciler.providers.local.hosts import Slots, this_host
     from reconciler.providers.local.inference import Worker, server_of
     from reconciler.providers.local.processes import DetachedProcesses, Hub
     from reconciler.providers.local.provider import Local, Machine
@@ -39,12 +39,12 @@ def connect(context: ProviderContext) -> Local:
 
     env, target = context.env, context.target
     store, hub = open_store(context), Hub.of(env.environ, context.allow_endpoints)
-    worker = Worker(env.environ, hub, threads=threads_of(target))
+    host, worker = this_host(), Worker(env.environ, hub, threads=threads_of(target))
     return Local(
         Machine(
             store=store,
             places=Places(context.root, context.allow_folders),
-            host=this_host(),
+            host=host,
             launcher=DetachedProcesses(env.environ, hub),
             checker=CheckProcess(env.environ, hub),
             answerer=server_of(context) or worker,
@@ -52,7 +52,7 @@ def connect(context: ProviderContext) -> Local:
             merger=Merger(env.environ, hub),
             clock=env.clock,
             sleeper=env.sleeper,
-            slots=slots_of(target),
+            slots=Slots.of(host, env.environ, store.path, slots_of(target)),
             threads=threads_of(target),
         )
     )
@@ -116,7 +116,7 @@ _SETTINGS: Final[Mapping[str, Any]] = MappingProxyType(
             },
             "slots": {
                 "title": "Slots",
-                "description": "The number of trainings that run at once on a machine; the others wait. Default: 1.",
+                "description": "The trainings of a user that run at once on a machine; the others wait. Default: 1.",
                 "type": "integer",
                 "minimum": 1,
                 "maximum": 64,

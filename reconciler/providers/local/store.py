@@ -9,7 +9,7 @@ Each model has a folder with the key as its name. Beside the files of the traine
 - ``launches/N.json`` and ``N.log``: each start of a trainer, and what it printed.
 
 A folder with only an adapter in it, which a user has copied there, is an unmanaged model. Names that begin with a dot
-are folders that are being written or deleted, and the slots.
+are folders that are being written or deleted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ MODEL_FILE: Final = "model.json"
 HOST_FILE: Final = "host.json"
 LAUNCHES_FOLDER: Final = "launches"
 PARENT_FOLDER: Final = "parent"
-SLOTS_FOLDER: Final = ".slots"
 ADAPTER_CONFIG: Final = "adapter_config.json"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

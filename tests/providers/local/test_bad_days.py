@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import pytest
@@ -16,11 +17,12 @@ from reconciler.domain.errors import ServiceError
 from reconciler.domain.model import Handle, RemoteModel, Resources, Source, State, Update
 from reconciler.domain.ports import Created, Exists, Prompt
 from reconciler.providers.local.base_models import Fault
-from reconciler.providers.local.hosts import Host
+from reconciler.providers.local.hosts import Host, Slots
 from reconciler.providers.local.models import ELSEWHERE, INTERRUPTED, PREPARING, QUEUED
 from reconciler.providers.local.provider import Local
 from reconciler.testing.service import EXAMPLES
 from reconciler.trainer import run_files
+from support.cases import each_row
 from support.local_world import HOST, OTHER, LocalService, machine
 
 T = TypeVar("T")
@@ -29,9 +31,9 @@ T = TypeVar("T")
 class World(LocalService):
     """A machine with one slot, seen from this host or another one."""
 
-    def __init__(self, root: Path, slots: int = 1) -> None:
+    def __init__(self, root: Path, slots: int = 1, environ: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__(root)
-        self.root, self.slots = root, slots
+        self.root, self.slots = root, Slots.of(HOST, environ, root / "store", slots)
 
     def on(self, host: Host, work: Callable[[Local], Awaitable[T]]) -> T:
         """Return the result of work with a connection of its own on a host."""
@@ -154,6 +156,32 @@ def test_more_slots_let_more_trainings_run(tmp_path: Path) -> None:
     world = World(tmp_path, slots=2)
     runs = [world.create(name) for name in ("first", "second", "third")]
     assert [(world.phase(run))[1] for run in runs] == [PREPARING, PREPARING, QUEUED]
+
+
+def test_two_stores_of_a_user_share_the_slots_of_a_machine(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = (World(tmp_path / name, environ={"HOME": str(tmp_path)}) for name in ("first", "second"))
+    running, waiting = first.create(), second.create()
+    assert (first.phase(running)[1], second.phase(waiting)[1]) == (PREPARING, QUEUED)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{waiting.name} waits for a slot of this machine: trainings of other stores run, {running}"
+    ]
+    first.advance()
+    first.see(running)
+    second.start()
+    assert second.phase(waiting)[1] == PREPARING
+
+
+@each_row(
+    ("environ", "folder"),
+    [
+        ({"HOME": "/users/ada"}, "/users/ada/.local/state/reconcile/slots/boot-1"),
+        ({"HOME": "/users/ada", "XDG_STATE_HOME": "/state"}, "/state/reconcile/slots/boot-1"),
+        ({"HOME": "/users/ada", "XDG_STATE_HOME": "state"}, "/users/ada/.local/state/reconcile/slots/boot-1"),
+        ({}, "/store/.slots/boot-1"),
+    ],
+)
+def test_the_slots_of_a_user_are_in_the_state_folder(environ: dict[str, str], folder: str) -> None:
+    assert Slots.of(HOST, environ, Path("/store"), 1).folder == Path(folder)
 
 
 def test_another_host_does_not_continue_a_training_until_a_user_allows_it(

@@ -18,7 +18,7 @@ from reconciler.domain.errors import ServiceError
 from reconciler.domain.lock import format_time
 from reconciler.environment import utc_now
 from reconciler.providers.local.export import Merger, merge_model
-from reconciler.providers.local.hosts import is_locked, take_slot, try_lock
+from reconciler.providers.local.hosts import Slots, try_lock
 from reconciler.providers.local.models import AnsweringModel
 from reconciler.providers.local.processes import LAUNCH_LOCK, DetachedProcesses, Hub, trainer_environment
 from reconciler.providers.local.store import Folder
@@ -37,12 +37,12 @@ class Trainer(Struct):
     started: list[int] = []
 
     @property
-    def slots(self) -> Path:
-        return self.run.parent / "slots"
+    def slots(self) -> Slots:
+        return Slots(self.run.parent / "slots")
 
     def launch(self) -> int:
         """Start a trainer and return its process number when it has its lock."""
-        slot, lock = take_slot(self.slots, 1), try_lock(self.run / LAUNCH_LOCK)
+        slot, lock = self.slots.take(self.run), try_lock(self.run / LAUNCH_LOCK)
         assert slot is not None
         assert lock is not None
         self.processes.launch(self.run, self.run / "log", (lock, slot))
@@ -58,7 +58,7 @@ class Trainer(Struct):
 
     def wait(self) -> None:
         """Wait until all locks are free."""
-        for path in (self.run / run_files.LOCK_FILE, self.run / LAUNCH_LOCK, self.slots / "0"):
+        for path in (self.run / run_files.LOCK_FILE, self.run / LAUNCH_LOCK, self.slots.folder / "0"):
             with path.open(encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_SH)
 
@@ -81,7 +81,7 @@ def test_a_killed_trainer_frees_its_locks_although_its_child_lives(trainer: Trai
     process = trainer.launch()
     assert os.getsid(process) != os.getsid(0)
     assert trainer.processes.is_running(trainer.run)
-    assert take_slot(trainer.slots, 1) is None
+    assert trainer.slots.take(trainer.run) is None
     (trainer.run / "go").write_text("fork\n", encoding="utf-8")
     child = trainer.read("child")
     os.kill(process, signal.SIGKILL)
@@ -107,16 +107,6 @@ def test_a_number_that_another_process_has_today_gets_no_signal(trainer: Trainer
     (trainer.run / run_files.LOCK_FILE).touch()
     trainer.processes.interrupt(trainer.run)
     assert not trainer.processes.is_running(trainer.run)
-
-
-def test_looking_at_a_lock_does_not_take_it(tmp_path: Path) -> None:
-    held = try_lock(tmp_path / "lock")
-    assert held is not None
-    assert is_locked(tmp_path / "lock")
-    assert is_locked(tmp_path / "lock")
-    os.close(held)
-    assert not is_locked(tmp_path / "lock")
-    assert not is_locked(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
