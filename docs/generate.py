@@ -142,7 +142,8 @@ def _type(field: Schema) -> str:
         return f"`{json.dumps(field['const'])}`"
     if "enum" in field:
         return " or ".join(f"`{json.dumps(value)}`" for value in field["enum"])
-    return f"{field['type']}{_range(field)}"
+    kind = field["type"] if isinstance(field["type"], str) else " or ".join(field["type"])
+    return f"{kind}{_range(field)}"
 
 
 def _range(field: Schema) -> str:

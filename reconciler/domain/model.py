@@ -49,14 +49,22 @@ class Source(Record, frozen=True):
     """The key of the parent generation."""
     remote: str = ""
     """The remote name of a tuned model without a manifest."""
+    checkpoint: Annotated[str, Meta(examples=["2"])] = ""
+    """The ID of the checkpoint of the tuned model; omitted for its default checkpoint."""
 
     @property
     def identity(self) -> str:
         """The source as part of a generation's content."""
-        return self.base_model or self.key or self.remote
+        model = self.base_model or self.key or self.remote
+        return f"{model}#{self.checkpoint}" if model and self.checkpoint else model
 
     def is_same(self, other: Source) -> bool:
-        """Whether both are the same model; services return the remote name of a parent, and no key."""
+        """Whether ``other`` is this model; services return the remote name of a parent, and no key.
+
+        Without a checkpoint, every checkpoint of the other one is the same: services return the one that they chose.
+        """
+        if self.checkpoint and self.checkpoint != other.checkpoint:
+            return False
         if self.base_model or other.base_model:
             return self.base_model == other.base_model
         if self.key and other.key:
@@ -506,7 +514,7 @@ class Capabilities(Struct, frozen=True):
     ``overhead_seconds`` are known for simulated training, which ``simulated`` marks in every output.
     ``features`` are the supported optional parts of a manifest
     (``access``, ``projectAccess`` for whole projects, ``lineage``, ``cloudStorage`` for data sets at ``gs://``,
-    ``conversations`` for examples in Vertex AI's own form, ``preference`` for that method, ``cancellation`` if a
+    ``checkpoints`` that have endpoints and can be tuned further, ``conversations`` for examples in Vertex AI's own form, ``preference`` for that method, ``cancellation`` if a
     stopped training leaves a record, ``basePrompts`` if base models answer prompts; the provider is then a
     :class:`~reconciler.domain.ports.BasePrompts`).
     ``tuned_model_pattern`` matches the remote name of a tuned model, and ``remote_pattern`` that of a managed one, each

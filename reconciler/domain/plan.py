@@ -115,6 +115,7 @@ class Reason(TableEnum):
     PARENT_ROLLED_BACK = "ParentRolledBack", "the parent was rolled back", (Kind.HOLD,)
     PARENT_SUSPENDED = "ParentSuspended", "the parent is suspended", (Kind.HOLD,)
     BASE_MODEL_UNAVAILABLE = "BaseModelUnavailable", "the service does not tune the base model", (Kind.HOLD,)
+    CHECKPOINT_MISSING = "CheckpointMissing", "the model does not have the declared checkpoint", (Kind.HOLD,)
     DATA_UNAVAILABLE = "DataUnavailable", "a data set in Cloud Storage was not found or not read", (Kind.HOLD,)
     INVALID_TRAINING = (
         "InvalidTraining",

@@ -67,7 +67,7 @@ def _spec(model: RemoteModel) -> Iterator[tuple[str, Any]]:
     if source and source.base_model:
         yield "baseModel", source.base_model
     elif source:
-        yield "source", {"remote": source.remote}
+        yield "source", {"remote": source.remote, **({"checkpoint": source.checkpoint} if source.checkpoint else {})}
     live = {field.name: field.value(model) for field in MUTABLE_FIELDS}
     declared = {name: value for name, value in live.items() if value not in {"", None}}
     yield from ((name, value) for name, value in declared.items() if "." not in name)

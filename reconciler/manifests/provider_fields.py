@@ -33,7 +33,11 @@ def source(spec: Mapping[str, Any], capabilities: Capabilities | None) -> Source
     """Return what the model is tuned from."""
     further = tuned_further(spec, capabilities)
     if further:
-        return Source(tuned_model=further.get("tunedModel", ""), remote=further.get("remote", ""))
+        return Source(
+            tuned_model=further.get("tunedModel", ""),
+            remote=further.get("remote", ""),
+            checkpoint=str(further.get("checkpoint", "")),
+        )
     return Source(_base_model(spec, capabilities))
 
 
@@ -64,6 +68,8 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 PREFERENCE_METHOD = "preference"
 """A value of ``method``, and the feature that a service must have for it."""
+CHECKPOINTS = "checkpoints"
+"""The feature of a service whose models have checkpoints with endpoints of their own."""
 _FEATURES = {"access": "access", "source": "lineage"}
 """Optional fields of a spec, and the feature that a service must have for each."""
 
@@ -130,6 +136,10 @@ def _features(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[F
         if field in spec and field not in replaced and feature not in capabilities.features:
             remedy = capabilities.remedies.get(field, "remove it")
             yield ["spec", field], f"not supported by {capabilities.label}", remedy
+    unable = "lineage" in capabilities.features and CHECKPOINTS not in capabilities.features
+    if unable and "checkpoint" in tuned_further(spec, capabilities):
+        message = f"checkpoints are not supported by {capabilities.label}"
+        yield ["spec", "source", "checkpoint"], message, "remove it: the whole model is tuned further"
     if spec.get("method") == PREFERENCE_METHOD and PREFERENCE_METHOD not in capabilities.features:
         remedy = "set it to supervised, which trains on the chosen answers, or use a target with provider: local"
         yield ["spec", "method"], f"preference tuning is not supported by {capabilities.label}", remedy

@@ -89,7 +89,7 @@ def require_made_from(live: RemoteModel, manifest: Manifest) -> None:
     Raises:
         ReconcileError: when its source or hyperparameters differ.
     """
-    same = live.source is not None and live.source.is_same(manifest.source)
+    same = live.source is not None and manifest.source.is_same(live.source)
     effective = live.hyperparameters
     if not same or any(
         name not in effective or not same_value(value, effective[name])

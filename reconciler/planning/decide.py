@@ -20,7 +20,7 @@ from reconciler.planning.generations import (
     has_same_content,
     satisfies,
 )
-from reconciler.planning.promotion_gates import failed_notice, promotion_actions, update_actions
+from reconciler.planning.promotion_gates import describe_missing, failed_notice, promotion_actions, update_actions
 from reconciler.planning.training_checks import describe_faults, with_needs
 from reconciler.planning.training_time import estimate_training
 
@@ -268,6 +268,10 @@ def _obstacle(context: ReconcileContext, key: str) -> Action | None:
             f" manifest, run reconcile adopt {context.manifest.name} {holder.remote}; otherwise rename this manifest"
         )
         return replace(context.action(Kind.HOLD, Reason.ID_TAKEN, message=message), remote=holder.remote)
+    checkpoint = context.manifest.source.checkpoint
+    if checkpoint and context.parent and context.parent.checkpoints and checkpoint not in context.parent.checkpoints:
+        message = describe_missing(f"{context.parent.key}, the parent,", checkpoint, context.parent.checkpoints)
+        return context.action(Kind.HOLD, Reason.CHECKPOINT_MISSING, message=f"{message} in spec.source.checkpoint")
     missing = context.manifest.dataset_error or context.manifest.validation_error
     if missing:
         return context.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=missing)

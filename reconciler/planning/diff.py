@@ -76,7 +76,7 @@ def content_changes(manifest: Manifest, known: ResolvedGeneration) -> tuple[Fiel
 
 
 def _content(manifest: Manifest, known: ResolvedGeneration) -> Iterator[FieldChange]:
-    if known.source and not known.source.is_same(manifest.source):
+    if known.source and not manifest.source.is_same(known.source):
         yield FieldChange(_source_field(known, manifest), known.source.identity, manifest.source.identity)
     if known.locked and known.locked.dataset.method != manifest.method:
         yield FieldChange("method", known.locked.dataset.method, manifest.method)

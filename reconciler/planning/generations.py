@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.identity import Content, key_of, same_data, same_value
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
-from reconciler.domain.model import Failure, Hyperparameters, Manifest, Mark, RemoteModel, Source, State
+from reconciler.domain.model import Failure, Hyperparameters, Manifest, Mark, RemoteModel, Resources, Source, State
 from reconciler.domain.plan import MARK_FIELD, FieldChange, Observation, World
 from reconciler.planning.live_proof import Mismatch, Owner, Owners, find_mismatch, is_elsewhere, shown_source
 
@@ -41,6 +41,12 @@ class ResolvedGeneration(Struct, frozen=True):
     locked: LockedGeneration | None
     live: RemoteModel | None
     mismatch: Mismatch | None = None
+
+    @property
+    def resources(self) -> Resources:
+        """The resources that the service shows, or else the recorded ones."""
+        shown = self.live.resources if self.live else Resources()
+        return shown if shown.model or not self.locked else self.locked.resources
 
     @property
     def deployed(self) -> bool:
@@ -195,7 +201,7 @@ def resolve_recorded(generation: LockedGeneration, owner: Owner, observation: Ob
         remote=generation.remote,
         state=state,
         mark=generation.mark(owner.scope, owner.name),
-        source=generation.source,
+        source=_effective_source(generation.source, live),
         effective=(live.hyperparameters if live else None) or recorded.effective or recorded.declared,
         create_time=(live.create_time if live else "") or generation.create_time,
         failure=(live.failure if live else None) or generation.failure,
@@ -203,6 +209,12 @@ def resolve_recorded(generation: LockedGeneration, owner: Owner, observation: Ob
         live=live,
         mismatch=None if live or generation.state not in EXPECTED_STATES else _mismatch(generation, owner, observation),
     )
+
+
+def _effective_source(recorded: Source, live: RemoteModel | None) -> Source:
+    """Return a recorded source with the checkpoint that the service chose if none was declared."""
+    chosen = live.source.checkpoint if live and live.source else ""
+    return replace(recorded, checkpoint=recorded.checkpoint or chosen) if chosen else recorded
 
 
 def _mismatch(generation: LockedGeneration, owner: Owner, observation: Observation) -> Mismatch | None:
@@ -260,7 +272,7 @@ def satisfies(known: ResolvedGeneration, manifest: Manifest) -> bool:
         return True
     return (
         known.source is not None
-        and known.source.is_same(manifest.source)
+        and manifest.source.is_same(known.source)
         and same_data(known.mark.data, manifest.dataset.digest)
         and all(
             name in known.effective and same_value(value, known.effective[name])

@@ -87,7 +87,7 @@ def _changes(older: LockedGeneration, newer: LockedGeneration, examples: Mapping
         compared = compare(without_preamble(before(), older.preamble), without_preamble(after(), newer.preamble))
     return Changes(
         since=older,
-        source=not newer.source.is_same(older.source),
+        source=newer.source.checkpoint != older.source.checkpoint or not newer.source.is_same(older.source),
         hyperparameters=tuple(_numbers(older, newer)),
         dataset=differs,
         preamble=older.preamble != newer.preamble,

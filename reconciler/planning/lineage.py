@@ -30,6 +30,7 @@ class ParentGeneration(Struct, frozen=True):
 
     ``key`` is empty if there is none, and ``remote`` if the service does not list it yet. ``ready`` means that it is
     serving, so that a training can start. ``hold`` is the reason why children are held, with a ``message`` for users.
+    ``checkpoints`` are the IDs of its checkpoints, as far as they are known.
     """
 
     name: str
@@ -38,11 +39,7 @@ class ParentGeneration(Struct, frozen=True):
     ready: bool = False
     hold: Reason | None = None
     message: str = ""
-
-    @property
-    def source(self) -> Source:
-        """The source of a child."""
-        return Source(tuned_model=self.name, key=self.key, remote=self.remote)
+    checkpoints: tuple[str, ...] = ()
 
     @property
     def blocks_children(self) -> bool:
@@ -95,16 +92,15 @@ def _held(known: Mapping[str, ResolvedGeneration], serving: str | None, name: st
 
 def _standing(known: Mapping[str, ResolvedGeneration], serving: str | None, name: str, key: str) -> ParentGeneration:
     generation = known.get(key)
-    return ParentGeneration(
-        name, key, source_name(generation) if generation else "", ready=generation is not None and key == serving
-    )
+    if generation is None:
+        return ParentGeneration(name, key)
+    checkpoints = tuple(checkpoint.id for checkpoint in generation.resources.checkpoints)
+    return ParentGeneration(name, key, source_name(generation), ready=key == serving, checkpoints=checkpoints)
 
 
 def source_name(known: ResolvedGeneration) -> str:
     """Return the name by which a service accepts a generation as a source: for a job, that of its model."""
-    shown = known.live.resources.model if known.live else ""
-    recorded = known.locked.resources.model if known.locked else ""
-    return shown or recorded or known.remote
+    return known.resources.model or known.remote
 
 
 def recorded_parent(owner: Owner, lock: Lock, observation: Observation) -> ParentGeneration:
@@ -135,7 +131,9 @@ def root_base_model(source: Source, lock: Lock) -> str:
 
 def with_source(manifest: Manifest, parent: ParentGeneration | None) -> Manifest:
     """Return the manifest with the chosen parent generation; unchanged without a parent."""
-    return replace(manifest, source=parent.source) if parent else manifest
+    if parent is None:
+        return manifest
+    return replace(manifest, source=replace(manifest.source, key=parent.key, remote=parent.remote))
 
 
 class Ancestry:

@@ -169,7 +169,9 @@ def shown_source(source: Source, lock: Lock) -> Source:
         return source
     parent = lock.models.get(source.tuned_model)
     found = parent.generation(source.key) if parent else None
-    return Source(remote=found.resources.model or found.remote) if found else Source()
+    if found is None:
+        return Source()
+    return Source(remote=found.resources.model or found.remote, checkpoint=source.checkpoint)
 
 
 def is_elsewhere(generation: LockedGeneration, owner: Owner) -> bool:

@@ -62,6 +62,7 @@ _TRAINING_HOLDS = frozenset(
         Reason.DATA_UNAVAILABLE,
         Reason.DATA_UNKNOWN,
         Reason.BASE_MODEL_UNAVAILABLE,
+        Reason.CHECKPOINT_MISSING,
         Reason.INVALID_TRAINING,
         Reason.PARENT_HELD,
         Reason.NOTHING_SERVES,

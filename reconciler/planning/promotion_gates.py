@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -10,6 +10,7 @@ from reconciler.domain.access import AccessChange, access_changes
 from reconciler.domain.checks import RecordedChecks, describe_comparison
 from reconciler.domain.model import State
 from reconciler.domain.plan import Action, Kind, Reason
+from reconciler.domain.text import join_names
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.diff import ReconcileContext, mutable_changes
 from reconciler.planning.generations import ResolvedGeneration
@@ -105,6 +106,11 @@ def _is_outdated(context: ReconcileContext, generation: ResolvedGeneration, chec
     return generation.key != serving and any(
         comparison.other == "serving" and comparison.model != serving for comparison in compared
     )
+
+
+def describe_missing(model: str, checkpoint: str, existing: Iterable[str]) -> str:
+    """Return that a model lacks a declared checkpoint, and the ones that it has."""
+    return f"{model} has no checkpoint {checkpoint}; set one of {join_names(tuple(existing))}"
 
 
 def failed_notice(context: ReconcileContext, generation: ResolvedGeneration) -> str:

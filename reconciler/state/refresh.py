@@ -108,7 +108,9 @@ def _adopted(known: ResolvedGeneration, manifest: Manifest, parents: Mapping[str
         return None
     if satisfies(known, manifest):
         return adopted_generation(manifest, known.mark, known.live)
-    source = parents.get(known.source.remote, known.source) if known.source else None
+    source = known.source
+    if source and source.remote in parents:
+        source = replace(parents[source.remote], checkpoint=source.checkpoint)
     return outdated_generation(known.mark, source, known.live) if source else None
 
 

@@ -257,3 +257,14 @@ def test_what_only_resembles_a_mark_is_none(change: tuple[str, str]) -> None:
     text = with_mark("human", Mark("demo", "numbers", "sha256:" + "a" * 64, "sha256:" + "b" * 64))
     assert split_mark(text)[1] is not None
     assert split_mark(text.replace(*change)) == (text.replace(*change), None)
+
+
+def test_a_checkpoint_is_part_of_the_content_only_if_it_is_declared() -> None:
+    parent = Source(tuned_model="parent", key="parent-22222222", remote="models/1@1")
+    second = replace(parent, checkpoint="2")
+    assert (parent.identity, second.identity) == ("parent-22222222", "parent-22222222#2")
+    assert Source(checkpoint="2").identity == ""
+    assert second.is_same(second)
+    assert parent.is_same(second), "the service returns the checkpoint that it chose"
+    assert not second.is_same(parent)
+    assert not second.is_same(replace(parent, checkpoint="3"))

@@ -127,3 +127,20 @@ def test_display_names_are_held_to_the_service_s_own_length(tmp_path: Path) -> N
     assert message == (
         "m.yaml:9:3: spec.displayName: 129 characters, which exceeds the limit of 128 for Vertex AI; shorten it"
     )
+
+
+def test_a_checkpoint_of_a_source_has_an_id_and_a_service_with_checkpoints(tmp_path: Path) -> None:
+    parent = f"{{remote: {VERTEX.tuned_model_example}, checkpoint: %s}}"
+    child = _BARE.replace("baseModel: gemini-3.5-flash", f"source: {parent}")
+    able = replace(VERTEX, features=frozenset({"lineage", "checkpoints"}))
+    assert _read(tmp_path, child % 2, able).source.checkpoint == "2"
+    assert _read(tmp_path, child % "ep-2", able).source.checkpoint == "ep-2"
+    for word in ("best", "last"):
+        (message,) = messages(load_in(sample(tmp_path, manifest=child % word), capabilities=able))
+        assert f'spec.source.checkpoint: invalid value "{word}"; use the ID of a checkpoint' in message
+    local = replace(able, label="this machine", features=frozenset({"lineage"}))
+    (message,) = messages(load_in(sample(tmp_path, manifest=child % 2), capabilities=local))
+    assert message.endswith(
+        "spec.source.checkpoint: checkpoints are not supported by this machine; remove it: the whole model is tuned"
+        " further"
+    )

@@ -403,10 +403,12 @@ def read_name(value: Any) -> str:
     raise ValueError("missing name")
 
 
-def read_source(base_model: Any, tuned_model: Any) -> Source | None:
+def read_source(base_model: Any, tuned_model: Any, checkpoint: Any = None) -> Source | None:
     """Return the base model that a model was tuned from, else the tuned model; ``None`` where both are absent."""
     base, parent = read_text(base_model), read_text(tuned_model)
-    return Source(base_model=base, remote="" if base else parent) if base or parent else None
+    if base:
+        return Source(base_model=base)
+    return Source(remote=parent, checkpoint=read_text(checkpoint)) if parent else None
 
 
 def read_failure(error: Mapping[str, Any]) -> Failure:

@@ -273,12 +273,13 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
     if phase == "PARTIALLY_SUCCEEDED":
         state = State.ACTIVE if tuned else State.FAILED
     base_model = read_text(body.get("baseModel")).removeprefix(_MODELS)
+    parent: Mapping[str, Any] = body.get("preTunedModel") or {}
     spec: Mapping[str, Any] = body.get("supervisedTuningSpec") or {}
     stats: Mapping[str, Any] = (body.get("tuningDataStats") or {}).get("supervisedTuningDataStats") or {}
     return RemoteModel(
         remote=name,
         state=state,
-        source=read_source(base_model, (body.get("preTunedModel") or {}).get("tunedModelName")),
+        source=read_source(base_model, parent.get("tunedModelName"), parent.get("checkpointId")),
         mark=read_labels(body.get("labels")),
         display_name=read_text(body.get("tunedModelDisplayName")),
         description=read_text(body.get("description")),
@@ -369,13 +370,11 @@ def write_job(generation: CreateRequest, inputs: JobInputs) -> Json:
     )
     if generation.last_checkpoint_only is not None:
         spec["exportLastCheckpointOnly"] = generation.last_checkpoint_only
-    base_model = generation.source.base_model
-    source = (
-        {"baseModel": base_model} if base_model else {"preTunedModel": {"tunedModelName": generation.source.remote}}
-    )
+    source = generation.source
+    parent = _present({"tunedModelName": source.remote, "checkpointId": source.checkpoint})
     return _present(
         {
-            **source,
+            **({"baseModel": source.base_model} if source.base_model else {"preTunedModel": parent}),
             "supervisedTuningSpec": spec,
             "tunedModelDisplayName": generation.display_name,
             "description": generation.description,

@@ -219,9 +219,10 @@ def _state(generation: _Generation, serving: str, *, superseded: bool) -> tuple[
 
 
 def _source(source: Source) -> str:
+    checkpoint = f", checkpoint {source.checkpoint}" if source.checkpoint else ""
     if source.tuned_model:
-        return f"{source.tuned_model} (generation {source.key or 'unknown'})"
-    return source.base_model or source.key or source.remote
+        return f"{source.tuned_model} (generation {source.key or 'unknown'}{checkpoint})"
+    return (source.base_model or source.key or source.remote) + checkpoint
 
 
 def _examples(dataset: TrainingData) -> list[str]:

@@ -121,7 +121,10 @@ def _inputs(generation: HistoryGeneration) -> Iterator[str]:
 
 
 def _source(source: Source) -> str:
-    return f"base model {source.base_model}" if source.base_model else f"tuned model {source.key or source.remote}"
+    if source.base_model:
+        return f"base model {source.base_model}"
+    checkpoint = f", checkpoint {source.checkpoint}" if source.checkpoint else ""
+    return f"tuned model {source.key or source.remote}{checkpoint}"
 
 
 def _changes(changes: GenerationChanges, *, verbose: bool) -> Iterator[str]:

@@ -203,9 +203,10 @@ def _needs_details(needs: TrainingNeeds) -> Iterator[Detail]:
 
 
 def _source(source: Source, after: str) -> str:
+    checkpoint = f"checkpoint {source.checkpoint}" if source.checkpoint else ""
     if not source.tuned_model:
-        return source.remote
-    parent = f"{source.tuned_model} (generation {source.key})"
+        return " ".join(filter(None, (source.remote, checkpoint)))
+    parent = f"{source.tuned_model} ({', '.join(filter(None, (f'generation {source.key}', checkpoint)))})"
     return f"{parent}, after its promotion" if after else parent
 
 

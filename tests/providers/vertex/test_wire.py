@@ -131,6 +131,9 @@ def test_a_job_that_continues_from_a_tuned_model_is_that_ones_child_and_not_the_
     shown = {**body, "name": JOB, "preTunedModel": {**body["preTunedModel"], "baseModel": "gemini-3.5-flash"}}
     judged(shown)
     assert read_job(shown).source == Source(remote=parent)
+    early = write_job(replace(wanted, source=replace(wanted.source, checkpoint="1")), JobInputs("gs://b/train.jsonl"))
+    assert judged(early).pre_tuned_model.checkpoint_id == "1"
+    assert read_job({**early, "name": JOB}).source == Source(remote=parent, checkpoint="1")
 
 
 @each_row(
