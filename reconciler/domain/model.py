@@ -514,7 +514,8 @@ class Capabilities(Struct, frozen=True):
     ``overhead_seconds`` are known for simulated training, which ``simulated`` marks in every output.
     ``features`` are the supported optional parts of a manifest
     (``access``, ``projectAccess`` for whole projects, ``lineage``, ``cloudStorage`` for data sets at ``gs://``,
-    ``checkpoints`` that have endpoints and can be tuned further, ``conversations`` for examples in Vertex AI's own form, ``preference`` for that method, ``cancellation`` if a
+    ``checkpoints`` that have endpoints and can be tuned further,
+    ``conversations`` for examples in Vertex AI's own form, ``preference`` for that method, ``cancellation`` if a
     stopped training leaves a record, ``basePrompts`` if base models answer prompts; the provider is then a
     :class:`~reconciler.domain.ports.BasePrompts`).
     ``tuned_model_pattern`` matches the remote name of a tuned model, and ``remote_pattern`` that of a managed one, each

@@ -268,15 +268,21 @@ def _obstacle(context: ReconcileContext, key: str) -> Action | None:
             f" manifest, run reconcile adopt {context.manifest.name} {holder.remote}; otherwise rename this manifest"
         )
         return replace(context.action(Kind.HOLD, Reason.ID_TAKEN, message=message), remote=holder.remote)
-    checkpoint = context.manifest.source.checkpoint
-    if checkpoint and context.parent and context.parent.checkpoints and checkpoint not in context.parent.checkpoints:
-        message = describe_missing(f"{context.parent.key}, the parent,", checkpoint, context.parent.checkpoints)
-        return context.action(Kind.HOLD, Reason.CHECKPOINT_MISSING, message=f"{message} in spec.source.checkpoint")
     missing = context.manifest.dataset_error or context.manifest.validation_error
     if missing:
         return context.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=missing)
+    return _unusable_source(context)
+
+
+def _unusable_source(context: ReconcileContext) -> Action | None:
     untunable = context.untunable.get(context.manifest.source.base_model)
-    return context.action(Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, message=untunable) if untunable else None
+    if untunable:
+        return context.action(Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, message=untunable)
+    checkpoint, parent = context.manifest.source.checkpoint, context.parent
+    if not checkpoint or parent is None or not parent.checkpoints or checkpoint in parent.checkpoints:
+        return None
+    message = describe_missing(parent.key, checkpoint, parent.checkpoints, "spec.source.checkpoint")
+    return context.action(Kind.HOLD, Reason.CHECKPOINT_MISSING, message=message)
 
 
 def _adoption(context: ReconcileContext, generation: ResolvedGeneration) -> Iterator[Action]:

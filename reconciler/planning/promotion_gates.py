@@ -108,9 +108,9 @@ def _is_outdated(context: ReconcileContext, generation: ResolvedGeneration, chec
     )
 
 
-def describe_missing(model: str, checkpoint: str, existing: Iterable[str]) -> str:
-    """Return that a model lacks a declared checkpoint, and the ones that it has."""
-    return f"{model} has no checkpoint {checkpoint}; set one of {join_names(tuple(existing))}"
+def describe_missing(key: str, checkpoint: str, existing: Iterable[str], field: str) -> str:
+    """Return that a generation lacks the checkpoint in a field of the manifest, and which ones it has."""
+    return f"{key} has no checkpoint {checkpoint}; set {field} to one of {join_names(tuple(existing))}"
 
 
 def failed_notice(context: ReconcileContext, generation: ResolvedGeneration) -> str:
