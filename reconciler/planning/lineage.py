@@ -30,7 +30,7 @@ class ParentGeneration(Struct, frozen=True):
 
     ``key`` is empty if there is none, and ``remote`` if the service does not list it yet. ``ready`` means that it is
     serving, so that a training can start. ``hold`` is the reason why children are held, with a ``message`` for users.
-    ``checkpoints`` are the IDs of its checkpoints, as far as they are known.
+    ``checkpoints`` are the known IDs of its checkpoints.
     """
 
     name: str
