@@ -177,12 +177,14 @@ def dataset_digest(examples: Iterable[TrainingExample]) -> str:
     return str(digest)
 
 
-def object_digest(uri: str, generation: str, checksum: str) -> str:
+def object_digest(uri: str, generation: str, checksum: str, *, pairs: bool = False) -> str:
     """Return the digest of a data set in Cloud Storage: canonical JSON of its address, generation and checksum.
 
-    Each write of an object makes another generation, and so another data set, even with the same content.
+    Each write of an object makes another generation, and so another data set, even with the same content. Trained as
+    ``pairs`` it is another one too, because the digest of other data sets differs by what is trained on.
     """
-    return f"sha256:{hashlib.sha256(rfc8785.dumps([uri, generation, checksum])).hexdigest()}"
+    parts = [uri, generation, checksum, *(["preference"] if pairs else [])]
+    return f"sha256:{hashlib.sha256(rfc8785.dumps(parts)).hexdigest()}"
 
 
 def same_data(digest: str, other: str) -> bool:

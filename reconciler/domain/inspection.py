@@ -123,8 +123,8 @@ class Inspection(Document, frozen=True, kw_only=True):
     """
 
     shape: NonEmpty
-    """The shape of the examples: `messages`, `contents`, `sharegpt`, `alpaca`, `preference` (the chosen answers are the
-    outputs), or `input-output`."""
+    """The shape of the examples: `messages`, `contents`, `sharegpt`, `alpaca`, `preference` or `completions` (the
+    chosen answers are the outputs), or `input-output`."""
     examples: Count
     """The number of valid examples."""
     turns: Count

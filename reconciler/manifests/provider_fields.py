@@ -141,7 +141,7 @@ def _features(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[F
         message = f"checkpoints are not supported by {capabilities.label}"
         yield ["spec", "source", "checkpoint"], message, "remove it: the whole model is tuned further"
     if spec.get("method") == PREFERENCE_METHOD and PREFERENCE_METHOD not in capabilities.features:
-        remedy = "set it to supervised, which trains on the chosen answers, or use a target with provider: local"
+        remedy = "set it to supervised, which trains on the chosen answers, or use another target"
         yield ["spec", "method"], f"preference tuning is not supported by {capabilities.label}", remedy
 
 

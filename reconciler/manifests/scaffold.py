@@ -27,7 +27,7 @@ from reconciler.manifests.datasets.detect import Detected, Fields, describe_opti
 from reconciler.manifests.datasets.folders import FolderFiles
 from reconciler.manifests.datasets.hub import HubFiles
 from reconciler.manifests.datasets.records import Fault, ReadOptions, Row
-from reconciler.manifests.datasets.shapes import PREFERENCE
+from reconciler.manifests.datasets.shapes import PAIRED
 from reconciler.manifests.datasets.validation import CONVERSATIONS, DatasetSource, files_source, validate_dataset
 from reconciler.manifests.discovery import DEFAULT, EMBEDDED, TARGET, TUNED_MODEL
 from reconciler.manifests.provider_fields import PREFERENCE_METHOD
@@ -178,7 +178,7 @@ def _with_data(
     several = data.several
     files_read = several.files if several else {shown: file}
     source = files_source(files_read, shown, detected.options, declared_at, "", single_turns=single_turns)
-    if detected.options.shape == PREFERENCE and PREFERENCE_METHOD in capabilities.features:
+    if detected.options.shape in PAIRED and PREFERENCE_METHOD in capabilities.features:
         source = replace(source, pairs=True)
     validated = validate_dataset(source, capabilities)
     if validated.dataset is None:

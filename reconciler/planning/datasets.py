@@ -10,7 +10,7 @@ from typing import Final, Generic, Literal, TypeVar
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reconciler.domain.identity import normalize_newlines
+from reconciler.domain.identity import normalize_newlines, object_digest
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Conversation, Dataset, Example, Manifest, TrainingExample
 
@@ -293,13 +293,22 @@ def _with_versions(manifest: Manifest, found: Mapping[str, Dataset | str], lock:
 def _found(dataset: Dataset, found: Mapping[str, Dataset | str]) -> tuple[Dataset, str]:
     """Return the current version of a data set, or its path alone and the reason why there is none."""
     version = found.get(dataset.path, dataset) if dataset.is_remote else dataset
-    return (Dataset("", dataset.path), version) if isinstance(version, str) else (version, "")
+    if isinstance(version, str):
+        return Dataset("", dataset.path, pairs=dataset.pairs), version
+    if dataset.pairs and version is not dataset:
+        digest = object_digest(version.path, version.generation, version.checksum, pairs=True)
+        version = replace(version, digest=digest, pairs=True)
+    return version, ""
 
 
 def _recorded(manifest: Manifest, lock: Lock) -> Dataset | None:
     """Return the recorded data set with this path: of the serving generation, or else of the newest."""
     for model in filter(None, map(lock.models.get, manifest.names)):
         for generation in (model.serving_generation, *model.generations):
-            if generation and generation.dataset.path == manifest.dataset.path:
+            if generation and _is_same_data(generation.dataset, manifest.dataset):
                 return generation.dataset
     return None
+
+
+def _is_same_data(recorded: Dataset, declared: Dataset) -> bool:
+    return (recorded.path, recorded.pairs) == (declared.path, declared.pairs)

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from reconciler.domain.identity import object_digest
+from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, Conversation, Dataset
 from reconciler.domain.plan import FieldChange, Observation
 from reconciler.manifests.datasets.validation import read_examples
 from reconciler.manifests.workspace import Workspace
+from reconciler.planning.datasets import with_dataset_versions
 from reconciler.planning.diff import content_changes
 from reconciler.planning.generations import resolve_recorded
 from reconciler.planning.live_proof import Owner
@@ -25,6 +28,18 @@ PAIRS = MANIFEST.replace("data.csv", "pairs.jsonl\n    shape: preference").repla
 )
 PREFERENCE = PAIRS + "  method: preference\n"
 PAIR = {"prompt": "2+2?", "chosen": "4", "rejected": "5"}
+COMPLETIONS = PREFERENCE.replace("\n    shape: preference", "")
+
+
+def answer(text: str) -> dict[str, object]:
+    """Return the answer of a model in Vertex AI's format."""
+    return {"role": "model", "parts": [{"text": text}]}
+
+
+SCORED: dict[str, list[object]] = {
+    "contents": [{"role": "user", "parts": [{"text": "2+2?"}]}],
+    "completions": [{"completion": answer("5"), "score": 0}, {"completion": answer("4"), "score": 1}],
+}
 
 
 def read(folder: Path, manifest: str, *rows: object, capabilities: Capabilities = LOCAL) -> Workspace:
@@ -73,13 +88,31 @@ def test_the_rejected_answers_are_part_of_the_examples_of_the_method_preference(
             "the example has no rejected answer",
         ),
         (
-            MANIFEST.replace("data.csv", "pairs.jsonl\n    shape: preference") + "  method: preference\n",
-            [],
+            MANIFEST.replace("data.csv", "pairs.jsonl") + "  method: preference\n",
+            [{"text_input": str(number), "output": "4"} for number in range(3)],
             CAPABILITIES,
             (
                 "spec.method: preference tuning is not supported by the test service; set it to supervised, which"
-                " trains on the chosen answers, or use a target with provider: local"
+                " trains on the chosen answers, or use another target"
             ),
+        ),
+        (
+            COMPLETIONS,
+            [{**SCORED, "completions": SCORED["completions"][:1]}],
+            LOCAL,
+            "completions has 1 answer, expected two with different scores; write the preferred answer with the score 1",
+        ),
+        (
+            COMPLETIONS,
+            [{**SCORED, "completions": [{"completion": answer("4"), "score": True}]}],
+            LOCAL,
+            "invalid completions[0].score true: expected a number; write 1 or 0",
+        ),
+        (
+            COMPLETIONS,
+            [{**SCORED, "completions": [{"completion": {"parts": [{"functionCall": {}}]}, "score": 1}]}],
+            LOCAL,
+            "completions[0].completion.parts has a part that is not text; delete it: only texts are compared",
         ),
         (PAIRS + "  method: dpo\n", [], LOCAL, 'spec.method: invalid value "dpo"'),
     ],
@@ -88,7 +121,40 @@ def test_what_the_method_does_not_fit(
     tmp_path: Path, manifest: str, rows: list[object], capabilities: Capabilities, expected: str
 ) -> None:
     found = messages(read(tmp_path, manifest, *rows, capabilities=capabilities))
-    assert [message for message in found if expected in message] == found
+    assert len(found) == 1
+    assert expected in found[0]
+
+
+def test_pairs_with_scores_are_the_same_data_as_chosen_and_rejected(tmp_path: Path) -> None:
+    expected = {method: read(tmp_path, text).manifests[0].dataset for method, text in (("p", PREFERENCE), ("s", PAIRS))}
+    (scored,) = read(tmp_path, COMPLETIONS, SCORED).manifests
+    assert scored.dataset == expected["p"]
+    declared = COMPLETIONS.replace("pairs.jsonl", "pairs.jsonl\n    shape: completions")
+    system = {**SCORED, "system_instruction": {"parts": [{"text": "Add."}]}}
+    (other,) = read(tmp_path, declared, SCORED, system).manifests
+    assert (other.dataset.examples, other.dataset.pairs) == (2, True)
+    supervised = COMPLETIONS.replace("  method: preference\n", "")
+    (chosen,) = read(tmp_path, supervised, SCORED).manifests
+    assert not chosen.dataset.pairs
+    contents = {"contents": [*SCORED["contents"], answer("4")]}
+    assert read(tmp_path, supervised, contents).manifests[0].dataset == chosen.dataset
+
+
+def test_an_object_in_cloud_storage_is_other_data_for_another_method(tmp_path: Path) -> None:
+    service = replace(LOCAL, features=LOCAL.features | {"cloudStorage"})
+    text = COMPLETIONS.replace("pairs.jsonl", "gs://bucket/pairs.jsonl")
+    manifests = [
+        read(tmp_path, text.replace(cut, ""), capabilities=service).manifests[0]
+        for cut in ("#", "  method: preference\n")
+    ]
+    pinned = Dataset(
+        object_digest("gs://bucket/pairs.jsonl", "7", "c"), "gs://bucket/pairs.jsonl", generation="7", checksum="c"
+    )
+    preference, supervised = with_dataset_versions(manifests, {pinned.path: pinned}, Lock())
+    assert (preference.method, supervised.method) == ("preference", "supervised")
+    assert supervised.dataset == pinned
+    assert preference.dataset.digest != pinned.digest
+    assert preference.dataset == replace(pinned, digest=preference.dataset.digest, pairs=True)
 
 
 def test_another_method_is_another_training_and_says_so(tmp_path: Path) -> None:

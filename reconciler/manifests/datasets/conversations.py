@@ -7,6 +7,7 @@ It is Vertex AI's format, one JSON object each
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import cycle
 from typing import Any, NamedTuple
@@ -14,13 +15,30 @@ from typing import Any, NamedTuple
 import rfc8785
 
 from reconciler.domain.identity import normalize_newlines
-from reconciler.domain.text import counted, invalid, quote, suggest_name
+from reconciler.domain.text import counted, invalid, suggest
 from reconciler.manifests.datasets.records import ConversationRow, Row, text_problems
 
 MessageAndRemedy = tuple[str, str]
 """What is wrong, and the remedy."""
 
-_MEMBERS = ("contents", "systemInstruction", "tools", "generationConfig")
+MEMBERS = ("contents", "systemInstruction", "tools", "toolConfig", "generationConfig")
+"""The members of an example that Google documents."""
+COMPLETIONS = "completions"
+"""The member with the two answers of a preference pair."""
+_SPELLINGS = {
+    name: member
+    for name, member in (
+        *((re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", member), member) for member in MEMBERS),
+        ("function_call", "functionCall"),
+        ("function_response", "functionResponse"),
+        ("function_declarations", "functionDeclarations"),
+        ("file_data", "fileData"),
+        ("inline_data", "inlineData"),
+        ("video_metadata", "videoMetadata"),
+    )
+    if name != member
+}
+"""The spellings of Google's protos and of some of its pages, each with that of its JSON."""
 _FUNCTION = "function"
 """Another name for the role of a user's turn that has the results of function calls."""
 _TURNS = "alternate user and model, starting with user"
@@ -50,14 +68,46 @@ def _is_simple(value: Any) -> bool:
     return value is None or isinstance(value, str | bool)
 
 
+def spell(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an example in which members, parts and tools have the names of the JSON format.
+
+    The arguments and answers of functions, which users define, are not changed. Raises ValueError, with a message for
+    users, if a member is there in both spellings.
+    """
+    spelled = _spelled(value)
+    for name in ("contents", "tools"):
+        if isinstance(spelled.get(name), list):
+            spelled[name] = [_spelled_content(element) for element in spelled[name]]
+    if "systemInstruction" in spelled:
+        spelled["systemInstruction"] = _spelled_content(spelled["systemInstruction"])
+    return spelled
+
+
+def _spelled_content(content: Any) -> Any:
+    if not isinstance(content, dict):
+        return content
+    content = _spelled(content)
+    if isinstance(content.get("parts"), list):
+        content["parts"] = [_spelled(part) if isinstance(part, dict) else part for part in content["parts"]]
+    return content
+
+
+def _spelled(value: Mapping[str, Any]) -> dict[str, Any]:
+    for name in value:
+        if name in _SPELLINGS and _SPELLINGS[name] in value:
+            raise ValueError(f"has {_SPELLINGS[name]} and {name}")
+    return {_SPELLINGS.get(name, name): member for name, member in value.items()}
+
+
+def unknown_members(value: Mapping[str, Any]) -> dict[str, str]:
+    """Return the members that are not documented, each with its remedy; a service may support them."""
+    unused = [known for known in MEMBERS if known not in value]
+    unless = "remove it, unless the service supports it"
+    return {name: suggest(name, unused, otherwise=unless) for name in value if name not in MEMBERS}
+
+
 def conversation_problems(value: Mapping[str, Any]) -> Iterator[MessageAndRemedy]:
     """Yield all errors in an example of this format."""
-    for name in value:
-        if name not in _MEMBERS:
-            yield (
-                f"unknown member {quote(name)}",
-                suggest_name(name, [known for known in _MEMBERS if known not in value]),
-            )
     if "systemInstruction" in value:
         yield from _object(value["systemInstruction"], "systemInstruction", _parts)
     yield from _list(value["contents"], "contents", "write the turns of user and model", _turns)

@@ -26,7 +26,7 @@ from reconciler.manifests.datasets.validation import (
     files_source,
     validate_dataset,
 )
-from reconciler.manifests.provider_fields import mapping
+from reconciler.manifests.provider_fields import PREFERENCE_METHOD, mapping
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 
 TRAINING: FieldPath = ("spec", "dataset")
@@ -98,15 +98,17 @@ def read_validation(document: YamlDocument, block: str, origin: Origin, context:
 def _read(document: YamlDocument, declared_at: FieldPath, origin: Origin, context: LoadContext) -> Reading:
     declared = document.child(declared_at).value
     path = declared.get("path", "")
+    # On a service without this method, that is the error to report, and not what each example lacks for it.
+    supported = context.capabilities is None or PREFERENCE_METHOD in context.capabilities.features
+    pairs = supported and document.value["spec"].get("method") == PREFERENCE_METHOD
     if path.startswith(REMOTE_SCHEME):
         faults = _remote_faults(declared, context.capabilities)
-        return _unread(document, declared_at, Dataset("", path, 0), faults)
+        return _unread(document, declared_at, Dataset("", path, 0, pairs=pairs), faults)
     if "unknown" in declared:
         return _unread(document, declared_at, Dataset(UNKNOWN_DATA, "", 0), _unknown_faults(declared))
     try:
         source = _source(document, declared_at, origin, context)
-        if document.value["spec"].get("method") == PREFERENCE:
-            source = replace(source, pairs=True)
+        source = replace(source, pairs=pairs)
         if source.options and (wrong := tuple(_option_faults(declared, source.options))):
             return _unread(document, declared_at, Dataset(""), wrong)
     except ReconcileError as error:

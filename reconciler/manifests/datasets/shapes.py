@@ -13,7 +13,8 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.text import invalid, join_names, list_choices, quote
+from reconciler.domain.text import counted, invalid, join_names, list_choices, quote
+from reconciler.manifests.datasets.conversations import COMPLETIONS, MEMBERS, spell
 from reconciler.manifests.datasets.preferences import common_turns, split_texts, transcript
 from reconciler.manifests.datasets.records import (
     ConversationRow,
@@ -28,6 +29,8 @@ from reconciler.manifests.datasets.records import (
 
 PREFERENCE: Final = "preference"
 """The shape of pairs of answers, one of which was chosen."""
+PAIRED: Final = frozenset({PREFERENCE, COMPLETIONS})
+"""The shapes of examples with a rejected answer."""
 _FILL_IN: Final = "fill it in, or delete the example"
 _NO_BEGINNING: Final = "chosen and rejected have no common beginning"
 _ADD_PROMPT: Final = "begin both with the same turns, or add prompt"
@@ -75,7 +78,7 @@ def read_object(number: int, value: Any, options: ReadOptions) -> Record:
     if isinstance(given, str) and isinstance(wanted, str):
         return Row(number, given, wanted)
     if "contents" in value and options.input not in value:
-        return _contents(number, value, options)
+        return _read_as(_contents, number, value, options)
     for name in (options.input, options.output):
         if name not in value:
             return missing_field(number, f"missing member {quote(name)}", name, value, options)
@@ -91,8 +94,17 @@ def read_shape(number: int, value: Mapping[str, Any], options: ReadOptions) -> R
             found = recognize(value)
             remedy = f"set {options.declared}.shape to {found}" if found else f"expected {list_choices(name, value)}"
             return Fault(number, f"missing member {quote(name)}", remedy, option="shape", form=_form(value))
+    return _read_as(shape.read, number, value, options)
+
+
+def _read_as(
+    read: Callable[[int, Mapping[str, Any], ReadOptions], Record],
+    number: int,
+    value: Mapping[str, Any],
+    options: ReadOptions,
+) -> Record:
     try:
-        return shape.read(number, value, options)
+        return read(number, value, options)
     except _InvalidExampleError as error:
         return Fault(number, str(error), error.remedy)
 
@@ -291,13 +303,43 @@ def _sharegpt_turns(turns: Any, member: str) -> Iterator[_Turn]:
 
 
 def _contents(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
-    """Read Vertex AI's own format, in which Google's pages also write ``system_instruction``."""
-    if "system_instruction" in value:
-        if "systemInstruction" in value:
-            raise _InvalidExampleError("has systemInstruction and system_instruction", "remove one of them")
-        renamed = {"system_instruction": "systemInstruction"}
-        value = {renamed.get(name, name): member for name, member in value.items()}
-    return ConversationRow(number, value)
+    """Read Vertex AI's own format, in which Google's pages also write names such as ``system_instruction``."""
+    try:
+        value = spell(value)
+    except ValueError as error:
+        raise _InvalidExampleError(str(error), "remove one of them") from None
+    return _scored(number, value) if COMPLETIONS in value else ConversationRow(number, value)
+
+
+def _scored(number: int, value: Mapping[str, Any]) -> Record:
+    """Read a preference pair of Vertex AI, as an example of the answer with the higher score.
+
+    https://docs.cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-preference-tuning-prepare
+    """
+    answers = [_scored_answer(answer, index) for index, answer in enumerate(_objects(value[COMPLETIONS], COMPLETIONS))]
+    if len(answers) != 2 or answers[0][0] == answers[1][0]:  # noqa: PLR2004 - preferred and rejected
+        message = f"{COMPLETIONS} has {counted(len(answers), 'answer')}, expected two with different scores"
+        raise _InvalidExampleError(message, "write the preferred answer with the score 1, and the rejected one with 0")
+    (_, chosen), (_, rejected) = sorted(answers, key=lambda answer: -answer[0])
+    before = value["contents"] if isinstance(value["contents"], list) else [value["contents"]]
+    contents = [*before, {"role": "model", "parts": [{"text": chosen}]}]
+    kept = {name: member for name, member in value.items() if name != COMPLETIONS}
+    return ConversationRow(number, {**kept, "contents": contents}, rejected)
+
+
+def _scored_answer(answer: Mapping[str, Any], index: int) -> tuple[float, str]:
+    """Return the score and the text of a completion; preference tuning supports text alone."""
+    place, score, content = f"{COMPLETIONS}[{index}]", answer.get("score"), answer.get("completion")
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        raise _InvalidExampleError(invalid(score, "a number", f"{place}.score"), "write 1 or 0")
+    where = f"{place}.completion.parts"
+    parts = _objects(content.get("parts") if isinstance(content, dict) else None, where)
+    if any("text" not in part for part in parts):
+        raise _InvalidExampleError(f"{where} has a part that is not text", "delete it: only texts are compared")
+    text = "".join(_string(part["text"], f"{where}[{number}].text") for number, part in enumerate(parts))
+    for message, remedy in text_problems(text):
+        raise _InvalidExampleError(f"{where} {message}", remedy)
+    return score, text
 
 
 def _alpaca(number: int, value: Mapping[str, Any], _: ReadOptions) -> Record:
@@ -455,12 +497,15 @@ def _choose(roles: Mapping[str, str], role: Any, where: str) -> str:
 
 SHAPES: Final[Mapping[str, Shape]] = {
     PREFERENCE: Shape("preference pairs", ("chosen", "rejected"), _preference, ("system", "tools")),
+    COMPLETIONS: Shape(
+        "Vertex AI's preference pairs", ("contents", COMPLETIONS), _contents, (*MEMBERS, "system_instruction")
+    ),
     "messages": Shape("OpenAI's chat format", ("messages",), _messages, ("system", "tools")),
     "contents": Shape(
         "Vertex AI's format",
         ("contents",),
         _contents,
-        ("systemInstruction", "system_instruction", "tools", "generationConfig"),
+        (*MEMBERS, "system_instruction", "generation_config"),
     ),
     "sharegpt": Shape("ShareGPT's format", ("conversations",), _sharegpt, ("system",)),
     "alpaca": Shape("Alpaca's format", ("instruction", "output"), _alpaca, ("input", "system", "history")),

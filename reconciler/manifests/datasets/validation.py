@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, Severity
 from reconciler.domain.identity import DatasetDigest, encode_normalized, encode_texts
 from reconciler.domain.model import Capabilities, Conversation, Dataset, Example, TrainingExample
-from reconciler.domain.text import exceeds_limit, one_of
+from reconciler.domain.text import exceeds_limit, one_of, quote
 from reconciler.manifests.datasets.conversations import (
     ExampleText,
     NotSingleTurnError,
@@ -23,6 +23,7 @@ from reconciler.manifests.datasets.conversations import (
     example_text,
     preference_value,
     single_turn,
+    unknown_members,
 )
 from reconciler.manifests.datasets.file_formats import FORMATS, complete_options, file_records, record_places
 from reconciler.manifests.datasets.records import (
@@ -324,6 +325,14 @@ _CONTRADICTION = _Repetition(
 )
 
 
+class _UnknownMember(Struct):
+    """A member that is not documented: the number of the first example with it, the remedy, and how many have it."""
+
+    first: int
+    remedy: str
+    count: int = 0
+
+
 class _Validation:
     """The state of the validation after the records so far."""
 
@@ -338,6 +347,7 @@ class _Validation:
         self._repeated: dict[_Repetition, list[tuple[int, int]]] = {_DUPLICATE: [], _CONTRADICTION: []}
         self._errors, self._warnings = _Capped("error"), _Capped("warning")
         self._forms: dict[int, str] = {}
+        self._unknown: dict[str, _UnknownMember] = {}
 
     def add_all(self, records: Records) -> None:
         """Validate records; pairs of texts are collected, because many at once take half of the time."""
@@ -435,6 +445,9 @@ class _Validation:
         if self._examples:
             self._ask_for_one_form()
         self._warn_of_repetitions()
+        for name, member in self._unknown.items():
+            several = f" in {member.count:,} examples" if member.count > 1 else ""
+            self._warn(member.first, f"unknown member {quote(name)}{several}", member.remedy)
         self._warn_of_normalization()
         path = self._source.declared_at[1]
         dataset = Dataset(str(self._digest), self._source.path, self._examples, pairs=self._source.pairs)
@@ -501,6 +514,8 @@ class _Validation:
 
     def _conversation(self, record: ConversationRow) -> None:
         problems = list(conversation_problems(record.value))
+        for name, remedy in unknown_members(record.value).items():
+            self._unknown.setdefault(name, _UnknownMember(record.number, remedy)).count += 1
         try:
             line = canonical_json(preference_value(record) if self._source.pairs else record.value)
             row = record if problems else self._source.row(record)

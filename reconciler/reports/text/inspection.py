@@ -19,6 +19,7 @@ _SHAPES: Final[Mapping[str, str]] = {
     "contents": "Vertex AI's format",
     "sharegpt": "ShareGPT's format",
     "alpaca": "Alpaca's format",
+    "completions": "Vertex AI's preference pairs, of which the chosen answers are used",
     "preference": "preference pairs, of which the chosen answers are used",
     "input-output": "one input and one output",
 }

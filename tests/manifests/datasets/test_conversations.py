@@ -120,7 +120,6 @@ _SURROGATE = "contains an unpaired surrogate character; write the whole characte
             {"contents": "hello"},
             ['invalid contents "hello": expected a list; write the turns of user and model'],
         ),
-        ({**_SHORT, "label": "x"}, ['unknown member "label"; use one of systemInstruction, tools, generationConfig']),
         (
             {"contents": [_turn("model", "2")]},
             [('invalid contents[0].role "model": expected user; alternate user and model, starting with user')],
@@ -176,6 +175,55 @@ def test_what_is_wrong_with_a_conversation(tmp_path: Path, value: Any, expected:
     assert [str(problem) for problem in workspace.errors] == [
         f"d.jsonl:2:1: spec.dataset.path: {message}" for message in expected
     ]
+
+
+_CALL = {"name": "f", "args": {"function_call": 1}}
+_ANSWER = {"name": "f", "response": {"file_data": 2}}
+_FILE = {"mimeType": "video/mp4", "fileUri": "gs://b/v.mp4"}
+_LOW = {"mediaResolution": "MEDIA_RESOLUTION_LOW"}
+
+
+def _documented(system: str, call: str, answer: str, declared: str, file: str, config: str) -> dict[str, Any]:
+    """Return an example with everything that Google documents, in a spelling."""
+    return {
+        system: {"role": "system", "parts": [{"text": "Be brief."}]},
+        "contents": [
+            {"role": "user", "parts": [{file: _FILE}, {"text": "q"}]},
+            {"role": "model", "parts": [{call: _CALL}]},
+            {"role": "function", "parts": [{answer: _ANSWER}]},
+            _turn("model", "a"),
+        ],
+        "tools": [{declared: [{"name": "f", "parameters": {"type": "OBJECT"}}]}],
+        config: _LOW,
+    }
+
+
+def test_both_spellings_of_google_are_one_example(tmp_path: Path) -> None:
+    camel = _documented(
+        *("systemInstruction", "functionCall", "functionResponse", "functionDeclarations", "fileData"),
+        "generationConfig",
+    )
+    snake = _documented(
+        *("system_instruction", "function_call", "function_response", "function_declarations", "file_data"),
+        "generation_config",
+    )
+    workspace = load_in(_root(tmp_path, camel, snake), capabilities=VERTEX)
+    assert [str(problem) for problem in workspace.errors] == []
+    assert list(workspace.training(workspace.manifests[0])) == [Conversation(rfc8785.dumps(camel).decode())] * 2
+
+
+def test_unknown_members_are_one_warning_each(tmp_path: Path) -> None:
+    rows = [{"contents": [_turn("user", str(n)), _turn("model", "2")], "label": "x"} for n in range(12)]
+    workspace = load_in(_root(tmp_path, *rows, {**_LONG, "tool": []}), capabilities=VERTEX)
+    assert messages(workspace) == [
+        (
+            'd.jsonl:1:1: spec.dataset.path: unknown member "label" in 12 examples; remove it, unless the service'
+            " supports it"
+        ),
+        'd.jsonl:13:1: spec.dataset.path: unknown member "tool"; did you mean tools?',
+    ]
+    assert [problem.severity for problem in workspace.problems] == ["warning", "warning"]
+    assert len(list(workspace.training(workspace.manifests[0]))) == 13
 
 
 _ANOTHER_WAY = "rewrite or delete the example"
