@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 from support.cases import each_row
 from support.console import Console, agrees, blocks, examples
+from support.training import WORDS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples"
@@ -56,3 +59,18 @@ def test_examples_are_numbered_and_listed() -> None:
     assert [name[:2] for name in names] == [f"{number:02}" for number in range(1, len(names) + 1)]
     listed = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert [name for name in names if f"]({name}/)" not in listed] == []
+
+
+def test_the_unseen_numbers_of_example_12_follow_the_rule_of_its_page() -> None:
+    folder = FOLDER / "12-train-here"
+    data, unseen = (pairs(folder / name) for name in ("next-number.csv", "unseen-numbers.csv"))
+    assert data == pairs(ROOT / "specs" / "datasets" / "next-number.csv")
+    ways = [[str(number) for number in range(1, 11)], WORDS]
+    first = [[pair for pair in pairwise(way) if pair[0] not in dict(data)][:5] for way in ways]
+    assert unseen == [*first[0], *first[1]]
+
+
+def pairs(file: Path) -> list[tuple[str, str]]:
+    """Return the inputs and outputs of a CSV file."""
+    with file.open(encoding="utf-8", newline="") as rows:
+        return [(row["text_input"], row["output"]) for row in csv.DictReader(rows)]

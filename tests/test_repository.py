@@ -88,11 +88,12 @@ def test_every_decision_says_why_what_and_with_what_consequences() -> None:
         assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"], page.name
 
 
-def test_the_quick_start_is_two_lines() -> None:
+def test_the_quick_starts_are_a_line_each() -> None:
     lines = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
-    main_job, tests = lines
+    main_job, tests, training = lines
     assert main_job.endswith(" && .venv/bin/reconcile apply specs --yes")
     assert "pytest" in tests
+    assert "'.[local]' && .venv/bin/reconcile apply examples/12-train-here/" in training
 
 
 def test_the_readme_has_every_command_and_no_other() -> None:
