@@ -28,6 +28,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import (
     Dataset,
+    DroppedExamples,
     Failure,
     Handle,
     Hyperparameters,
@@ -125,6 +126,14 @@ class LockedGeneration(Record, frozen=True, kw_only=True):
     """Why the training failed."""
     resources: Resources = Resources()
     """The resources of the training; their names are the provider's."""
+    phase: Annotated[str, Meta(examples=["WAITING_FOR_QUOTA"])] = ""
+    """What the training did when it was last observed, if it was not training; omitted after its end."""
+    completed_epochs: Count | None = None
+    """The epochs that were completed when the training was last observed; omitted after its end."""
+    dropped_examples: DroppedExamples | None = None
+    """The examples that the service dropped or truncated."""
+    experiment: str = ""
+    """The resource name of the experiment that has the metrics of the training."""
     provider_data: Annotated[Mapping[str, Any], Meta(examples=[{"jobId": "42"}])] = field(default_factory=dict)
     """What the provider records for itself; the package of the provider defines the fields."""
     checks: RecordedChecks | None = None

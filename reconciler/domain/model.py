@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from msgspec import Meta, Struct, field
@@ -13,7 +14,7 @@ from msgspec.structs import force_setattr, replace
 
 from reconciler.domain.access import Grant
 from reconciler.domain.checks import Check
-from reconciler.domain.document import Count, Digest, NonEmpty, Record, TableEnum
+from reconciler.domain.document import Count, Digest, NonEmpty, Position, Record, TableEnum
 from reconciler.domain.errors import Place
 
 Number = int | float
@@ -399,6 +400,48 @@ class Resources(Record, frozen=True):
     """The available checkpoints."""
 
 
+class DroppedExample(Record, frozen=True):
+    """A training example that the service dropped or truncated."""
+
+    example: Position
+    """Its number in the data set, counted from 1."""
+    reason: str = ""
+    """The service's reason."""
+    place: str = ""
+    """Where it is, as `FILE:LINE`; omitted if unknown."""
+
+
+class DroppedExamples(Record, frozen=True):
+    """The training examples that the service dropped or truncated."""
+
+    count: Count
+    """The number of these examples."""
+    sample: tuple[DroppedExample, ...] = ()
+    """Some of them, as the service lists them."""
+
+    def is_same(self, other: DroppedExamples | None) -> bool:
+        """Whether both name the same examples; places and hidden reasons do not matter."""
+        return other is not None and (self.count, self.numbers) == (other.count, other.numbers)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the named examples."""
+        return tuple(dropped.example for dropped in self.sample)
+
+
+PHASES: Mapping[str, str] = MappingProxyType(
+    {
+        "WAITING_FOR_QUOTA": "waiting for quota",
+        "PROCESSING_DATASET": "processing data",
+        "WAITING_FOR_CAPACITY": "waiting for capacity",
+        "POST_PROCESSING": "post-processing",
+    }
+)
+"""The phases of a training that services share, with their words; they are recorded. Without one, it is training."""
+WAITING_PHASES = frozenset({"WAITING_FOR_QUOTA", "WAITING_FOR_CAPACITY"})
+"""The phases in which nothing happens until the service has room."""
+
+
 class Edit(Struct, frozen=True):
     """What was changed in the files of a model after its training, and what to do."""
 
@@ -412,9 +455,11 @@ class RemoteModel(Struct, frozen=True):
     ``remote`` is its full remote name. ``chosen_id`` is its id where callers choose ids, else ``None``; it is compared
     with keys and never parsed. ``description`` is the human part, without the mark; ``mark`` is the mark or ``None``.
     Times are RFC 3339 strings as the service wrote them, empty if unknown; ``update_time`` is the time of the last
-    change. ``completed_steps``, ``total_steps`` and ``failure`` are ``None`` if the service does not return them.
-    ``phase`` is the service's own name of its state if that is more specific than ``state`` (``QUEUED``), including
-    unknown ones. ``provider_data`` is what the provider records for itself: a value of its ``ProviderSpec.record``.
+    change. ``completed_steps``, ``total_steps``, ``completed_epochs`` and ``failure`` are ``None`` if the service does
+    not return them. ``phase`` is the service's own name of its state if that is more specific than ``state``
+    (``QUEUED``), including unknown ones; :data:`PHASES` are those that services share. ``experiment`` is the resource
+    name of the experiment that has the metrics of the training, and ``metrics_uri`` the address of an object with its
+    loss curve. ``provider_data`` is what the provider records for itself: a value of its ``ProviderSpec.record``.
     ``deployed`` is false if the model answers only at an endpoint, and none has it. ``edit`` is set if the files of the
     model are not those of its training; then it has no mark.
     """
@@ -437,6 +482,10 @@ class RemoteModel(Struct, frozen=True):
     total_steps: int | None = None
     failure: Failure | None = None
     phase: str = ""
+    completed_epochs: int | None = None
+    dropped_examples: DroppedExamples | None = None
+    experiment: str = ""
+    metrics_uri: str = ""
     resources: Resources = Resources()
     deployed: bool = True
     provider_data: Struct | None = None

@@ -166,10 +166,10 @@ _JOB, _MODEL, _ENDPOINT = f"{_JOBS}/{{job}}", f"{_MODELS}/{{model}}", f"{_ENDPOI
 _BASE_MODEL = f"/publishers/google{_MODEL}"
 
 _VERTEX = (
-    _vertex("GET", _JOBS, jobs.list_jobs, vertex.list_of("tuningJobs", vertex.TUNING_JOB), query=vertex.LIST),
-    _vertex("POST", _JOBS, creation.create_job, vertex.TUNING_JOB, body=vertex.TUNING_JOB, root="tuning_job"),
+    _vertex("GET", _JOBS, jobs.list_jobs, vertex.tuning_jobs, query=vertex.LIST),
+    _vertex("POST", _JOBS, creation.create_job, vertex.tuning_job, body=vertex.tuning_job, root="tuning_job"),
     _vertex("POST", f"{_JOB}:cancel", jobs.cancel_job, EMPTY),
-    _vertex("GET", _JOB, jobs.get_job, vertex.TUNING_JOB),
+    _vertex("GET", _JOB, jobs.get_job, vertex.tuning_job),
     _vertex("GET", _MODELS, models.list_models, vertex.list_of("models", vertex.MODEL), query=vertex.LIST),
     _vertex(
         "GET",

@@ -25,6 +25,8 @@ _DIVERGES = 1.0  # from this learning rate the loss diverges
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = 1_000_000
 _START, _LEAD = 0.1, 0.9  # shares of the overhead that pass before the start and before the first step
+_BEFORE = ((0.3, "WAITING_FOR_QUOTA"), (0.6, "PROCESSING_DATASET"), (_LEAD, "WAITING_FOR_CAPACITY"))
+"""The phases of a training before its first step, each with the share of the overhead at its end."""
 
 # The decay of the mean loss was fitted to the curves of the quickstart (16 to 188 steps, rates of 0.001 and 0.02).
 _DECAY, _DECAY_RATE, _DECAY_POWER, _WARM_UP = 0.06, 0.001, 0.7, 1.5
@@ -87,6 +89,18 @@ class SimulatedTraining(Struct, frozen=True):
             start_time=self._time(start) if elapsed >= start else None,
             end_time=self.end_time if elapsed >= end else None,
         )
+
+    def phase(self, now: datetime) -> str:
+        """Return what a started training that has not ended does at an instant."""
+        elapsed = (now - self._time(0)) // timedelta(microseconds=1)
+        for share, name in _BEFORE:
+            if elapsed < round(self.overhead_seconds * _SECOND * share):
+                return name
+        return "TUNING" if elapsed < self._lead + self.total_steps * self._step else "POST_PROCESSING"
+
+    def epochs_of(self, steps: int) -> int:
+        """Return how many epochs the first steps complete."""
+        return min(steps * self.batch_size // self.examples, self.epochs) if self.examples else 0
 
     @property
     def end_time(self) -> datetime:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.identity import key_of
 from reconciler.domain.lock import MAX_GENERATIONS, parse_time
-from reconciler.domain.model import CANCELLED_CODE, State
+from reconciler.domain.model import CANCELLED_CODE, PHASES, WAITING_PHASES, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Reason, TrainingCheck
 from reconciler.planning.diff import SOURCE_FIELD, ReconcileContext
 from reconciler.planning.generations import (
@@ -297,7 +297,9 @@ def _in_flight(context: ReconcileContext, generation: ResolvedGeneration) -> Ite
     begun = parse_time(generation.live.start_time if generation.live else "")
     started = begun or parse_time(generation.create_time)
     passed = context.now - started if started else timedelta()
-    queued = "" if begun or passed < _LONG_QUEUE else _queued(generation, passed)
+    phase = generation.live.phase if generation.live else ""
+    waits = not begun or phase in WAITING_PHASES
+    queued = _queued(phase, passed) if waits and passed >= _LONG_QUEUE else ""
     if timeout and passed > timeout:
         late = "the training has taken longer than spec.lifecycle.timeout; it continues"
         message = f"{queued}; spec.lifecycle.timeout is over" if queued else late
@@ -307,15 +309,15 @@ def _in_flight(context: ReconcileContext, generation: ResolvedGeneration) -> Ite
         yield context.action(Kind.WAIT, Reason.TRAINING, generation, queued)
 
 
-def _queued(generation: ResolvedGeneration, passed: timedelta) -> str:
+def _queued(phase: str, passed: timedelta) -> str:
     """Return the message for a training that has not started; empty if the service does not report that."""
-    phase = generation.live.phase if generation.live else ""
     if not phase:
         return ""
     hours = passed / timedelta(hours=1)
     return (
-        f"the service has shown it as {phase} for {hours:.1f} hours: its location may be short of capacity, or the "
-        "project's quota of tuning jobs used up; wait, ask for quota, or cancel the job and choose another location"
+        f"the service has shown it as {PHASES.get(phase, phase)} for {hours:.1f} hours: its location may be short of"
+        " capacity, or the project's quota of tuning jobs used up; wait, ask for quota, or cancel the job and choose"
+        " another location"
     )
 
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.domain.model import Dataset, Manifest, RemoteModel, Sampling, State
+from reconciler.domain.model import PHASES, Dataset, DroppedExamples, Manifest, RemoteModel, Sampling, State
 from reconciler.domain.plan import Reason
 from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.generations import EXPECTED_STATES
@@ -439,7 +439,7 @@ def update_observed(generation: LockedGeneration, model: RemoteModel) -> LockedG
     Requests depend on the resources, so they are always the live ones.
 
     The loss is recorded only after the training, so that the lockfile does not change with every poll, and only if it
-    is finite, because JSON has no other numbers.
+    is finite, because JSON has no other numbers. Phase and epochs are recorded only during the training.
     """
     ended = model.state is not State.CREATING
     hyperparameters = generation.hyperparameters
@@ -454,5 +454,16 @@ def update_observed(generation: LockedGeneration, model: RemoteModel) -> LockedG
         final_loss=loss if math.isfinite(loss) else generation.final_loss,
         failure=model.failure or generation.failure,
         resources=model.resources,
+        phase="" if ended or model.phase not in PHASES else model.phase,
+        completed_epochs=None if ended else model.completed_epochs,
+        dropped_examples=_with_known_places(model.dropped_examples, generation.dropped_examples),
+        experiment=model.experiment,
         provider_data=recorded_data(model.provider_data) or generation.provider_data,
     )
+
+
+def _with_known_places(live: DroppedExamples | None, recorded: DroppedExamples | None) -> DroppedExamples | None:
+    """Return the dropped examples that the service lists; the record of the same ones can also have their places."""
+    if live is None or not live.is_same(recorded) or any(dropped.place for dropped in live.sample):
+        return live
+    return recorded

@@ -37,10 +37,23 @@ _REPLACEABLE: Final = frozenset({State.INTENDED, State.MISSING, State.DELETING, 
 _DECISIONS: Final = ("promoteTime", "rejection")
 """Fields of a generation that a promotion or rollback writes."""
 _PROGRESS: Final = frozenset(
-    {"completeTime", "createTime", "error", "finalLoss", "hyperparameters", "operation", "resources", "totalSteps"}
+    {
+        "completeTime",
+        "createTime",
+        "droppedExamples",
+        "error",
+        "experiment",
+        "finalLoss",
+        "hyperparameters",
+        "operation",
+        "resources",
+        "totalSteps",
+    }
 )
 """Fields that a training fills in until it ends."""
-_DETAILS: Final = frozenset({"completeTime", "finalLoss", "totalSteps"})
+_TRANSIENT: Final = frozenset({"completedEpochs", "phase"})
+"""Fields that change during a training, and that its end removes."""
+_DETAILS: Final = frozenset({"completeTime", "droppedExamples", "experiment", "finalLoss", "totalSteps"})
 """Fields that ``refresh`` fills in later; nothing depends on them."""
 _UNDECLARED: Final = "no manifest declares this model"
 _UNEXPLAINED: Final = "no manifest change explains this"
@@ -360,6 +373,8 @@ class _RecordReview(Struct, frozen=True):
                 not known.remote and self.review.has_id_of(generation) and not self.review.is_shared(generation.remote)
             )
         filled_in = old is None or old == ""
+        if known.state in _UNFINISHED and field in _TRANSIENT:
+            return True
         if known.state in _UNFINISHED and field in _PROGRESS:
             return filled_in and path[:2] != ("hyperparameters", "declared")
         return filled_in and field in _DETAILS

@@ -130,7 +130,7 @@ def _shown(value: Any) -> Scalar | None:
 
 _USED: Final = ("preamble", "providerData", "resources")
 """Facts that requests use."""
-_INFORMING: Final = ("completeTime", "error", "finalLoss", "totalSteps")
+_INFORMING: Final = ("completeTime", "droppedExamples", "error", "experiment", "finalLoss", "totalSteps")
 """Facts that reports show."""
 
 

@@ -260,7 +260,7 @@ def test_a_list_without_end_is_one_message_and_is_not_repeated(reconcile: Cli, w
         assert sum(injector.fired.values()) == 2
 
 
-PLACE = JOBS.removesuffix("/tuningJobs")
+PLACE = JOBS.removesuffix("/tuningJobs").replace("/v1beta1/", "/v1/")
 LISTS = [LIST, f"GET {PLACE}/models", f"GET {ENDPOINTS}"]
 
 

@@ -46,8 +46,12 @@ def test_each_base_model_is_tuned_in_each_of_its_locations(reconcile: Cli, world
 
     asked = len(world.lines)
     assert on(reconcile, "plan", "--detailed-exitcode").status == 0
-    jobs = f"/v1/projects/{PROJECT}/locations/{location}"
-    assert world.lines[asked:] == [f"GET {jobs}/tuningJobs", f"GET {jobs}/models", f"GET /v1/{served}/endpoints"]
+    place = f"projects/{PROJECT}/locations/{location}"
+    assert world.lines[asked:] == [
+        f"GET /v1beta1/{place}/tuningJobs",
+        f"GET /v1/{place}/models",
+        f"GET /v1/{served}/endpoints",
+    ]
 
 
 def test_the_wrong_location_of_each_base_model_gets_its_message(reconcile: Cli, world: World) -> None:

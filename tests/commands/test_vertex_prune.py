@@ -30,7 +30,7 @@ from support.vertex_world import (
     write_target,
 )
 
-MODELS = JOBS.replace("/tuningJobs", "/models")
+MODELS = JOBS.replace("/tuningJobs", "/models").replace("/v1beta1/", "/v1/")
 
 
 def trained(reconcile: Cli, *multipliers: float, name: str = "adder") -> None:

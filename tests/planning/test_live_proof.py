@@ -10,7 +10,18 @@ import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
-from reconciler.domain.model import Failure, Lifecycle, RemoteModel, Resources, Sampling, Source, State, Target
+from reconciler.domain.model import (
+    DroppedExample,
+    DroppedExamples,
+    Failure,
+    Lifecycle,
+    RemoteModel,
+    Resources,
+    Sampling,
+    Source,
+    State,
+    Target,
+)
 from reconciler.domain.plan import Kind, Observation, Pruning, Request, World
 from reconciler.planning.adopt import first_generation
 from reconciler.planning.drift import drift
@@ -158,6 +169,10 @@ GENERATION_FIELDS: list[tuple[str, Any]] = [
     ("complete_time", at(50)),
     ("failure", Failure(3, "broken")),
     ("resources", Resources(job="jobs/1", model="models/1", endpoint="endpoints/theirs")),
+    ("phase", "WAITING_FOR_QUOTA"),
+    ("completed_epochs", 7),
+    ("dropped_examples", DroppedExamples(1, (DroppedExample(1, "empty"),))),
+    ("experiment", "projects/theirs/locations/us/metadataStores/default/contexts/1"),
     ("provider_data", {"host": "evil.example"}),
     ("checks", recorded(CANDIDATE, checks={"of": ("small",)}).checks),
     ("promote_time", at(59)),

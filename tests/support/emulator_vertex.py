@@ -83,7 +83,7 @@ class Vertex(World):
         _ = vertex.DeployModelResponse, vertex.Endpoint  # an operation may hold one
         api = vertex_v1beta1 if path.startswith("/v1beta1/") else vertex
         proto = getattr(api, message).pb()() if isinstance(message, str) else message()
-        Parse(response.text, proto, ignore_unknown_fields=False)
+        Parse(json.dumps(_in_protos(response.json())), proto, ignore_unknown_fields=False)
         return dict(response.json())
 
     def tune(self, *, parent: str = PARENT, spec: Any = None, parameters: Any = None, **job: Any) -> dict[str, Any]:
@@ -95,6 +95,17 @@ class Vertex(World):
     def jobs(self, *, parent: str = PARENT, **query: Any) -> list[str]:
         page = self.ok("GET", f"/v1/{parent}/tuningJobs", **query)
         return [job["name"] for job in page.get("tuningJobs", [])]
+
+
+_NOT_IN_PROTOS = frozenset({"gcsMetricsUri", "tuningJobState", "tuningJobMetadata"})
+"""Fields of a job that the protos lack: Google's REST reference has the first, google-genai has all of them."""
+
+
+def _in_protos(message: dict[str, Any]) -> dict[str, Any]:
+    """The part of a response that the protos can judge."""
+    jobs = [_in_protos(job) for job in message.get("tuningJobs", ())]
+    known = {name: value for name, value in message.items() if name not in _NOT_IN_PROTOS}
+    return {**known, "tuningJobs": jobs} if jobs else known
 
 
 def request(*, spec: Any = None, parameters: Any = None, **job: Any) -> dict[str, Any]:

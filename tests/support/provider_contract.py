@@ -87,6 +87,9 @@ class EmbeddedVertex(_Embedded):
     hyperparameters: ClassVar[Hyperparameters] = {"epochCount": 3, "learningRateMultiplier": 0.5, "adapterSize": 4}
     diverging: ClassVar[Hyperparameters] = {"learningRateMultiplier": 10_000}
 
+    def count_bodies(self) -> int:
+        return sum(judge(self.relay.seen, version) for version in (self.version, "v1beta1"))
+
     async def provider(self) -> AsyncIterator[Provider]:
         transport = httpx.ASGITransport(self.relay)
         async with connect_vertex(

@@ -10,11 +10,11 @@ from google.protobuf.json_format import Parse
 from reconciler.domain.identity import Content, dataset_digest, key_of
 from reconciler.domain.model import CreateRequest, Dataset, Example, Hyperparameters, Sampling, Source
 from support.base_models import GEMINI_API
-from support.google_clients import gemini, palm, vertex
+from support.google_clients import gemini, palm, vertex, vertex_v1beta1
 from support.provider_service import Seen
 
 EXAMPLES = tuple(Example(str(number), str(number + 1)) for number in range(15))
-_APIS = {"v1beta3": palm, "v1beta": gemini, "v1": vertex}
+_APIS = {"v1beta3": palm, "v1beta": gemini, "v1": vertex, "v1beta1": vertex_v1beta1}
 _MESSAGES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "v1beta3": (
         (r".*:generateText", "GenerateTextRequest"),
@@ -28,9 +28,9 @@ _MESSAGES: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
     "v1": (
         (r".*/(endpoints|publishers/google/models)/[^/]+:generateContent", "GenerateContentRequest"),
-        (r".*/tuningJobs", "TuningJob"),
         (r".*/endpoints/[^/]+:undeployModel", "UndeployModelRequest"),
     ),
+    "v1beta1": ((r".*/tuningJobs", "TuningJob"),),
 }
 """The messages that the bodies of requests are, by version and path."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 WANTED = generation(base_model=VERTEX, hyperparameters={"epochCount": 3, "adapterSize": 4})
-JOBS = "/v1/projects/acme-project/locations/us-central1/tuningJobs"
+JOBS = "/v1beta1/projects/acme-project/locations/us-central1/tuningJobs"
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from support.cli_world import Cli, Snapshot
 
 PROJECT, LOCATION, BUCKET = "my-project", "europe-west4", "acme-tuning"
-JOBS = f"/v1/projects/{PROJECT}/locations/{LOCATION}/tuningJobs"
+JOBS = f"/v1beta1/projects/{PROJECT}/locations/{LOCATION}/tuningJobs"
 ENDPOINTS = f"/v1/projects/{PROJECT}/locations/eu/endpoints"
 """Where models that were tuned in the location are served."""
 CREATE = f"POST {JOBS}"
@@ -114,8 +114,9 @@ class World:
         self.ask("DELETE", f"{OBJECTS}/{name}")
 
     def objects(self) -> list[str]:
-        """The names of the bucket's objects."""
-        return [resource["name"] for resource in self.ask("GET", OBJECTS).get("items", [])]
+        """The names of the bucket's objects, apart from the metrics of jobs."""
+        names = (resource["name"] for resource in self.ask("GET", OBJECTS).get("items", []))
+        return [name for name in names if not name.startswith("tuning-metrics/")]
 
     def count(self, line: str) -> int:
         """How often the services were asked that."""

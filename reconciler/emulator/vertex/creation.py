@@ -37,6 +37,8 @@ KEPT_BYTES = 4 * 1024 * 1024
 _MAX_LINE = 8 * 1024 * 1024
 _CHUNK = 1024 * 1024
 _ROLES = ("user", "model")
+_CHARACTERS_A_TOKEN = 4
+"""The approximate length of a token in Google's documentation; there is no tokenizer here."""
 
 
 class FaultyDatasetError(Exception):
@@ -48,14 +50,24 @@ class FaultyDatasetError(Exception):
 
 
 class TuningData(Struct):
-    """Some examples as pairs of input and output, and the total number."""
+    """Some examples as pairs of input and output, the total number, and why some were dropped or truncated.
+
+    ``reasons`` has the reasons by the number of the example, counted from 1. A dropped example is not trained on.
+    """
 
     examples: list[JsonObject] = []
     count: int = 0
+    dropped: int = 0
+    reasons: dict[int, str] = {}
+
+    @property
+    def trained(self) -> int:
+        """The number of examples that are trained on."""
+        return self.count - self.dropped
 
 
-def read_dataset(objects: ObjectStore, uri: str) -> TuningData:
-    """Return the data set in an object; raises FaultyDatasetError."""
+def read_dataset(objects: ObjectStore, uri: str, max_tokens: int | None = None) -> TuningData:
+    """Return the data set in an object, whose examples are truncated to ``max_tokens``; raises FaultyDatasetError."""
     place = URI.fullmatch(uri)
     if place is None:
         raise FaultyDatasetError(f"invalid URI {uri}: expected gs://bucket/object.jsonl")
@@ -66,13 +78,13 @@ def read_dataset(objects: ObjectStore, uri: str) -> TuningData:
     if stored.size > MAX_BYTES:
         raise FaultyDatasetError(f"The data set {uri} has {stored.size} bytes; the maximum is {MAX_BYTES}.")
     with stored.path.open("rb") as file:
-        dataset = _read(file, uri)
-    if not dataset.count:
+        dataset = _read(file, uri, max_tokens)
+    if not dataset.trained:
         raise FaultyDatasetError(f"The data set {uri} has no examples.")
     return dataset
 
 
-def _read(file: IO[bytes], uri: str) -> TuningData:
+def _read(file: IO[bytes], uri: str, max_tokens: int | None) -> TuningData:
     dataset, kept = TuningData(), 0
     for number, line in enumerate(_lines(file), 1):
         try:
@@ -82,6 +94,13 @@ def _read(file: IO[bytes], uri: str) -> TuningData:
         if example is None:
             continue
         dataset.count += 1
+        if empty := example.pop("empty", ""):
+            dataset.dropped += 1
+            dataset.reasons[dataset.count] = f"dropped: {empty} is empty"
+            continue
+        tokens = sum(map(len, example.values())) // _CHARACTERS_A_TOKEN
+        if max_tokens and tokens > max_tokens:
+            dataset.reasons[dataset.count] = f"truncated: {tokens} tokens are more than {max_tokens}"
         kept += len(line)
         if kept <= KEPT_BYTES:
             dataset.examples.append(example)
@@ -107,7 +126,10 @@ def _count_lines(file: IO[bytes]) -> int:
 
 
 def _example(line: bytes) -> JsonObject | None:
-    """Return the last input and output of a line, or ``None`` for an empty line; raises ValueError."""
+    """Return the last input and output of a line, or ``None`` for an empty line; raises ValueError.
+
+    If a turn is empty, it is named in ``empty``.
+    """
     if not line.strip():
         return None
     if len(line) == _MAX_LINE:
@@ -127,7 +149,12 @@ def _example(line: bytes) -> JsonObject | None:
     _require(turns[-1]["role"] == "model", 'contents must end with a turn of the role "model"')
     prompt = next((turn for turn in reversed(turns) if turn["role"] == "user"), None)
     _require(prompt is not None, 'contents must have a turn of the role "user"')
-    return {"textInput": _text(prompt), "output": _text(turns[-1])}
+    empty = next((f"contents[{index}]" for index, turn in enumerate(turns) if _is_empty(turn)), "")
+    return {"textInput": _text(prompt), "output": _text(turns[-1]), **({"empty": empty} if empty else {})}
+
+
+def _is_empty(turn: Any) -> bool:
+    return all(part.keys() <= {"text"} and not part.get("text", "").strip() for part in turn["parts"])
 
 
 def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence
@@ -206,6 +233,8 @@ def _spec_violations(spec: Mapping[str, Any]) -> Iterator[Violation]:
     yield from find_violations(hyperparameters, _HYPERPARAMETER_RULES, f"{prefix}hyper_parameters.")
 
 
+_MOST_REASONS = 50
+"""How many dropped or truncated examples a job lists; the number in the real service is not documented."""
 _STEPS_AN_EPOCH = 100
 """The batch size doubles until an epoch has at most this number of steps."""
 
@@ -220,11 +249,12 @@ def create_job(service: Service, call: ApiCall) -> JsonObject:
     _require_supported(call, base_model)
     inherited = _inherited(service, source, now)
     spec = {**call.body["supervisedTuningSpec"], "hyperParameters": _effective(call)}
-    dataset, fault = _read_data(service, spec)
+    dataset, fault = _read_data(service, spec, base_model)
     with service.store.transaction():
         course = JobTimeline(_training(service, call, {**source, **spec}, dataset, now), fault)
         served = _serving_parent(call, base_model)
-        job = _document(service, (parent, served), {**call.body, **source, "supervisedTuningSpec": spec}, course)
+        requested = {**call.body, **source, "supervisedTuningSpec": spec}
+        job = _document(service, (parent, served), requested, course, dataset)
         known = with_inherited(dataset.examples, inherited)
         seq = store.insert(service.store, job, now, course=course.dump(), examples=known)
         if course.succeeds:
@@ -329,10 +359,10 @@ def _effective(call: ApiCall) -> JsonObject:
     return {**defaults, **declared}
 
 
-def _read_data(service: Service, spec: Mapping[str, Any]) -> tuple[TuningData, JobError | None]:
+def _read_data(service: Service, spec: Mapping[str, Any], base_model: BaseModel) -> tuple[TuningData, JobError | None]:
     """Return the training data, or empty data and the error."""
     try:
-        dataset = read_dataset(service.objects, spec["trainingDatasetUri"])
+        dataset = read_dataset(service.objects, spec["trainingDatasetUri"], base_model.max_tokens)
         if "validationDatasetUri" in spec:
             uri = spec["validationDatasetUri"]
             count = read_dataset(service.objects, uri).count
@@ -349,12 +379,12 @@ def _training(
 ) -> SimulatedTraining:
     hyperparameters = content["hyperParameters"]
     batch_size = call.api.defaults["batchSize"]
-    while dataset.count > batch_size * _STEPS_AN_EPOCH:
+    while dataset.trained > batch_size * _STEPS_AN_EPOCH:
         batch_size *= 2
     seed = json.dumps([content, dataset.count, dataset.examples], sort_keys=True)
     return SimulatedTraining(
         created=timestamp(now),
-        examples=dataset.count,
+        examples=dataset.trained,
         batch_size=batch_size,
         epochs=int(hyperparameters["epochCount"]),
         learning_rate=hyperparameters["learningRateMultiplier"] * call.api.defaults["learningRate"],
@@ -364,7 +394,9 @@ def _training(
     )
 
 
-def _document(service: Service, parents: tuple[str, str], requested: JsonObject, course: JobTimeline) -> JsonObject:
+def _document(
+    service: Service, parents: tuple[str, str], requested: JsonObject, course: JobTimeline, dataset: TuningData
+) -> JsonObject:
     """Return the time-independent part of the job, including fields that appear only at its end.
 
     ``parents`` are the location of the job and its model, and that of its endpoints.
@@ -373,11 +405,14 @@ def _document(service: Service, parents: tuple[str, str], requested: JsonObject,
     name, training = new_name(service, f"{parent}/tuningJobs"), course.training
     last_only = requested["supervisedTuningSpec"].get("exportLastCheckpointOnly", False)
     checkpoints = checkpoints_of(service, served, training, last_only=last_only)
+    number = name.rpartition("/")[2]
+    bucket = requested["supervisedTuningSpec"]["trainingDatasetUri"].removeprefix("gs://").partition("/")[0]
     return {
         **requested,
         "name": name,
         "createTime": training.created,
-        "experiment": f"{parent}/metadataStores/default/contexts/tuning-experiment-{name.rpartition('/')[2]}",
+        "experiment": f"{parent}/metadataStores/default/contexts/tuning-experiment-{number}",
+        "gcsMetricsUri": f"gs://{bucket}/tuning-metrics/{number}.jsonl",
         "tunedModel": {
             "model": f"{new_name(service, f'{parent}/models')}@1",
             "endpoint": checkpoints[-1]["endpoint"],
@@ -385,8 +420,21 @@ def _document(service: Service, parents: tuple[str, str], requested: JsonObject,
         },
         "tuningDataStats": {
             "supervisedTuningDataStats": {
-                "tuningDatasetExampleCount": str(training.examples),
+                "tuningDatasetExampleCount": str(dataset.count),
                 "tuningStepCount": str(training.total_steps),
+                **_dropped(dataset),
             }
         },
+    }
+
+
+def _dropped(dataset: TuningData) -> JsonObject:
+    """Return the part of the statistics about examples that were dropped or truncated."""
+    if not dataset.reasons:
+        return {}
+    listed = list(dataset.reasons.items())[:_MOST_REASONS]
+    return {
+        "totalTruncatedExampleCount": str(len(dataset.reasons)),
+        "truncatedExampleIndices": [str(number) for number, _ in listed],
+        "droppedExampleReasons": [reason for _, reason in listed],
     }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from msgspec import Struct, convert, to_builtins
@@ -12,6 +15,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.model import State
 from reconciler.emulator.errors import Code, JsonObject, Violation, invalid
+from reconciler.emulator.objects import StorageError
 from reconciler.emulator.service import ApiCall, Service, next_page, read_page, refuse_unless
 from reconciler.emulator.training import SimulatedTraining, timestamp
 from reconciler.emulator.vertex import store
@@ -20,6 +24,9 @@ from reconciler.emulator.vertex.store import Resource
 
 PENDING, RUNNING = "JOB_STATE_PENDING", "JOB_STATE_RUNNING"
 SUCCEEDED, FAILED, CANCELLED = "JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED"
+
+LOSS = "/train_total_loss"
+"""The name of the training loss among the metrics of a job."""
 
 
 class JobError(Struct, frozen=True):
@@ -67,7 +74,15 @@ class JobTimeline(Struct, frozen=True):
         times = {"startTime": progress.start_time, "endTime": end}
         reported = {name: timestamp(time) for name, time in times.items() if time}
         latest = reported.get("endTime", reported.get("startTime", self.training.created))
-        return {"state": state, **reported, "updateTime": latest, **self._error(state)}
+        detail = {"tuningJobState": f"TUNING_JOB_STATE_{self.training.phase(now)}"} if state == RUNNING else {}
+        epochs = self.training.epochs_of(progress.completed_steps)
+        metadata = {"tuningJobMetadata": {"completedEpochCount": str(epochs)}} if epochs else {}
+        return {"state": state, **detail, **metadata, **reported, "updateTime": latest, **self._error(state)}
+
+    def completed_steps(self, now: datetime) -> int:
+        """Return the steps that are completed, or were when the job was canceled."""
+        last = min(now, datetime.fromisoformat(self.canceled)) if self.canceled else now
+        return self.training.progress(last).completed_steps
 
     def _error(self, state: str) -> JsonObject:
         if state == CANCELLED:
@@ -83,14 +98,43 @@ _TERM = re.compile(r'labels\.(?P<key>[a-z][a-z0-9_-]*)\s*(:\s*\*|=\s*(?P<quote>"
 
 
 def get_job(service: Service, call: ApiCall) -> JsonObject:
-    """Return one job."""
+    """Return one job, after writing its metrics."""
     now = service.clock()
-    return job_view(_job(service, call, now), now)
+    return _shown(service, _job(service, call, now), now)
 
 
 def list_jobs(service: Service, call: ApiCall) -> JsonObject:
-    """Return a page of jobs, newest first."""
-    return list_page(service, call, "tuningJobs", job_view)
+    """Return a page of jobs, newest first, after writing their metrics."""
+    return list_page(service, call, "tuningJobs", partial(_shown, service))
+
+
+def _shown(service: Service, job: Resource, now: datetime) -> JsonObject:
+    """Return a job at an instant, after writing its metrics: nothing runs in the background."""
+    shown = job_view(job, now)
+    if "gcsMetricsUri" in shown:
+        _write_metrics(service, shown["gcsMetricsUri"], JobTimeline.load(job.course or {}), now)
+    return shown
+
+
+def _write_metrics(service: Service, uri: str, course: JobTimeline, now: datetime) -> None:
+    """Write the loss curve up to now as JSON Lines, unless the object has it already.
+
+    Google does not document the content of the object; the name of the loss is that of the tuning metrics in
+    https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/tuning/supervised-tuning .
+    """
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    steps = {"steps": str(course.completed_steps(now))}
+    with suppress(StorageError):
+        if service.objects.get(bucket, name).document.get("metadata") == steps:
+            return
+    lines = (
+        json.dumps({"step": snapshot["step"], "epoch": snapshot["epoch"], LOSS: snapshot["meanLoss"]})
+        for snapshot in course.training.snapshots(course.completed_steps(now))
+    )
+    content = service.objects.new_content()
+    content.write("".join(f"{line}\n" for line in lines).encode())
+    described = {"name": name, "contentType": "application/jsonl", "metadata": steps}
+    service.objects.put(bucket, described, content, content.checksums({}), {}, now)
 
 
 def list_page(service: Service, call: ApiCall, collection: str, view: store.View) -> JsonObject:
@@ -153,4 +197,6 @@ def job_view(job: Resource, now: datetime) -> JsonObject:
     hidden = set() if current["state"] == SUCCEEDED else {"tunedModel"}
     if course.fault or "startTime" not in current:
         hidden |= {"tuningDataStats", "experiment"}
+    if not course.completed_steps(now):
+        hidden.add("gcsMetricsUri")
     return {**{name: value for name, value in job.document.items() if name not in hidden}, **current}

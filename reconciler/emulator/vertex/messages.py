@@ -1,6 +1,6 @@
 """The API of Vertex AI: its messages, versions, locations and default hyperparameters.
 
-The messages are protos of google.cloud.aiplatform, which v1 and v1beta1 share.
+The messages are protos of google.cloud.aiplatform, which v1 and v1beta1 share, apart from tuning jobs.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ _STATS = message(
     totalTuningCharacterCount=INT64,
     totalBillableCharacterCount=INT64,
     tuningStepCount=INT64,
+    totalTruncatedExampleCount=INT64,
+    truncatedExampleIndices=Field("int64", repeated=True),
+    droppedExampleReasons=STRINGS,
 )
 ENCRYPTION_SPEC = message("EncryptionSpec", kmsKeyName=STRING)
 
@@ -94,6 +97,7 @@ TUNING_JOB = message(
     error=single(STATUS, output_only=True),
     labels=MAP,
     experiment=OUTPUT_STRING,
+    gcsMetricsUri=OUTPUT_STRING,
     tunedModel=single(
         message("TunedModel", model=STRING, endpoint=STRING, checkpoints=repeated(_CHECKPOINT)), output_only=True
     ),
@@ -101,6 +105,24 @@ TUNING_JOB = message(
     encryptionSpec=single(ENCRYPTION_SPEC),
     serviceAccount=STRING,
 )
+
+TUNING_JOB_V1BETA1 = Message(
+    TUNING_JOB.name,
+    {
+        **TUNING_JOB.fields,
+        "tuningJobState": enum(
+            "TUNING_JOB_STATE_UNSPECIFIED",
+            "TUNING_JOB_STATE_WAITING_FOR_QUOTA",
+            "TUNING_JOB_STATE_PROCESSING_DATASET",
+            "TUNING_JOB_STATE_WAITING_FOR_CAPACITY",
+            "TUNING_JOB_STATE_TUNING",
+            "TUNING_JOB_STATE_POST_PROCESSING",
+            output_only=True,
+        ),
+        "tuningJobMetadata": single(message("TuningJobMetadata", completedEpochCount=INT64), output_only=True),
+    },
+)
+"""With the fields that only google-genai has, which calls v1beta1; the order of the enum's values is assumed."""
 
 MODEL = message(
     "Model",
@@ -145,6 +167,16 @@ def list_of(collection: str, of: Message, field: str = "") -> Message:
     """Return the response message of a list method; ``field`` is the field of the list, by default the collection."""
     name = f"List{collection[0].upper()}{collection[1:]}Response"
     return message(name, **{field or collection: repeated(of), "nextPageToken": STRING})
+
+
+def tuning_job(api: Api) -> Message:
+    """Return the message of a tuning job in an API version."""
+    return api.tuned_model
+
+
+def tuning_jobs(api: Api) -> Message:
+    """Return the response of the list of tuning jobs in an API version."""
+    return list_of("tuningJobs", api.tuned_model)
 
 
 LIST = message("ListRequest", filter=STRING, pageSize=INT, pageToken=STRING)
@@ -206,7 +238,7 @@ VERTEX_V1 = Api(
     root="/projects/{project}/locations/{location}",
     package="google.cloud.aiplatform",
 )
-VERTEX_V1BETA1 = replace(VERTEX_V1, version="v1beta1")
+VERTEX_V1BETA1 = replace(VERTEX_V1, version="v1beta1", tuned_model=TUNING_JOB_V1BETA1)
 
 
 PUBLISHER = replace(VERTEX_V1BETA1, root="/publishers/google")

@@ -46,7 +46,7 @@ MOST_LAUNCHES: Final = 3
 """How often a trainer is started that always ends at the same step without a result."""
 CANCELING: Final = "CANCELING"
 PREPARING: Final = "PREPARING"
-QUEUED: Final = "QUEUED"
+QUEUED: Final = "WAITING_FOR_CAPACITY"
 INTERRUPTED: Final = "INTERRUPTED"
 ELSEWHERE: Final = "ON_ANOTHER_HOST"
 WAITING: Final = frozenset({QUEUED, INTERRUPTED})

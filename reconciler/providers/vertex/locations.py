@@ -16,6 +16,7 @@ from reconciler.domain.errors import ServiceError
 from reconciler.domain.model import Target
 from reconciler.domain.text import sanitize
 
+_JOBS: Final = "tuningJobs"
 _PLACE = r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)"
 JOB_NAME: Final = re.compile(_PLACE + r"/tuningJobs/[A-Za-z0-9_-]+")
 ENDPOINT_NAME: Final = re.compile(_PLACE + r"/endpoints/[A-Za-z0-9_-]+")
@@ -28,6 +29,8 @@ GLOBAL: Final = "global"
 MULTI_REGIONS: Final = MappingProxyType({"us": "us", "eu": "europe"})
 """The multi-regions, and how the names of their regions begin."""
 _VERSION: Final = "v1"
+_JOB_VERSION: Final = "v1beta1"
+"""The version for jobs, as in google-genai: only its jobs have ``tuningJobState`` and ``tuningJobMetadata``."""
 _REGION: Final = r"[a-z]{2,20}-[a-z]{2,20}[0-9]{1,2}"
 LOCATION: Final = rf"(?:{GLOBAL}|{'|'.join(MULTI_REGIONS)}|{_REGION})"
 """A location in a name from a service or a lockfile; it becomes a part of a host name."""
@@ -81,11 +84,11 @@ class Locations:
         self._target = target
         self._project = quote(target.project or "", safe="")
         self._serving = re.compile(serving_pattern(target))
-        self.jobs = self.collection(target.location or "", "tuningJobs")
+        self.jobs = self.collection(target.location or "", _JOBS)
 
     def collection(self, location: str, kind: str) -> str:
         """Return the path of a collection in a location, such as ``endpoints``."""
-        return f"{self._parent(location)}/{kind}"
+        return f"{self._parent(location, _JOB_VERSION if kind == _JOBS else _VERSION)}/{kind}"
 
     def has(self, name: str) -> bool:
         """Return whether the name of a resource has a location in which results of this target's jobs can be."""
@@ -105,7 +108,7 @@ class Locations:
 
     def job(self, name: str) -> str:
         """Return the path of a job, which is in the target's location; raises ServiceError for another name."""
-        return self._path(name, JOB_NAME, "tuning job", "tuningJobs")
+        return self._path(name, JOB_NAME, "tuning job", _JOBS)
 
     def base_model(self, name: str) -> str:
         """Return the full name of a base model of Google, for prompts; raises ServiceError for another name.
@@ -139,7 +142,8 @@ class Locations:
         own = match and (match["project"] == target.project or match["project"].isdecimal())
         location = match["location"] if match and own else ""
         if match and own and (location == target.location or (pattern is not JOB_NAME and self.has(name))):
-            return f"{self._parent(location)}{name[match.end('location') :]}"
+            version = _JOB_VERSION if pattern is JOB_NAME else _VERSION
+            return f"{self._parent(location, version)}{name[match.end('location') :]}"
         expected = f"projects/{target.project}/locations/{target.location}/{collection}/1"
         remedy = "fix the lockfile"
         if location and pattern is not JOB_NAME and re.fullmatch(LOCATION, location):
@@ -147,10 +151,10 @@ class Locations:
         message = f"invalid {kind} {sanitize(name)!r}: expected a name like {expected}"
         raise ServiceError(message, remedy, code="INVALID_ARGUMENT")
 
-    def _parent(self, location: str) -> str:
+    def _parent(self, location: str, version: str = _VERSION) -> str:
         elsewhere = location != self._target.location and not self._target.endpoint
         host = f"https://{host_of(location)}" if elsewhere else ""
-        return f"{host}/{_VERSION}/projects/{self._project}/locations/{quote(location, safe='')}"
+        return f"{host}/{version}/projects/{self._project}/locations/{quote(location, safe='')}"
 
 
 def is_base_model(name: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +20,8 @@ from reconciler.domain.identity import NAME_PATTERN, encode_string, key_of, norm
 from reconciler.domain.model import (
     Checkpoint,
     CreateRequest,
+    DroppedExample,
+    DroppedExamples,
     Example,
     Failure,
     Hyperparameters,
@@ -29,7 +32,7 @@ from reconciler.domain.model import (
     State,
     TrainingExample,
 )
-from reconciler.domain.text import sanitize
+from reconciler.domain.text import sanitize, shorten
 from reconciler.providers.google.errors import (
     CLOUD_PLATFORM,
     ErrorResponse,
@@ -215,7 +218,13 @@ Json = dict[str, Any]
 
 _MODELS = "publishers/google/models/"
 _STATE = "JOB_STATE_"
-_ORDINARY_PHASES = frozenset({"RUNNING", "SUCCEEDED"})
+_ORDINARY_PHASES = frozenset({"RUNNING", "SUCCEEDED", "TUNING"})
+_DETAIL = "TUNING_JOB_STATE_"
+_DETAILED_PHASES = frozenset({"", "QUEUED", "PENDING", "RUNNING"})
+"""The states of a job of which ``tuningJobState`` is a part: Google documents RUNNING, and the others are assumed."""
+_UNSPECIFIED = "UNSPECIFIED"
+_MOST_DROPPED = 20
+_REASON_ROOM = 200
 
 # JobState in the order of its numbers: google/cloud/aiplatform/v1/job_state.proto.
 _STATE_NAMES = (
@@ -275,7 +284,10 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
     base_model = read_text(body.get("baseModel")).removeprefix(_MODELS)
     parent: Mapping[str, Any] = body.get("preTunedModel") or {}
     spec: Mapping[str, Any] = body.get("supervisedTuningSpec") or {}
-    stats: Mapping[str, Any] = (body.get("tuningDataStats") or {}).get("supervisedTuningDataStats") or {}
+    stats = _read_stats(body)
+    detail = _read_phase(body.get("tuningJobState"), _DETAIL)
+    if detail and phase in _DETAILED_PHASES:
+        phase = detail
     return RemoteModel(
         remote=name,
         state=state,
@@ -290,16 +302,47 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
         total_steps=read_count(stats.get("tuningStepCount")),
         failure=_read_failure(name, body.get("error") or {}) if state is State.FAILED else None,
         phase="" if phase in _ORDINARY_PHASES else phase,
+        completed_epochs=read_count((body.get("tuningJobMetadata") or {}).get("completedEpochCount")),
+        dropped_examples=_read_dropped(stats),
+        experiment=read_text(body.get("experiment")),
+        metrics_uri=read_text(body.get("gcsMetricsUri")),
         resources=_read_resources(name, tuned),
     )
 
 
-def _read_phase(value: Any) -> str:
-    """Return the name of a JobState without its prefix, empty where it is unspecified."""
-    if isinstance(value, int) and 0 <= value < len(_STATE_NAMES):
+def _read_phase(value: Any, prefix: str = _STATE) -> str:
+    """Return the name of a JobState or TuningJobState without its prefix, empty where it is unspecified."""
+    if prefix == _STATE and isinstance(value, int) and 0 <= value < len(_STATE_NAMES):
         value = _STATE_NAMES[value]
-    name = sanitize(str(value).removeprefix(_STATE)) if value is not None else ""
-    return "" if name == _STATE_NAMES[0] else name
+    name = sanitize(str(value).removeprefix(prefix)) if value is not None else ""
+    return "" if name == _UNSPECIFIED else name
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _read_stats(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the statistics of the data set of a job, which are of one kind for each method."""
+    stats: Mapping[str, Any] = body.get("tuningDataStats") or {}
+    return stats.get("supervisedTuningDataStats") or stats.get("preferenceOptimizationDataStats") or {}
+
+
+def _read_dropped(stats: Mapping[str, Any]) -> DroppedExamples | None:
+    """Return the examples that were dropped or truncated: Google's fields name both, and describe them as dropped.
+
+    The service lists a part of them, of which at most 20 are kept. Their numbers count the lines of the data set.
+    """
+    numbers = _list(stats.get("truncatedExampleIndices")) or _list(stats.get("droppedExampleIndices"))
+    reasons = _list(stats.get("droppedExampleReasons"))
+    listed = tuple(
+        DroppedExample(number, shorten(sanitize(read_text(reason)), _REASON_ROOM))
+        for number, reason in zip_longest(map(read_count, numbers), reasons[: len(numbers)])
+        if number
+    )
+    total = read_count(stats.get("totalTruncatedExampleCount"))
+    count = max(total or 0, len(listed))
+    return DroppedExamples(count, listed[:_MOST_DROPPED]) if count else None
 
 
 def _read_hyperparameters(holder: Mapping[str, Any]) -> Hyperparameters:

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from google.protobuf.json_format import Parse
 
 from support.cases import each_row
-from support.emulator_vertex import DONE, PARENT, Vertex
-from support.google_clients import vertex_v1beta1
+from support.emulator_vertex import DONE, PARENT, URI, Vertex, lines
 
 JOBS = f"/v1/{PARENT}/tuningJobs"
 
@@ -64,12 +64,48 @@ def test_a_job_lives_its_whole_life(world: Vertex) -> None:
     assert job.items() <= {**done, "state": job["state"], "updateTime": job["updateTime"]}.items()
 
 
-def test_v1beta1_shows_the_same_jobs(world: Vertex) -> None:
+def test_v1beta1_also_shows_what_a_job_does_and_its_epochs(world: Vertex) -> None:
     name = world.ok("POST", f"/v1beta1/{PARENT}/tuningJobs", _request())["name"]
-    world.advance(DONE)
-    response = world.send("GET", f"/v1beta1/{name}")
-    Parse(response.text, vertex_v1beta1.TuningJob.pb()(), ignore_unknown_fields=False)
-    assert response.json() == world.ok("GET", f"/v1/{name}")
+    seen: list[tuple[object, ...]] = []
+    for seconds in (0, 1, 2, 3, 3, 7, 12, 2):  # five epochs of four steps
+        world.advance(seconds)
+        job = world.ok("GET", f"/v1beta1/{name}")
+        detail, metadata = job.pop("tuningJobState", ""), job.pop("tuningJobMetadata", {})
+        metrics = job.get("gcsMetricsUri", "").removeprefix("gs://data/")
+        curve = (
+            world.storage("GET", f"/storage/v1/b/data/o/{quote(metrics, safe='')}", alt="media") if metrics else None
+        )
+        points = [json.loads(line)["step"] for line in curve.text.splitlines()] if curve else []
+        state = job["state"].removeprefix("JOB_STATE_")
+        seen.append((state, detail.removeprefix("TUNING_JOB_STATE_"), metadata.get("completedEpochCount"), len(points)))
+        assert job == world.ok("GET", f"/v1/{name}"), "only v1beta1 has these fields"
+    assert seen == [
+        ("PENDING", "", None, 0),
+        ("RUNNING", "WAITING_FOR_QUOTA", None, 0),
+        ("RUNNING", "PROCESSING_DATASET", None, 0),
+        ("RUNNING", "WAITING_FOR_CAPACITY", None, 0),
+        ("RUNNING", "TUNING", None, 0),
+        ("RUNNING", "TUNING", "1", 7),
+        ("RUNNING", "POST_PROCESSING", "5", 19),
+        ("SUCCEEDED", "", "5", 19),
+    ]
+
+
+def test_empty_examples_are_dropped_and_long_ones_truncated(world: Vertex) -> None:
+    long = "x" * 4 * 131_073
+    world.put(URI, lines([("1", "2"), ("3", " "), (long, "4"), ("5", "6"), ("7", "8")]))
+    created = world.tune(parameters={"epochCount": 1})
+    world.advance(2)
+    assert world.job(created)["tuningDataStats"]["supervisedTuningDataStats"] == {
+        "tuningDatasetExampleCount": "5",
+        "tuningStepCount": "1",
+        "totalTruncatedExampleCount": "2",
+        "truncatedExampleIndices": ["2", "3"],
+        "droppedExampleReasons": [
+            "dropped: contents[1] is empty",
+            "truncated: 131073 tokens are more than 131072",
+        ],
+    }
 
 
 def _request() -> dict[str, Any]:

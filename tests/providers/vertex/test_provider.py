@@ -31,7 +31,7 @@ REMOTE = Dataset(f"sha256:{'ab' * 32}", "gs://acme-data/train.jsonl", 0, generat
 ON_OBJECT = replace(WANTED, dataset=REMOTE)
 STORED = resource(b"text")
 LOOK = f"GET {JOBS}"
-PLACE = JOBS.removesuffix("/tuningJobs")
+PLACE = JOBS.removesuffix("/tuningJobs").replace("/v1beta1/", "/v1/")
 HERE = "projects/123/locations/us-central1"
 NOT_THERE = error(404, "NOT_FOUND", "It does not exist.")
 MADE = {
@@ -87,7 +87,7 @@ def test_the_endpoints_are_those_of_the_location_unless_the_target_names_others(
             return provider.requests
 
     assert asyncio.run(run()) == len(seen)
-    there = "/v1/projects/acme-project/locations/europe-west4/tuningJobs"
+    there = "/v1beta1/projects/acme-project/locations/europe-west4/tuningJobs"
     assert seen[0] == f"https://europe-west4-aiplatform.googleapis.com{there}"
     assert seen[2] == f"{STORAGE}/storage/v1/b/acme-data/o/train.jsonl"
 
@@ -456,7 +456,7 @@ def test_a_list_without_end_ends_with_an_error() -> None:
 
 
 def test_a_job_is_observed_by_name_under_project_id_or_number() -> None:
-    for name in (name_of(1), JOBS.removeprefix("/v1/") + "/1"):
+    for name in (name_of(1), JOBS.removeprefix("/v1beta1/") + "/1"):
         app = script(job(1, "QUEUED"))
         found = act(app, lambda provider, name=name: provider.observe(Handle(name)))
         assert found is not None
@@ -522,7 +522,7 @@ def test_a_location_whose_host_cannot_be_found_is_reported() -> None:
     with pytest.raises(ServiceError) as caught:
         asyncio.run(run())
     assert str(caught.value) == (
-        "GET /v1/projects/acme-project/locations/us-centrall/tuningJobs got no response from"
+        "GET /v1beta1/projects/acme-project/locations/us-centrall/tuningJobs got no response from"
         " us-centrall-aiplatform.googleapis.com: [Errno -2] Name or service not known;"
         " check spec.location and spec.endpoint of the target, the network and the proxy settings"
     )

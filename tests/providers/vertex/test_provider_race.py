@@ -52,7 +52,7 @@ def race(order: str, tick: float) -> tuple[list[Created | Exists], tuple[RemoteM
 @each_row("order", AFTER)
 def test_one_job_is_kept_in_any_order(order: str) -> None:
     answers, there, lines = race(BEFORE + order, 0.001)
-    assert sum(" POST /v1/" in line and line.endswith("/tuningJobs") for line in lines) == 2
+    assert sum(" POST /v1beta1/" in line and line.endswith("/tuningJobs") for line in lines) == 2
     kept = [job for job in there if job.state is not State.CANCELLED]
     assert len(there) == 2
     assert len(kept) == 1

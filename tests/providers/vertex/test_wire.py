@@ -8,7 +8,17 @@ import pytest
 from google.protobuf.json_format import Parse
 from msgspec.structs import replace
 
-from reconciler.domain.model import Checkpoint, Conversation, Example, Failure, Resources, Source, State
+from reconciler.domain.model import (
+    Checkpoint,
+    Conversation,
+    DroppedExample,
+    DroppedExamples,
+    Example,
+    Failure,
+    Resources,
+    Source,
+    State,
+)
 from reconciler.providers.vertex.spec import VERTEX
 from reconciler.providers.vertex.wire import JobInputs, read_job, read_page, write_example, write_job
 from support.cases import each_row
@@ -19,6 +29,9 @@ JOB = "projects/123/locations/us-central1/tuningJobs/456"
 WANTED = generation(
     base_model="gemini-3.5-flash", hyperparameters={"epochCount": 3, "learningRateMultiplier": 0.5, "adapterSize": 4}
 )
+
+
+LONG = DroppedExample(5, "x" * 199 + "…")
 
 
 def judged(body: dict[str, Any]) -> Any:
@@ -90,6 +103,7 @@ def test_a_job_is_read_whole() -> None:
         "startTime": "2026-01-01T00:01:00Z",
         "endTime": "2026-01-01T01:00:00Z",
         "tuningDataStats": {"supervisedTuningDataStats": {"tuningStepCount": "12"}},
+        "experiment": "projects/123/locations/us-central1/metadataStores/default/contexts/tuning-1",
         "tunedModel": {
             "model": "projects/123/locations/us-central1/models/7@1",
             "endpoint": "projects/123/locations/us-central1/endpoints/9",
@@ -108,6 +122,9 @@ def test_a_job_is_read_whole() -> None:
         "2026-01-01T01:00:00Z",
     )
     assert (job.total_steps, job.completed_steps, job.failure) == (12, None, None)
+    assert job.experiment == body["experiment"]
+    beta = read_job({**body, "tuningJobMetadata": {"completedEpochCount": "2"}, "gcsMetricsUri": "gs://b/metrics"})
+    assert (beta.completed_epochs, beta.metrics_uri) == (2, "gs://b/metrics")
     assert job.resources == Resources(
         job=JOB,
         model="projects/123/locations/us-central1/models/7@1",
@@ -115,6 +132,57 @@ def test_a_job_is_read_whole() -> None:
         location="us-central1",
         checkpoints=(Checkpoint("1", 1, 4, "e"), Checkpoint("2", 0, 0)),
     )
+
+
+@each_row(
+    ("fields", "phase"),
+    [
+        ({"state": "JOB_STATE_PENDING"}, "PENDING"),
+        ({"state": "JOB_STATE_RUNNING"}, ""),
+        ({"state": "JOB_STATE_RUNNING", "tuningJobState": "TUNING_JOB_STATE_UNSPECIFIED"}, ""),
+        ({"state": "JOB_STATE_RUNNING", "tuningJobState": "TUNING_JOB_STATE_TUNING"}, ""),
+        ({"state": "JOB_STATE_PENDING", "tuningJobState": "TUNING_JOB_STATE_WAITING_FOR_QUOTA"}, "WAITING_FOR_QUOTA"),
+        ({"state": "JOB_STATE_RUNNING", "tuningJobState": "TUNING_JOB_STATE_WARMING_UP\u202e"}, "WARMING_UP"),
+        ({"state": "JOB_STATE_PAUSED", "tuningJobState": "TUNING_JOB_STATE_TUNING"}, "PAUSED"),
+        ({"state": "JOB_STATE_SUCCEEDED", "tuningJobState": "TUNING_JOB_STATE_POST_PROCESSING"}, ""),
+        ({"state": "JOB_STATE_CANCELLED", "tuningJobState": "TUNING_JOB_STATE_TUNING"}, "CANCELLED"),
+    ],
+)
+def test_what_a_job_does_is_the_detail_of_its_state(fields: dict[str, Any], phase: str) -> None:
+    assert read_job({"name": JOB, **fields}).phase == phase
+
+
+@each_row(
+    ("stats", "expected"),
+    [
+        ({}, None),
+        ({"totalTruncatedExampleCount": "0"}, None),
+        ({"totalTruncatedExampleCount": "3"}, DroppedExamples(3)),
+        (
+            {
+                "totalTruncatedExampleCount": "3",
+                "truncatedExampleIndices": ["2", 7],
+                "droppedExampleReasons": ["too many tokens\u001b[2J.", None, "of none"],
+            },
+            DroppedExamples(3, (DroppedExample(2, "too many tokens [2J"), DroppedExample(7))),
+        ),
+        ({"truncatedExampleIndices": ["-1", "0", "x", None, 1e400, {}], "droppedExampleReasons": {"a": 1}}, None),
+        ({"truncatedExampleIndices": [5], "droppedExampleReasons": ["x" * 999]}, DroppedExamples(1, (LONG,))),
+        (
+            {"truncatedExampleIndices": [*range(1, 100)]},
+            DroppedExamples(99, tuple(DroppedExample(number) for number in range(1, 21))),
+        ),
+    ],
+)
+def test_dropped_examples_are_read_with_their_reasons(stats: dict[str, Any], expected: DroppedExamples | None) -> None:
+    job = {"name": JOB, "tuningDataStats": {"supervisedTuningDataStats": stats}}
+    assert read_job(job).dropped_examples == expected
+
+
+def test_examples_of_preferences_are_dropped_under_another_name() -> None:
+    stats = {"droppedExampleIndices": ["4"], "droppedExampleReasons": ["equal scores"]}
+    job = read_job({"name": JOB, "tuningDataStats": {"preferenceOptimizationDataStats": stats}})
+    assert job.dropped_examples == DroppedExamples(1, (DroppedExample(4, "equal scores"),))
 
 
 def test_a_job_of_another_user_is_read_without_mark() -> None:
