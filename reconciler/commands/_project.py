@@ -569,7 +569,7 @@ async def prove_record(project: Project, service: Provider, name: str, recorded:
         path = generation_path(project.lock, name, recorded.key, found.mismatch.field)
         remedy = found.mismatch.remedy or "restore the record from the history of the lockfile"
         raise InvalidFile(locate(project, path), show_path(path), found.mismatch.message, remedy)
-    if not found.deployed:
+    if not found.is_deployed(""):
         raise ReconcileError(
             f"{recorded.key} is not deployed: no endpoint has its model", "run reconcile apply, which deploys it again"
         )

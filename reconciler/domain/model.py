@@ -399,6 +399,17 @@ class Resources(Record, frozen=True):
     checkpoints: tuple[Checkpoint, ...] = ()
     """The available checkpoints."""
 
+    def checkpoint(self, identifier: str) -> Checkpoint | None:
+        """Return the checkpoint with that ID, or for an empty one the default: that of the model's own endpoint."""
+        by_id = {known.id: known for known in self.checkpoints}
+        by_endpoint = {known.endpoint: known for known in self.checkpoints if known.endpoint}
+        return by_id.get(identifier) if identifier else by_endpoint.get(self.endpoint)
+
+    def endpoint_of(self, checkpoint: str) -> str:
+        """Return the endpoint of a checkpoint, of the default one if the ID is empty; empty if there is none."""
+        found = self.checkpoint(checkpoint) if checkpoint else None
+        return found.endpoint if found else "" if checkpoint else self.endpoint
+
 
 class DroppedExample(Record, frozen=True):
     """A training example that the service dropped or truncated."""
@@ -461,6 +472,11 @@ class RemoteModel(Struct, frozen=True):
     name of the experiment that has the metrics of the training, and ``metrics_uri`` the address of an object with its
     loss curve. ``provider_data`` is what the provider records for itself: a value of its ``ProviderSpec.record``.
     ``deployed`` is false if the model answers only at an endpoint, and none has it. ``edit`` is set if the files of the
+    change. ``completed_steps``, ``total_steps`` and ``failure`` are ``None`` if the service does not return them.
+    ``phase`` is the service's own name of its state if that is more specific than ``state`` (``QUEUED``), including
+    unknown ones. ``provider_data`` is what the provider records for itself: a value of its ``ProviderSpec.record``.
+    ``undeployed`` has the endpoints in ``resources`` that do not exist or do not have the model; the empty name stands
+    for an endpoint that was never there. ``edit`` is set if the files of the
     model are not those of its training; then it has no mark.
     """
 
@@ -487,9 +503,18 @@ class RemoteModel(Struct, frozen=True):
     experiment: str = ""
     metrics_uri: str = ""
     resources: Resources = Resources()
-    deployed: bool = True
+    undeployed: frozenset[str] = frozenset()
     provider_data: Struct | None = None
     edit: Edit | None = None
+
+    @property
+    def deployed(self) -> bool:
+        """Whether the endpoint of the model has it, or it needs none."""
+        return self.is_deployed("")
+
+    def is_deployed(self, checkpoint: str) -> bool:
+        """Whether the endpoint of a checkpoint, or of the default one, has it, or it needs none."""
+        return self.resources.endpoint_of(checkpoint) not in self.undeployed
 
 
 class CreateRequest(Struct, frozen=True):
@@ -533,7 +558,7 @@ class Update(Struct, frozen=True):
 
     ``description`` is the human part; it is set whenever it or the mark must be written, because a service that keeps
     the mark inside the description can only write both together. Without a ``mark`` the live mark is removed.
-    ``deploy`` deploys the model to an endpoint if none has it.
+    ``deploy`` deploys the ``checkpoint`` with that ID, or without one the model, to an endpoint if none has it.
     """
 
     mark: Mark | None
@@ -541,6 +566,7 @@ class Update(Struct, frozen=True):
     description: str | None = None
     sampling: Sampling = Sampling()
     deploy: bool = False
+    checkpoint: str = ""
 
 
 class Handle(Struct, frozen=True):

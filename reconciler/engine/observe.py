@@ -109,7 +109,7 @@ def _merge_outcome(answer: RemoteModel, listed: RemoteModel | None) -> RemoteMod
         completed_steps=answer.completed_steps,
         total_steps=answer.total_steps,
         failure=answer.failure,
-        deployed=answer.deployed,
+        undeployed=answer.undeployed,
         resources=listed.resources if answer.resources == Resources() else answer.resources,
     )
 

@@ -48,10 +48,9 @@ class ResolvedGeneration(Struct, frozen=True):
         shown = self.live.resources if self.live else Resources()
         return shown if shown.model or not self.locked else self.locked.resources
 
-    @property
-    def deployed(self) -> bool:
-        """Whether an endpoint has the model, or it needs none."""
-        return self.live is None or self.live.deployed
+    def is_deployed(self, checkpoint: str) -> bool:
+        """Whether an endpoint has the checkpoint, or without an ID the model, or it needs none."""
+        return self.live is None or self.live.is_deployed(checkpoint)
 
     @property
     def created_at(self) -> datetime:

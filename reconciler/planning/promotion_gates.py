@@ -25,7 +25,7 @@ def update_actions(context: ReconcileContext, desired: ResolvedGeneration | None
             yield context.action(
                 Kind.HOLD, Reason.ACCESS_UNAVAILABLE, generation, context.unreadable[generation.remote]
             )
-        if context.serves(generation) and not generation.deployed:
+        if context.serves(generation) and not generation.is_deployed(""):
             yield _deployment(context, generation)
         mutable = context.serves(generation) or generation is desired
         changes = (
@@ -65,7 +65,7 @@ def promotion_actions(context: ReconcileContext, generation: ResolvedGeneration)
     Recorded results that passed are not used for a promotion: the lockfile can be edited. A rollback that a changed
     lockfile records is checked too, but not held: the generation is already serving, and the one before is rejected.
     """
-    if not generation.deployed:
+    if not generation.is_deployed(""):
         if not context.serves(generation):  # else an update of the serving generation
             yield _deployment(context, generation)
         return

@@ -239,7 +239,7 @@ def live(
         update_time="" if updated is None else at(updated),
         failure=Failure(3, failure) if failure else None,
         phase=phase,
-        deployed=deployed,
+        undeployed=frozenset() if deployed else frozenset({""}),
     )
 
 

@@ -345,7 +345,8 @@ def _inherited(service: Service, source: JsonObject, now: datetime) -> list[Json
     if "preTunedModel" not in source:
         return []
     parent = _without_version(source["preTunedModel"]["tunedModelName"])
-    return store.examples_of(service.store, store.get(service.store, parent, now))
+    checkpoint = source["preTunedModel"]["checkpointId"]
+    return store.learned_by(service.store, store.get(service.store, parent, now), checkpoint)
 
 
 def _effective(call: ApiCall) -> JsonObject:

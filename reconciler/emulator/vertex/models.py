@@ -337,12 +337,12 @@ def count_tokens(service: Service, call: ApiCall) -> JsonObject:
 
 
 def generate_content(service: Service, call: ApiCall) -> JsonObject:
-    """Answer with the model that is deployed to an endpoint."""
+    """Answer with the checkpoint that is deployed to an endpoint; earlier checkpoints have learned fewer examples."""
     prompt, config = read_prompt(call.body)
     endpoint = _endpoint(service, call)
-    deployed = endpoint.document.get("deployedModels")
+    deployed = endpoint.document.get("deployedModels", [])
     refuse_unless(bool(deployed), f"No model is deployed to {endpoint.name}, so it cannot answer.")
-    name = endpoint.document["deployedModels"][0]["model"]
-    examples = store.examples_of(service.store, store.get(service.store, name, service.clock()))
+    name, checkpoint = deployed[0]["model"], deployed[0].get("checkpointId", "")
+    examples = store.learned_by(service.store, store.get(service.store, name, service.clock()), checkpoint)
     reply = reply_to(prompt, examples, sampling_of(config, {}), service.random)
     return write_reply(prompt, reply, name)

@@ -107,10 +107,18 @@ def delete_results_of(store: Store, job: Resource) -> None:
     store.execute("DELETE FROM resources WHERE origin = ?", job.seq)
 
 
-def examples_of(store: Store, resource: Resource) -> list[JsonObject]:
-    """Return the examples of the job that created a resource, and of its parents."""
-    row = store.execute("SELECT examples FROM resources WHERE seq = ?", resource.origin).fetchone()
-    return list(json.loads(row[0]))
+def learned_by(store: Store, resource: Resource, checkpoint: str) -> list[JsonObject]:
+    """Return the examples that a checkpoint of a model has learned; an empty ID stands for the last one.
+
+    An earlier checkpoint has seen the first part of the examples of its training, and those of its parents.
+    """
+    query = "SELECT examples, document, course FROM resources WHERE seq = ?"
+    examples, job, course = map(json.loads, store.execute(query, resource.origin).fetchone())
+    steps = {known["checkpointId"]: int(known["step"]) for known in job["tunedModel"]["checkpoints"]}
+    last = max(steps.values())
+    own = course["training"]["examples"]
+    seen = -(-own * steps.get(checkpoint, last) // last)
+    return [*examples[:seen], *examples[own:]]
 
 
 def origin_of(store: Store, resource: Resource) -> JsonObject:

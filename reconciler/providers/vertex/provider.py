@@ -133,7 +133,7 @@ class Vertex(AsyncClosing):
         if ended and self._clock() - ended < _RESULTS_LAG:
             return replace(job, state=State.CREATING)
         if job.resources.model:
-            return replace(job, deployed=False)
+            return replace(job, undeployed=frozenset({""}))
         return replace(job, state=State.FAILED, failure=Failure(_UNKNOWN, "the job succeeded and shows no model"))
 
     async def _read(self, remote: str) -> RemoteModel | None:
@@ -189,9 +189,10 @@ class Vertex(AsyncClosing):
             if job is None:
                 raise ServiceError(f"{sanitize(remote)} was not found", "run the command again", code="NOT_FOUND")
             job = await self._require_results(job)
-            if job.state is not State.ACTIVE or job.deployed:
+            if job.state is not State.ACTIVE or job.is_deployed(update.checkpoint):
                 return job
-            return await self._resources.deploy(job, update.mark, self._target.settings.get("kmsKeyName", ""))
+            kms_key = self._target.settings.get("kmsKeyName", "")
+            return await self._resources.deploy(job, update.mark, kms_key, update.checkpoint)
         raise ServiceError(
             f"cannot change {sanitize(remote)}: Vertex AI does not support changes to a tuning job",
             "undo the change in the manifest, or change its training inputs, which trains a new generation",

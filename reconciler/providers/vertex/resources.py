@@ -6,7 +6,7 @@ A job is permanent, and shows the model and the endpoint that it created, whethe
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Final, TypeVar
 
 from msgspec import Struct
@@ -36,8 +36,8 @@ T = TypeVar("T")
 _PAGE_SIZE: Final = "100"
 _POLLS: Final = 40
 """The number of times that an operation is polled; with pauses of at most 30 s, for about 15 minutes."""
-_MOST_ENDPOINTS: Final = 5
-"""How many other endpoints of a model are read to find one that this project created."""
+_MOST_ENDPOINTS: Final = 10
+"""How many other endpoints of a model are read to find those that this project created: one for each checkpoint."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -48,6 +48,7 @@ class _Deployment(Struct, frozen=True):
     endpoint: str = ""
     model: str = ""
     version: str = ""
+    checkpoint: str = ""
 
     def has_model(self, name: str) -> bool:
         """Return whether this deploys the model of this name, in the same version where both have one."""
@@ -68,9 +69,12 @@ class _Endpoint(Struct, frozen=True):
     create_time: str
     deployments: tuple[_Deployment, ...]
 
-    def has_model(self, name: str) -> bool:
-        """Return whether the model of this name is deployed here."""
-        return any(deployment.has_model(name) for deployment in self.deployments)
+    def has_model(self, name: str, checkpoints: Collection[str] = ()) -> bool:
+        """Return whether the model of this name is deployed here, as one of the checkpoints if any are given."""
+        return any(
+            deployment.has_model(name) and (not checkpoints or deployment.checkpoint in checkpoints)
+            for deployment in self.deployments
+        )
 
 
 class _Operation(Struct, frozen=True):
@@ -93,8 +97,8 @@ class ResourceClient:
 
         There is one list for each location of models, and one for each of endpoints.
 
-        A job whose model is not listed is ``DELETED``, and one whose endpoint is not listed, or does not have the
-        model, is not deployed. A list can lag, so the caller reads a job before it acts on that. If the lists are
+        A job whose model is not listed is ``DELETED``, and a checkpoint whose endpoint is not listed, or does not have
+        the model, is not deployed. A list can lag, so the caller reads a job before it acts on that. If the lists are
         denied, the jobs are returned as they are: that proves nothing.
         """
         ready = [job.resources for job in jobs if self._is_checked(job)]
@@ -126,7 +130,7 @@ class ResourceClient:
             listed = versions.get(_without_project(name))
             if listed is None or (version and listed and listed != version):
                 return replace(job, state=State.DELETED)
-            return self._with_endpoint(job, by_model.get(_without_project(name), ()))
+            return self._with_endpoints(job, by_model.get(_without_project(name), ()))
 
         return tuple(compared(job) if self._is_checked(job) else job for job in jobs)
 
@@ -137,13 +141,21 @@ class ResourceClient:
         model = await self._get(self._path_of(job.resources.model), _read_model)
         if model is None:
             return None  # the job remains
-        own = await self._find_endpoint(job.resources.endpoint)
-        if own and own.has_model(job.resources.model):
-            return replace(job, deployed=True)
-        others = {deployment.endpoint for deployment in model.deployments if self._locations.has(deployment.endpoint)}
-        others -= _endpoints_of(job.resources).keys()
-        found = [await self._find_endpoint(name) for name in sorted(others)[:_MOST_ENDPOINTS]]
-        return self._with_endpoint(job, [endpoint for endpoint in found if endpoint])
+        own = _endpoints_of(job.resources)
+        names = {_without_project(deployment.endpoint): deployment.endpoint for deployment in model.deployments}
+        found = [await self._find_endpoint(job.resources.endpoint)]
+        found += [
+            _Endpoint(name, {}, "", (_Deployment("", model=model.remote),))
+            for name in own
+            if name != job.resources.endpoint and _without_project(name) in names
+        ]
+        listed = self._with_endpoints(job, filter(None, found))
+        if not listed.undeployed:
+            return listed
+        known = set(map(_without_project, own))
+        others = sorted(name for short, name in names.items() if short not in known and self._locations.has(name))
+        found += [await self._find_endpoint(name) for name in others[:_MOST_ENDPOINTS]]
+        return self._with_endpoints(job, filter(None, found))
 
     def _is_checked(self, job: RemoteModel) -> bool:
         """Whether a job has a model in a location of this target; others are not queried."""
@@ -151,56 +163,80 @@ class ResourceClient:
         known = self._locations.has
         return job.state is State.ACTIVE and known(model) and (not endpoint or known(endpoint))
 
-    def _with_endpoint(self, job: RemoteModel, endpoints: Iterable[_Endpoint]) -> RemoteModel:
-        """Return a job with the endpoint that has its model: its own, or else the first that this project created."""
-        model, own = job.resources.model, _without_project(job.resources.endpoint)
-        checkpoints = {_without_project(name) for name in _endpoints_of(job.resources)} - {own}
-        usable = [
-            endpoint
-            for endpoint in endpoints
-            if endpoint.has_model(model)
-            and _without_project(endpoint.remote) not in checkpoints
-            and (_without_project(endpoint.remote) == own or self._is_managed(endpoint))
-        ]
-        if not usable:
-            return replace(job, deployed=False)
-        chosen = min(usable, key=lambda endpoint: (_without_project(endpoint.remote) != own, *_age(endpoint)))
-        name = job.resources.endpoint if _without_project(chosen.remote) == own else chosen.remote
-        return replace(job, deployed=True, resources=replace(job.resources, endpoint=name))
+    def _with_endpoints(self, job: RemoteModel, endpoints: Iterable[_Endpoint]) -> RemoteModel:
+        """Return a job with the endpoints that have its checkpoints: own ones, or else the first of this project."""
+        resources, available = job.resources, tuple(endpoints)
+        default, own = resources.checkpoint(""), set(map(_without_project, _endpoints_of(resources)))
+        undeployed: set[str] = set()
+
+        def place(name: str, checkpoint: str, *, is_default: bool) -> str:
+            short = _without_project(name)
+            here = ("", checkpoint) if checkpoint else ()  # a service may not name the checkpoint of a deployment
+            there = here if is_default else (checkpoint,)
+
+            def is_own(endpoint: _Endpoint) -> bool:
+                return _without_project(endpoint.remote) == short
+
+            def is_usable(endpoint: _Endpoint) -> bool:
+                if is_own(endpoint):
+                    return endpoint.has_model(resources.model, here)
+                free = _without_project(endpoint.remote) not in own and self._is_managed(endpoint)
+                return free and endpoint.has_model(resources.model, there)
+
+            usable = sorted(filter(is_usable, available), key=lambda endpoint: (not is_own(endpoint), *_age(endpoint)))
+            if not usable:
+                undeployed.add(name)
+            return name if not usable or is_own(usable[0]) else usable[0].remote
+
+        endpoint = place(resources.endpoint, default.id if default else "", is_default=True)
+        checkpoints = tuple(
+            replace(known, endpoint=endpoint if known is default else place(known.endpoint, known.id, is_default=False))
+            for known in resources.checkpoints
+        )
+        found = replace(resources, endpoint=endpoint, checkpoints=checkpoints)
+        return replace(job, resources=found, undeployed=frozenset(undeployed))
 
     def _is_managed(self, endpoint: _Endpoint) -> bool:
         return self._managed.items() <= endpoint.labels.items()
 
-    async def deploy(self, job: RemoteModel, mark: Mark, kms_key: str) -> RemoteModel:
-        """Return a job after its model is deployed: to its own endpoint if that is empty, or else to a new one.
+    async def deploy(self, job: RemoteModel, mark: Mark, kms_key: str, checkpoint: str = "") -> RemoteModel:
+        """Return a job after a checkpoint is deployed: to its own endpoint if that is empty, or else to a new one.
 
-        It is assumed that a tuned model needs no machines of its own, as when the service deploys it after the
-        training, and that an empty endpoint with the labels of the generation is the rest of an interrupted run.
+        Without the ID of a checkpoint, it is the default one. It is assumed that a tuned model needs no machines of its
+        own, as when the service deploys it after the training, and that an empty endpoint with the labels of the
+        generation is the rest of an interrupted run.
 
         Raises:
             ServiceError: A request fails or takes too long.
             AccessError: There are no valid credentials, or they have no permission.
         """
-        endpoint = await self._free_endpoint(job, mark) or await self._create_endpoint(job, mark, kms_key)
-        deployed = {"model": job.resources.model, "displayName": job.display_name or mark.name}
-        own = (checkpoint for checkpoint in job.resources.checkpoints if checkpoint.endpoint == job.resources.endpoint)
-        checkpoint = next(own, None)
-        if checkpoint:
-            deployed["checkpointId"] = checkpoint.id
+        resources = job.resources
+        own, chosen = resources.endpoint_of(checkpoint), resources.checkpoint(checkpoint)
+        endpoint = await self._free_endpoint(job, mark, own) or await self._create_endpoint(job, mark, kms_key, own)
+        deployed = {"model": resources.model, "displayName": job.display_name or mark.name}
+        if chosen:
+            deployed["checkpointId"] = chosen.id
         path = f"{self._path_of(endpoint)}:deployModel"
 
         async def find_deployment() -> _Operation | None:
             found = await self._find_endpoint(endpoint)
-            return _Operation("", done=True) if found and found.has_model(job.resources.model) else None
+            return _Operation("", done=True) if found and found.has_model(resources.model) else None
 
         await self._post(path, {"deployedModel": deployed, "trafficSplit": {"0": 100}}, find_deployment)
-        return replace(job, deployed=True, resources=replace(job.resources, endpoint=endpoint))
+        moved = replace(
+            resources,
+            endpoint=resources.endpoint if checkpoint and chosen is not resources.checkpoint("") else endpoint,
+            checkpoints=tuple(
+                replace(known, endpoint=endpoint) if known is chosen else known for known in resources.checkpoints
+            ),
+        )
+        return replace(job, resources=moved, undeployed=job.undeployed - {own})
 
-    async def _free_endpoint(self, job: RemoteModel, mark: Mark) -> str:
-        """Return the endpoint of the job, or one that was created for its model, if it is empty."""
-        own = await self._find_endpoint(job.resources.endpoint)
-        if own and not own.deployments:
-            return job.resources.endpoint
+    async def _free_endpoint(self, job: RemoteModel, mark: Mark, own: str) -> str:
+        """Return the endpoint ``own`` of a job, or one that was created for its model, if it is empty."""
+        found = await self._find_endpoint(own)
+        if found and not found.deployments:
+            return own
         taken = {_without_project(name) for name in _endpoints_of(job.resources)}
         labeled = f"labels.{KEY}={key_of(mark)}"
         listed = await self._list(self._serving_location(job), "endpoints", _read_endpoints, filter=labeled)
@@ -217,13 +253,13 @@ class ResourceClient:
     def _serving_location(self, job: RemoteModel) -> str:
         return self._locations.serving(job.resources.endpoint, job.resources.model)
 
-    async def _create_endpoint(self, job: RemoteModel, mark: Mark, kms_key: str) -> str:
+    async def _create_endpoint(self, job: RemoteModel, mark: Mark, kms_key: str, own: str) -> str:
         body = {"displayName": job.display_name or mark.name, "labels": write_labels(mark)}
         if kms_key:
             body["encryptionSpec"] = {"kmsKeyName": kms_key}
 
         async def find_created() -> _Operation | None:
-            name = await self._free_endpoint(job, mark)
+            name = await self._free_endpoint(job, mark, own)
             return _Operation(name, done=True) if name else None
 
         path = self._locations.collection(self._serving_location(job), "endpoints")
@@ -388,7 +424,12 @@ def _read_endpoint(body: Json) -> _Endpoint:
 
 def _read_deployed_model(body: Json) -> _Deployment:
     model, _, version = read_text(body.get("model")).partition("@")
-    return _Deployment(read_text(body.get("id")), model=model, version=version or read_text(body.get("modelVersionId")))
+    return _Deployment(
+        read_text(body.get("id")),
+        model=model,
+        version=version or read_text(body.get("modelVersionId")),
+        checkpoint=read_text(body.get("checkpointId")),
+    )
 
 
 def _read_models(body: Json) -> tuple[tuple[_Model, ...], str]:

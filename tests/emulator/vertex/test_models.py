@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from support.cases import each_row
-from support.emulator_vertex import DONE, PARENT, Vertex
+from support.emulator_vertex import DONE, PARENT, Vertex, lines
 
 SERVED = "projects/demo/locations/us"
 """Where the base model is served."""
@@ -68,6 +68,22 @@ def test_an_endpoint_answers_like_its_examples(world: Vertex, made: dict[str, An
     response = world.send("POST", f"/{version}/{made['endpoint']}:generateContent", ASK)
     texts = [each["content"]["parts"][0]["text"] for each in response.json()["candidates"]]
     assert texts == ["8", "8"]
+
+
+def test_earlier_checkpoints_have_learned_fewer_examples(world: Vertex, made: dict[str, Any]) -> None:
+    def answers(tuned: dict[str, Any]) -> list[bool]:
+        replies = [world.ok("POST", f"/v1/{one['endpoint']}:generateContent", ASK) for one in tuned["checkpoints"]]
+        return [reply["candidates"][0]["content"]["parts"][0]["text"] == "8" for reply in replies]
+
+    assert answers(made) == [False, True, True], "5, 10 and all 15 examples"
+    world.put("gs://data/other.jsonl", lines([("a", "b"), ("c", "d"), ("e", "f")]))
+    spec = {"trainingDatasetUri": "gs://data/other.jsonl"}
+    children = [
+        world.tune(spec=spec, preTunedModel={"tunedModelName": made["model"], "checkpointId": number})
+        for number in ("1", "2")
+    ]
+    world.advance(DONE)
+    assert [answers(world.job(child)["tunedModel"])[-1] for child in children] == [False, True]
 
 
 def test_a_question_that_is_none_is_refused(world: Vertex, made: dict[str, Any]) -> None:
