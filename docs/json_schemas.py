@@ -26,7 +26,7 @@ from reconciler.reports.documents.events import AnyLine, EventsHeader
 from reconciler.reports.documents.graph import GraphReport
 from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.inspection import DataDiffReport, InspectionReport
-from reconciler.reports.documents.models import ModelsReport
+from reconciler.reports.documents.models import MigrationReport, ModelsReport
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.result import ResultReport
 from reconciler.reports.documents.saved_plan import SavedPlan
@@ -45,6 +45,7 @@ DOCUMENTS: tuple[type[Record], ...] = (
     HistoryReport,
     InspectionReport,
     Lock,
+    MigrationReport,
     ModelsReport,
     PlanReport,
     PromptReport,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # The imports in functions are slow, and needed on GitHub Actions only.
 
-_SUMMARIZED: Final = frozenset({"Validation", "Plan", "Result", "Drift", "Check", "Error"})
+_SUMMARIZED: Final = frozenset({"Validation", "Plan", "Result", "Drift", "Check", "Migration", "Error"})
 """Kinds of documents that become annotations and a summary."""
 
 

@@ -33,6 +33,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "validate": "Check manifests, target and data sets.",
             "doctor": "Check what a target needs to work.",
             "data": "Inspect, convert, split and compare data files.",
+            "migrate": "Move manifests to the successors of their base models.",
             "models": "List base models with locations, limits, price and retirement.",
             "schema": "Print the JSON Schema of a kind of document.",
         },

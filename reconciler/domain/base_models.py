@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 from reconciler.domain.document import Count, NonEmpty, Record, Share
 
 Method = Literal["SFT", "DPO"]
-Places = tuple[NonEmpty, ...]
+Names = tuple[NonEmpty, ...]
 
 SHARE_FROM: Final = 1000
 """Above this number of validation examples, :attr:`BaseModel.max_validation_share` applies."""
@@ -22,9 +22,9 @@ class BaseModel(Record, frozen=True, kw_only=True):
 
     methods: tuple[Method, ...] | None = None
     """How it can be tuned: supervised (`SFT`), or from preferences (`DPO`); empty if no tuning is documented."""
-    locations: Places = ()
+    locations: Names = ()
     """The locations in which it can be tuned."""
-    serving_locations: Places = ()
+    serving_locations: Names = ()
     """The locations in which tuned models are served."""
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     """The highest number of tokens of a training example, its answer included."""
@@ -40,6 +40,8 @@ class BaseModel(Record, frozen=True, kw_only=True):
     """The largest share of the validation file in relation to the training file, in bytes."""
     adapter_sizes: tuple[Count, ...] = ()
     """The supported values of `adapterSize`."""
+    hyperparameters: Names = ()
+    """The names of the supported hyperparameters; all of the service if omitted."""
     max_epochs: Annotated[int, Meta(ge=1)] | None = None
     """The highest number of epochs."""
     cmek: bool | None = None

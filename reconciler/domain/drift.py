@@ -125,7 +125,7 @@ class DriftClass(TableEnum):
             "The retirement date of the base model of the serving generation, or of the manifest, is within 90 days, "
             "according to the model catalog. After it, no model can be trained from this base model."
         ),
-        "use the successor that the finding names, see `reconcile models`",
+        "run `reconcile migrate`, which writes the successor into the manifest",
     )
     BASE_MODEL_RETIRED = (
         "BaseModelRetired",
@@ -135,7 +135,7 @@ class DriftClass(TableEnum):
             "service or to its retirement date in the model catalog. If the service refuses it and a model must be "
             "trained from it, it is drift and exits with 2."
         ),
-        "use another base model in the manifest",
+        "run `reconcile migrate`, or use another base model in the manifest",
     )
     UNMANAGED = (
         "Unmanaged",

@@ -91,8 +91,16 @@ def _canonical(
 
 def key_of(mark: Mark) -> str:
     """Return the key of a mark: the name and eight base32 characters of the spec digest."""
-    digest = bytes.fromhex(mark.spec.removeprefix("sha256:"))
-    return f"{mark.name}-{base64.b32encode(digest[:_HASH_BYTES]).decode().lower()}"
+    return f"{mark.name}-{_shortened(bytes.fromhex(mark.spec.removeprefix('sha256:')))}"
+
+
+def short_hash(data: bytes) -> str:
+    """Return eight base32 characters of a SHA-256, as keys have them."""
+    return _shortened(hashlib.sha256(data).digest())
+
+
+def _shortened(digest: bytes) -> str:
+    return base64.b32encode(digest[:_HASH_BYTES]).decode().lower()
 
 
 def canonical_value(value: HyperparameterValue) -> HyperparameterValue:

@@ -177,8 +177,8 @@ class Manifest(Struct, frozen=True):
     next training and are not part of a generation's content. ``dataset_error`` and ``validation_error`` are the
     reasons why data sets in Cloud Storage have no current version. ``training_bytes`` and ``validation_bytes`` are
     the sizes of the examples of local data sets, and ``longest_example`` is that of the longest one in bytes.
-    ``field_places`` has the places of the effective ``baseModel``, ``adapterSize``, ``epochCount``, ``dataset`` and
-    ``validationDataset``, if they are declared.
+    ``field_places`` has the places of the effective ``baseModel``, ``dataset``, ``validationDataset`` and
+    hyperparameters, if they are declared.
     """
 
     name: str

@@ -48,9 +48,13 @@ _DEPLOY_KEY: Final = (
     "Add a deploy key with write access, and set its private key as RECONCILE_DEPLOY_KEY in the environments "
     "reconcile-train{suffix} and reconcile{suffix}."
 )
+_PULL_REQUESTS: Final = (
+    "Set RECONCILE_PULL_REQUEST_TOKEN in the environment reconcile{suffix} to a token that can open pull requests, "
+    "for base models that are retired."
+)
 _PUSH_ACCESS: Final = (
     "Set the masked variable RECONCILE_TOKEN in the environments reconcile-train{suffix} and reconcile{suffix} to an "
-    "access token that can push."
+    "access token that can push and open merge requests."
 )
 _NEXT: Final[Mapping[Platform, tuple[str, ...]]] = {
     "github": (
@@ -62,6 +66,7 @@ _NEXT: Final[Mapping[Platform, tuple[str, ...]]] = {
         _FEDERATION,
         "Require the check reconcile-locked{suffix} in a ruleset of {branch} that deploy keys bypass.",
         "Restrict what actions may do in the settings of the repository.",
+        _PULL_REQUESTS,
         "Optional: enable the merge queue.",
     ),
     "gitlab": (

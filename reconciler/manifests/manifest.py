@@ -298,12 +298,11 @@ def _manifest(
 def _field_places(document: YamlDocument, capabilities: Capabilities | None) -> dict[str, FieldPlace]:
     """Return the places of the effective fields that a catalog of base models restricts."""
     spec = document.value["spec"]
-    block, path = block_of(spec, capabilities), hyperparameters(spec, capabilities)[0]
+    block, (path, declared) = block_of(spec, capabilities), hyperparameters(spec, capabilities)
     own: FieldPath = ("spec", capabilities.block) if capabilities else ("spec",)
     paths: dict[str, FieldPath] = {
         "baseModel": (*own, "baseModel") if "baseModel" in block else ("spec", "baseModel"),
-        "adapterSize": (*path, "adapterSize"),
-        "epochCount": (*path, "epochCount"),
+        **{name: (*path, name) for name in declared},
         "dataset": TRAINING,
         VALIDATION: (*own, VALIDATION),
     }

@@ -101,6 +101,7 @@ class SourceMark(Protocol):
 
     line: int
     column: int
+    index: int
 
 
 class Positions(Struct):
@@ -198,6 +199,16 @@ def _events(text: str) -> Iterator[yaml.Event]:
     try:
         while parser.check_event():
             yield parser.get_event()
+    finally:
+        parser.dispose()
+
+
+def scan(text: str) -> Iterator[yaml.Token]:
+    """Yield the tokens of a text that :func:`parse` accepts, with the positions that its documents have."""
+    parser = _Parser(text)
+    try:
+        while parser.check_token():
+            yield parser.get_token()
     finally:
         parser.dispose()
 

@@ -153,6 +153,13 @@ def _adapter_size(manifest: Manifest, model: BaseModel, context: CatalogContext)
         yield _warning(_located(manifest, "adapterSize"), message, f"set one of {sizes}")
 
 
+def _hyperparameters(manifest: Manifest, model: BaseModel, context: CatalogContext) -> Iterator[Problem]:
+    for name in manifest.hyperparameters if model.hyperparameters else ():
+        if name not in model.hyperparameters:
+            message = f"{manifest.source.base_model} has no such hyperparameter, according to {context.catalog.named}"
+            yield _warning(_located(manifest, name), message, f"remove it, or use {join_names(model.hyperparameters)}")
+
+
 def _epochs(manifest: Manifest, model: BaseModel, context: CatalogContext) -> Iterator[Problem]:
     yield from _limit(
         manifest, "epochCount", "epochs", number_of(manifest.hyperparameters, "epochCount"), model.max_epochs, context
@@ -208,6 +215,7 @@ _RULES: Final = (
     _location,
     _encryption,
     _adapter_size,
+    _hyperparameters,
     _epochs,
     _training_size,
     _example_size,

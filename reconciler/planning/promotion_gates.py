@@ -94,7 +94,7 @@ def promotion_actions(context: ReconcileContext, generation: ResolvedGeneration)
         and generation.key not in context.checked
         and (rolled_back or not context.serves(generation))
     ):
-        yield _check(context, generation, Reason.CHECKS_NOT_RUN)
+        yield _check(context, generation, Reason.CHECKS_NOT_RUN, _recorded(context, checks) if checks else "")
     elif not context.serves(generation):
         yield _promotion(context, generation, checks if digest else None)
 
@@ -121,10 +121,9 @@ def failed_notice(context: ReconcileContext, generation: ResolvedGeneration) -> 
     return f"{context.manifest.name} is serving although its checks fail: {describe_scores(checks)}"
 
 
-def _check(context: ReconcileContext, generation: ResolvedGeneration, reason: Reason) -> Action:
-    message = (
-        "the checks have changed since they were run; nothing is trained" if reason is Reason.CHECKS_CHANGED else ""
-    )
+def _check(context: ReconcileContext, generation: ResolvedGeneration, reason: Reason, recorded: str = "") -> Action:
+    changed = "the checks have changed since they were run; nothing is trained"
+    message = changed if reason is Reason.CHECKS_CHANGED else recorded
     return replace(context.action(Kind.CHECK, reason, generation, message), checks=len(context.manifest.checks))
 
 
@@ -147,6 +146,13 @@ def _failure(context: ReconcileContext, generation: ResolvedGeneration, checks: 
     if serving is None:
         return f"{told}; no generation is serving; {remedy}"
     return f"{told}; {serving.key} keeps serving{_compared(serving, checks)}; {remedy}"
+
+
+def _recorded(context: ReconcileContext, checks: RecordedChecks) -> str:
+    """Return the recorded scores side by side; they are not used, because the lockfile can be edited."""
+    serving = context.serving
+    other = f"; {serving.key} is serving{_compared(serving, checks)}" if serving else ""
+    return f"recorded earlier: {describe_scores(checks)}{other}; the checks run again before the promotion"
 
 
 def _compared(serving: ResolvedGeneration, checks: RecordedChecks) -> str:

@@ -24,6 +24,7 @@ _MAX_BYTES: Final = 2**20
 _MAX_MODELS: Final = 1000
 _REMEDY: Final = "write it as in docs/models.md"
 _POSITION: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_NAME: Final = re.compile(r"[!-~]+")
 _NUMBER, _SHARE, _LOCATIONS = "a whole number, 1 or more", "a number from 0 to 1", "a list of locations"
 _EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -37,6 +38,7 @@ _EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
         "maxValidationShare": _SHARE,
         "maxValidationBytesShare": _SHARE,
         "adapterSizes": "a list of whole numbers",
+        "hyperparameters": "a list of names",
         "maxEpochs": _NUMBER,
         "cmek": "true or false",
         "price": "a number, 0 or more",
@@ -118,7 +120,7 @@ class _Reader:
     def model(self, name: str, table: Any, base: BaseModel | None) -> BaseModel:
         if not isinstance(table, dict):
             raise self.error("", name, invalid(str(table), "a table"), _REMEDY)
-        if not name or not name.isprintable() or not name.isascii() or " " in name:
+        if not _NAME.fullmatch(name):
             raise self.error("", name, "invalid name of a base model", "write the name that the service has")
         for field in table:
             if field not in _FIELDS:
@@ -127,6 +129,8 @@ class _Reader:
         merged: Mapping[str, Any] = {**(builtins_of(base) if base else {}), **table}
         if "retirement" in table and "retirementCanBeLater" not in table:
             merged = {**merged, "retirementCanBeLater": False}
+        if "successor" in table and not _NAME.fullmatch(str(table["successor"])):
+            raise self.error("successor", name, invalid(str(table["successor"]), _EXPECTED["successor"]), _REMEDY)
         try:
             return convert(merged, BaseModel)
         except ValidationError as error:

@@ -20,6 +20,7 @@ from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.envelope import display_path, is_simulated, kind_of, notices_of, target_of
 from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.inspection import DataDiffReport, InspectionReport
+from reconciler.reports.documents.models import MigrationReport
 from reconciler.reports.documents.plan import DataChange, LockfileChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport
 from reconciler.reports.documents.status import AccessSummary, ModelStatus, StatusReport
@@ -29,6 +30,7 @@ from reconciler.reports.text.drift import difference, drift_summary, finding_wei
 from reconciler.reports.text.format import Detail, counted, minute, steps_and_loss, unchanged_models
 from reconciler.reports.text.history import generation_details, generation_state
 from reconciler.reports.text.inspection import data_diff_summary, inspection_facts, inspection_summary, place_text
+from reconciler.reports.text.models import migration_details, migration_summary, migration_why
 from reconciler.reports.text.plan import (
     action_details,
     data_change_text,
@@ -443,7 +445,13 @@ def _problem(problem: ValidationProblem | ErrorProblem, otherwise: str = "") -> 
     )
 
 
-_RESULTS: Final[Mapping[str, str]] = {"apply": "Result", "prune": "Result", "validate": "Validation", "wait": "Result"}
+_RESULTS: Final[Mapping[str, str]] = {
+    "apply": "Result",
+    "migrate": "Migration",
+    "prune": "Result",
+    "validate": "Validation",
+    "wait": "Result",
+}
 """The kinds of the documents of commands, where it is not the name of the command."""
 
 
@@ -488,6 +496,25 @@ def _data_diff(report: DataDiffReport) -> ReportSummary:
     return _summary(report, data_diff_summary(report), (), failed=False)
 
 
+_MIGRATIONS: Final[Mapping[str, Level]] = {"changed": "change", "unchanged": "note", "refused": "failed"}
+
+
+def _migration(report: MigrationReport) -> ReportSummary:
+    rows = [
+        SummaryRow(
+            model.name,
+            model.outcome,
+            _MIGRATIONS[model.outcome],
+            migration_why(model),
+            details=tuple(migration_details(model)),
+            file=_shown_file(model.manifest, report.target.root),
+            line=model.line,
+        )
+        for model in report.models
+    ]
+    return _summary(report, migration_summary(report), rows, failed=bool(report.exit_status))
+
+
 _SUMMARIES: Final[Mapping[str, Callable[[Any], ReportSummary]]] = {
     "Check": _check,
     "DataDiff": _data_diff,
@@ -495,6 +522,7 @@ _SUMMARIES: Final[Mapping[str, Callable[[Any], ReportSummary]]] = {
     "Error": _error,
     "History": _history,
     "Inspection": _inspection,
+    "Migration": _migration,
     "Plan": _plan,
     "Result": _result,
     "Status": _status,

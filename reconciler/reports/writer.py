@@ -28,6 +28,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "Graph": "graph",
         "History": "history",
         "Inspection": "inspection",
+        "Migration": "models",
         "Models": "models",
         "Plan": "plan",
         "Prompt": "check",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -576,3 +577,60 @@ def test_a_lockfile_that_is_gone_fails(team: Team, platform: str) -> None:
     for ran in runs:
         assert not ran.passed
         assert "specs/reconcile.lock.json is gone; restore it" in ran.log
+
+
+def _retiring(desk: Cli) -> None:
+    """The base model is retired in 60 days, and a check compares each new generation with the serving one."""
+    _add(desk.specs / "reconcile.yaml", "  models: models.toml\n")
+    day = datetime.now(UTC).date() + timedelta(days=60)  # the jobs are processes, on the clock of this machine
+    (desk.specs / "models.toml").write_text(
+        f'date = {day}\n[models."models/gemini-3.5-flash"]\nretirement = {day}\n'
+        'successor = "models/gemini-3.1-flash-lite"\n[models."models/gemini-3.1-flash-lite"]\nmaxEpochs = 1\n'
+    )
+    (desk.specs / "unseen.csv").write_text("text_input,output\n0,1\n00,no\n")
+    compared = "{name: unseen, dataset: {path: unseen.csv, minimum: 0.5}, noWorseThan: {serving: true}}"
+    desk.manifest("adder", epochs=2, more=f"  checks: [{compared}] # kept\n")
+    for name in ("middle", "zeta"):
+        (desk.specs / f"{name}.yaml").unlink()
+    assert desk("apply", "--yes").status == 0
+
+
+def _add(file: Path, text: str) -> None:
+    file.write_text(file.read_text() + text)
+
+
+def test_a_base_model_that_is_retired_soon_becomes_a_pull_request(team: Team) -> None:
+    team.push("main", "main", _retiring)
+    former, written = team.serving("adder"), team.hub.file("specs/adder.yaml")
+    team.world.lines.clear()
+
+    migrated = team.hub.on_main(DRIFT, "migrate")
+    assert migrated.passed, migrated.log
+    (opened,) = team.hub.opened
+    assert opened["title"] == "Tune from models/gemini-3.1-flash-lite instead of models/gemini-3.5-flash"
+    assert opened["body"].startswith("<!-- reconcile:migration:default -->\n### ✅ Migration for target `default`")
+    assert "epochCount: 2 → 1" in opened["body"]
+    assert team.world.lines == [], "the job contacts no service"
+    assert team.hub.file("specs/adder.yaml", opened["head"]) == written.replace(
+        "models/gemini-3.5-flash", "models/gemini-3.1-flash-lite"
+    ).replace("epochCount: 2", "epochCount: 1")
+
+    pull = team.hub.open(opened["head"])
+    trained = team.train(pull)
+    assert trained.passed, trained.log
+    assert team.trainings == 1
+    team.later()
+    settled = team.settle()
+    assert settled.passed, settled.log
+    assert team.plan(pull).outputs["trains"] == "false"
+    compared = team.comment(pull)
+    for shown in ("recorded earlier", "serving 0.50, this generation 0.50, difference 0.00", f"{former} is serving"):
+        assert shown in compared.replace("`", ""), compared
+    assert team.serving("adder") == former
+
+    merged = team.merge(pull)
+    assert merged.passed, merged.log
+    assert team.published()["adder"] == team.serving("adder") != former
+    assert former in {generation["key"] for generation in team.lock()["adder"]["generations"]}
+    assert team.hub.on_main(DRIFT, "migrate").passed
+    assert len(team.hub.opened) == 1

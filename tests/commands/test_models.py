@@ -120,3 +120,68 @@ def test_the_list_without_credentials_is_that_of_the_catalog(reconcile: Cli, wor
         name in vertex.out
         for name in ("gemini-3.5-flash ", "gemini-3.1-flash-lite ", "2026-10-20", "2027-05-19 or later")
     )
+
+
+def test_manifests_migrate_all_or_none(reconcile: Cli) -> None:
+    """What is due, what is named, what is refused; the diff, the JSON, the report, and no other byte changed."""
+    known(reconcile, 'retirement = 2026-02-11\nsuccessor = "models/next"\n[models."models/next"]\nmaxEpochs = 1')
+    files = {name: reconcile.manifest(name) for name in ("adder", "other")}
+    child = reconcile.manifest("child")
+    child.write_text(child.read_text().replace(f"baseModel: {NAME}", "source: {tunedModel: adder}"))
+    block = files["other"].read_text().replace(f"baseModel: {NAME}", f"baseModel: >-\n    {NAME}")
+    files["other"].write_bytes(block.replace("\n", "\r\n").encode())
+    before = {name: file.read_bytes() for name, file in files.items()}
+
+    report = reconcile.folder / "migration.md"
+    refused = reconcile("migrate", "--report", str(report))
+    place = "specs/other.yaml:5:14: spec.baseModel: its value spans several lines; write it on the line of its key"
+    assert (refused.status, place in refused.out) == (1, True)
+    assert "1 manifest cannot be changed; nothing was written." in refused.out
+    assert "❌ refused" in report.read_text()
+    assert {name: file.read_bytes() for name, file in files.items()} == before
+
+    planned = reconcile("migrate", "--dry-run", "adder", "child", "--format", "json")
+    document = held_to("migration", planned.document)
+    outcomes = {model["name"]: model["outcome"] for model in document["models"]}
+    assert (planned.status, document["written"], outcomes) == (0, False, {"adder": "changed", "child": "unchanged"})
+    (change,) = document["changes"]
+    assert (change["names"], change["baseModel"], change["successor"]) == (["adder"], NAME, "models/next")
+    assert "\n-  baseModel: models/gemini-3.5-flash\n+  baseModel: models/next\n" in document["files"][0]["diff"]
+    assert files["adder"].read_bytes() == before["adder"]
+
+    written = reconcile("migrate", "adder")
+    assert (written.status, "1 file written. Nothing was trained: run reconcile plan." in written.out) == (0, True)
+    expected = before["adder"].replace(NAME.encode(), b"models/next").replace(b"epochCount: 2", b"epochCount: 1")
+    assert files["adder"].read_bytes() == expected
+    again = reconcile("migrate", "--only", "adder", "--format", "json")
+    assert (again.status, again.document["models"][0]["message"].split("; ")[0]) == (
+        1,
+        "specs/adder.yaml:5:3: spec.baseModel: the model catalog of 2025-12-01 names no successor of models/next",
+    )
+    unknown = reconcile("migrate", "addr")
+    assert (unknown.status, unknown.err.strip()) == (
+        64,
+        "Error: migrate addr: no manifest of that name; did you mean adder?",
+    )
+
+
+def test_a_file_that_cannot_be_written_leaves_the_others_as_they_were(reconcile: Cli) -> None:
+    known(reconcile, 'retirement = 2026-02-11\nsuccessor = "models/next"')
+    _add_hidden_examples(reconcile)
+    files = [reconcile.manifest(name) for name in ("adder", "zeta")]
+    real = reconcile.specs / ".zeta.yaml"
+    files[1].rename(real)
+    files[1].symlink_to(real)
+    before = [file.read_bytes() for file in files]
+
+    answer = reconcile("migrate")
+
+    assert (answer.status, "specs/zeta.yaml cannot be written: it is a symbolic link" in answer.err) == (1, True)
+    assert [file.read_bytes() for file in files] == before
+    shown = reconcile("migrate", "--dry-run", "--format", "json").document
+    assert [file.get("diff", "") for file in shown["files"]] == ["", ""], "it could contain examples"
+
+
+def _add_hidden_examples(reconcile: Cli) -> None:
+    target = reconcile.specs / "reconcile.yaml"
+    target.write_text(f"{target.read_text()}  policy: {{showExamples: false}}\n")

@@ -131,6 +131,8 @@ def test_the_flow_calls_what_it_is_made_of(project: Path) -> None:
         ("wait", frozenset({"--timeout"})),
         ("drift", frozenset()),
         ("refresh", frozenset({"--merge"})),
+        ("migrate", frozenset({"--dry-run", "--format"})),
+        ("migrate", frozenset()),
     }
 
 

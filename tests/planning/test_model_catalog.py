@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from reconciler.domain.base_models import BaseModel, ModelCatalog
 from reconciler.domain.errors import Place
-from reconciler.domain.model import Dataset, FieldPlace, Manifest, Source
+from reconciler.domain.model import UNKNOWN_DATA, Dataset, FieldPlace, Lifecycle, Manifest, Source
+from reconciler.planning.migration import change_id, migration_of, unless_suspended
 from reconciler.planning.model_catalog import CatalogContext, catalog_warnings
 from reconciler.providers.registry import provider_spec
 from support.cases import each_row
@@ -192,3 +193,86 @@ def test_the_embedded_service_has_the_gemini_models_without_locations() -> None:
         f"models/{name}" for name in VERTEX.tunable(TODAY) if name.startswith("gemini-")
     }
     assert not any(model.locations for model in catalog.models.values())
+
+
+_NEXT = BaseModel(methods=("SFT",), adapter_sizes=(1, 4), max_epochs=3, hyperparameters=("epochCount", "adapterSize"))
+_GONE = BaseModel(methods=("SFT",), retirement=date(2026, 11, 1), successor="next")
+_SOON = BaseModel(methods=("SFT",), retirement=TODAY + timedelta(days=60), successor="next")
+_RANKED = replace(_NEXT, hyperparameters=("epochCount", "rank"), adapter_sizes=(), max_epochs=None)
+_CATALOG = {
+    "gemini": _SOON,
+    "next": _NEXT,
+    "plain": _NEXT,
+    "lost": replace(_SOON, successor=""),
+    "advised": replace(_SOON, successor="", advice="use another service"),
+    "chain": replace(_GONE, successor="gone"),
+    "gone": _GONE,
+    "last": replace(_SOON, successor="soon"),
+    "soon": replace(_SOON, successor=""),
+    "dead": replace(_SOON, successor="buried"),
+    "buried": replace(_GONE, successor=""),
+    "ring": replace(_SOON, successor="round"),
+    "round": replace(_SOON, successor="ring"),
+    "self": replace(_SOON, successor="self"),
+    "unlisted": replace(_SOON, successor="brand-new"),
+    "ranked": replace(_SOON, successor="lora"),
+    "lora": _RANKED,
+}
+
+
+@each_row(
+    ("base", "declared", "expected"),
+    [
+        ("gemini", {}, "due next"),
+        ("gemini", {"epochCount": 5, "adapterSize": 8}, "due next epochCount=3 adapterSize=4"),
+        ("gemini", {"epochCount": 3, "adapterSize": 4}, "due next"),
+        ("gemini", {"adapterSize": 2}, "due next adapterSize=1"),  # as near as 4: the lower one is cheaper
+        ("ranked", {"adapterSize": 8, "epochCount": 9}, "due lora rank=8"),
+        ("ranked", {"adapterSize": 8, "rank": 4}, "due lora | adapterSize: lora has no such hyperparameter"),
+        ("gemini", {"warmup": 2}, "due next | warmup: next has no such hyperparameter"),
+        ("chain", {}, "due next"),
+        ("last", {}, "due soon | baseModel: the retirement date of soon is 2027-01-29, in 60 days"),
+        ("unlisted", {}, "due brand-new | baseModel: brand-new is not in CATALOG"),
+        ("plain", {}, "CATALOG names no successor of plain; add successor to"),
+        ("other", {}, "CATALOG names no successor of other; add successor to"),
+        ("lost", {}, "due CATALOG names no successor of lost; add successor to"),
+        ("advised", {}, "due CATALOG names no successor of advised; use another service"),
+        ("dead", {}, "due the successor buried of dead was retired, according to CATALOG; add successor to"),
+        ("ring", {}, "due the successors of ring in CATALOG form a cycle; add successor to"),
+        ("self", {}, "due the successors of self in CATALOG form a cycle; add successor to"),
+    ],
+)
+def test_what_a_manifest_needs_for_the_successor(base: str, declared: dict[str, int], expected: str) -> None:
+    manifest = replace(MANIFEST, source=Source(base), hyperparameters=declared, longest_example=0)
+    context = replace(CONTEXT, catalog=ModelCatalog(date(2026, 11, 1), _CATALOG), location=None)
+    migration = migration_of(manifest, context)
+    edits = [f"{edit.renamed or edit.field}={edit.after}" for edit in migration.edits[1:]]
+    outcome = " ".join([migration.successor, *edits])
+    if migration.obstacle:
+        outcome = f"{migration.obstacle}; {migration.remedy.partition(' [')[0]}"
+    notes = [re.split(", according|; ", note.removeprefix("spec."))[0] for note in migration.notes]
+    described = " | ".join([f"{'due ' if migration.is_due else ''}{outcome}", *notes])
+    assert described.replace(CONTEXT.catalog.named, "CATALOG").replace("vertex.", "") == expected
+
+
+def test_the_name_of_a_change_follows_from_its_edits_alone() -> None:
+    context = replace(CONTEXT, catalog=ModelCatalog(date(2026, 11, 1), _CATALOG))
+    one, two = (migration_of(replace(MANIFEST, name=name), context) for name in ("one", "two"))
+    moved = migration_of(replace(MANIFEST, name="one", place=Place("other.yaml", 9, 9), file="other.yaml"), context)
+    smaller = migration_of(replace(MANIFEST, name="one", hyperparameters={}), context)
+    ids = [change_id("gemini", migrations) for migrations in ([one, two], [two, moved], [one], [smaller])]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+    for base in ("models/Gemini..2;$(touch x)`\n", "…", "a" * 300, ".lock", "-"):
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?/[a-z2-7]{8}", change_id(base, [one])), base
+
+
+def test_children_suspended_manifests_and_unknown_data_are_not_moved() -> None:
+    context = replace(CONTEXT, catalog=ModelCatalog(date(2026, 11, 1), _CATALOG))
+    child = migration_of(replace(MANIFEST, source=Source(tuned_model="parent")), context)
+    assert (child.is_due, child.is_needed, child.edits) == (False, False, ())
+    assert "migrate parent" in child.remedy
+    suspended = unless_suspended(migration_of(replace(MANIFEST, lifecycle=Lifecycle(suspend=True)), context))
+    assert (suspended.is_needed, suspended.edits, suspended.obstacle) == (False, (), "it is suspended")
+    unknown = migration_of(replace(MANIFEST, dataset=Dataset(UNKNOWN_DATA)), context)
+    assert (unknown.is_needed, unknown.edits) == (True, ())

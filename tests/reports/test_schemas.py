@@ -30,6 +30,7 @@ NAMES = (
     "change",
     "refresh",
     "history",
+    "migration",
     "models",
     "inspection",
     "data-diff",

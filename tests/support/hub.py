@@ -145,7 +145,7 @@ class Hub(Struct, dict=True):
         self.origin = self.folder / "origin.git"
         self._bin = self.folder / "bin"
         self._state = self.folder / "hub.json"
-        self._write({"pulls": [], "comments": [], "issues": []})
+        self._write({"pulls": [], "opened": [], "comments": [], "issues": []})
         self._bin.mkdir()
         reconcile = f'#!/bin/sh\nexec {shlex.join(forked("-m", "reconciler"))} "$@"\n'
         for name, text in (("reconcile", reconcile), *_PROGRAMS.items()):
@@ -236,6 +236,12 @@ class Hub(Struct, dict=True):
         """The comments on pull requests."""
         comments: list[Json] = json.loads(self._state.read_text(encoding="utf-8"))["comments"]
         return comments
+
+    @property
+    def opened(self) -> list[Json]:
+        """The pull requests that a job opened: their branches, titles and descriptions."""
+        opened: list[Json] = json.loads(self._state.read_text(encoding="utf-8"))["opened"]
+        return opened
 
     @property
     def issues(self) -> list[Json]:
@@ -538,11 +544,14 @@ exec /usr/bin/timeout "$@"
 _CURL = """#!PYTHON -IS
 import json, os, pathlib, sys
 url = next(word for word in sys.argv if word.startswith("https://"))
-pulls = json.loads(pathlib.Path(os.environ["HUB_STATE"]).read_text())["pulls"]
-if "/merge_requests?" in url:
+state = json.loads(pathlib.Path(os.environ["HUB_STATE"]).read_text())
+if "/merge_requests?source_branch=" in url:
+    found = [one for one in state["opened"] if url.endswith("=" + one["head"])]
+    print(json.dumps([{"source_branch": one["head"], "source_project_id": 1, "target_project_id": 1} for one in found]))
+elif "/merge_requests?" in url:
     print(json.dumps([
         {"iid": number, "source_branch": branch, "source_project_id": 2 if fork else 1, "target_project_id": 1}
-        for number, branch, fork in pulls
+        for number, branch, fork in state["pulls"]
     ]))
 elif url.endswith("/user"):
     print(json.dumps({"id": 7}))
@@ -551,8 +560,12 @@ elif "?" in url:
 else:
     assert "--request" in sys.argv, sys.argv
     (text,) = (word.partition("@")[2] for word in sys.argv if word.startswith(("body@", "description@")))
-    state = json.loads(pathlib.Path(os.environ["HUB_STATE"]).read_text())
-    state["comments"].append({"url": url, "body": pathlib.Path(text).read_text()})
+    body = pathlib.Path(text).read_text()
+    if url.endswith("/merge_requests"):
+        given = dict(word.split("=", 1) for word in sys.argv if word.startswith(("source_branch=", "title=")))
+        state["opened"].append({"head": given["source_branch"], "title": given["title"], "body": body})
+    else:
+        state["comments"].append({"url": url, "body": body})
     pathlib.Path(os.environ["HUB_STATE"]).write_text(json.dumps(state))
 """
 _SSH = """#!PYTHON -IS
@@ -594,6 +607,18 @@ if path == "meta":
     sys.exit()
 kind, _, rest = path.removeprefix("repos/" + os.environ["GITHUB_REPOSITORY"] + "/").partition("/")
 method = options.get("--method", "GET")
+if kind == "pulls" and "head" in fields:
+    if method == "POST":
+        assert fields["base"] == "main" and len(fields["body"]) < 65536
+        state["opened"].append({name: fields[name] for name in ("head", "title", "body")})
+        place.write_text(json.dumps(state))
+    else:
+        assert method == "GET" and fields["state"] == "all" and options["--jq"] == ".[].number", sys.argv
+        known = [one["head"] for one in state["opened"]]
+        for number, head in enumerate(known, 1):
+            if fields["head"] == f"acme:{head}":
+                print(number)
+    sys.exit()
 if (method, kind) == ("GET", "pulls"):
     assert "--paginate" in flags and fields == {"state": "open", "base": "main", "per_page": "100"}, sys.argv
     assert "select(.head.repo.full_name == .base.repo.full_name)" in options["--jq"]

@@ -1,4 +1,4 @@
-"""Models reports: the base models that can be tuned, from the catalog and from the service."""
+"""Models and Migration reports: the base models that can be tuned, and manifests that move to their successors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from datetime import date
 from typing import Literal
 
 from reconciler.domain.base_models import BaseModel, ModelCatalog
-from reconciler.domain.document import Count, NonEmpty, Record
+from reconciler.domain.document import Count, ManifestName, ManifestPath, NonEmpty, Position, Record, Scalar
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import Capabilities, Target
 from reconciler.planning.model_catalog import RETIRING
 from reconciler.reports.documents.envelope import TargetReport, target_summary
@@ -95,3 +96,82 @@ def _state(
         if applies and not is_listed:
             return state
     return "retiring" if model.retirement and today < model.retirement <= today + RETIRING else "tunable"
+
+
+class EditedField(Record, frozen=True, kw_only=True):
+    """One field of a manifest with a new value."""
+
+    field: NonEmpty
+    """The field, such as `spec.baseModel`."""
+    line: Position
+    """Its line in the manifest."""
+    before: Scalar
+    """The value in the manifest."""
+    after: Scalar
+    """The value for the successor."""
+    renamed: str = ""
+    """Its name for the successor; omitted if that is the same."""
+
+
+class ModelMigration(Record, frozen=True, kw_only=True):
+    """One manifest."""
+
+    name: ManifestName
+    manifest: ManifestPath
+    line: Position
+    """The line of its name in the manifest."""
+    outcome: Literal["changed", "unchanged", "refused"]
+    """`changed` if it moves to the successor; `unchanged` if there is nothing to do or to move it to; `refused` if it
+    must move and cannot: then no manifest is written."""
+    base_model: str = ""
+    """The base model before the change; omitted for a model that is tuned from another one."""
+    successor: str = ""
+    """The base model after the change."""
+    retirement: date | None = None
+    """The day of the retirement of the base model; omitted if it is unknown."""
+    edits: tuple[EditedField, ...] = ()
+    """The fields with a new value."""
+    message: str = ""
+    """Why the manifest is not changed, and what to do."""
+    notes: tuple[NonEmpty, ...] = ()
+    """What the catalog warns of about the manifest with the successor."""
+
+
+class BaseModelChange(Record, frozen=True, kw_only=True):
+    """The manifests that move from one base model to another."""
+
+    id: NonEmpty
+    """A name of this change, which is the same in each run until the edits differ: words of the base model, and a hash
+    of the edits."""
+    base_model: NonEmpty
+    """The base model before the change."""
+    successor: NonEmpty
+    """The base model after the change."""
+    names: tuple[ManifestName, ...]
+    """The manifests."""
+
+
+class EditedFile(Record, frozen=True, kw_only=True):
+    """One file of manifests."""
+
+    file: NonEmpty
+    """The path, as the user would write it."""
+    diff: str = ""
+    """The differences in unified format; omitted if the target does not show examples."""
+
+
+class MigrationReport(TargetReport, frozen=True, kw_only=True, tag="Migration"):
+    """What `reconcile migrate` changed in manifests, or would change: the output with `--format json`."""
+
+    as_of: date | None = None
+    """The date of the catalog."""
+    exit_status: ExitStatus
+    """The exit status of the command: 1 if a manifest is `refused`."""
+    written: bool
+    """Whether the files were written."""
+    models: tuple[ModelMigration, ...]
+    """The manifests that were named, or else those whose base model is retired or is retired within 90 days."""
+    changes: tuple[BaseModelChange, ...]
+    """The changes, by base model; without those of which a manifest is refused."""
+    files: tuple[EditedFile, ...]
+    """The files of the changes."""

@@ -1,4 +1,4 @@
-"""Draw a Models report: a table of base models with locations, limits, price and retirement."""
+"""Draw Models and Migration reports: a table of base models, and the manifests that move to their successors."""
 
 from __future__ import annotations
 
@@ -7,8 +7,23 @@ from typing import Final
 
 from reconciler.domain.base_models import BaseModel
 from reconciler.domain.text import join_names, terminal_safe
-from reconciler.reports.documents.models import BaseModelState, ListedBaseModel, ModelsReport
-from reconciler.reports.text.format import Layout, counted, notices_text, report_heading, table
+from reconciler.reports.documents.models import (
+    BaseModelState,
+    ListedBaseModel,
+    MigrationReport,
+    ModelMigration,
+    ModelsReport,
+)
+from reconciler.reports.text.format import (
+    Detail,
+    Layout,
+    Role,
+    counted,
+    notices_text,
+    report_heading,
+    signed_head,
+    table,
+)
 
 _HEADINGS: Final = (
     *("BASE MODEL", "STATE", "METHODS", "TUNED IN", "EXAMPLES", "TOKENS", "ADAPTER SIZES", "USD/1M TOKENS"),
@@ -88,3 +103,59 @@ def _detail(facts: BaseModel) -> str:
         "read at" if facts.verified else "partly assumed, from": facts.source,
     }
     return "; ".join(f"{label} {text}" for label, text in parts.items() if text)
+
+
+_OUTCOMES: Final[Mapping[str, tuple[str, Role]]] = {
+    "changed": ("~", "update"),
+    "unchanged": ("=", "muted"),
+    "refused": ("!", "hold"),
+}
+
+
+def migration_text(report: MigrationReport, layout: Layout) -> str:
+    """Return a Migration report: a line for each manifest, its edits and notes, and the differences of the files."""
+    lines = [report_heading(report.target, layout, simulated=report.simulated)]
+    for model in report.models:
+        sign, role = _OUTCOMES[model.outcome]
+        head = signed_head(sign, model.name)
+        lines += layout.lines(head, migration_why(model), colored=head.replace(sign, layout.style(role, sign), 1))
+        lines += layout.details(migration_details(model))
+    for file in report.files:
+        lines += ["", *(_diff_line(line, layout) for line in file.diff.splitlines())] if file.diff else []
+    return "\n".join([*lines, *layout.sentences("heading", migration_summary(report))])
+
+
+def _diff_line(line: str, layout: Layout) -> str:
+    roles: Mapping[str, Role] = {"+": "create", "-": "delete", "@": "muted"}
+    role = roles.get(line[:1])
+    return layout.style(role, terminal_safe(line)) if role else terminal_safe(line)
+
+
+def migration_why(model: ModelMigration) -> str:
+    """Return from what to what a manifest moves, or why it does not."""
+    if model.outcome != "changed":
+        return model.message
+    day = f" (retirement {model.retirement})" if model.retirement else ""
+    return f"{model.base_model}{day} → {model.successor}"
+
+
+def migration_details(model: ModelMigration) -> Iterator[Detail]:
+    """Yield the edits of hyperparameters, and the notes."""
+    for edit in model.edits:
+        if not edit.field.endswith(".baseModel"):
+            name = f" as {edit.renamed}" if edit.renamed else ""
+            yield edit.field.rpartition(".")[2], f"{edit.before} → {edit.after}{name}"
+    for note in model.notes:
+        yield "note", note
+
+
+def migration_summary(report: MigrationReport) -> str:
+    """Return the outcome in one sentence or two."""
+    files, refused = len(report.files), sum(model.outcome == "refused" for model in report.models)
+    if refused:
+        return f"{counted(refused, 'manifest')} cannot be changed; nothing was written."
+    if not files:
+        return "No manifest to change."
+    if not report.written:
+        return f"{counted(files, 'file')} would be written."
+    return f"{counted(files, 'file')} written. Nothing was trained: run reconcile plan."
