@@ -6,6 +6,7 @@ lost, a rollback forgotten, or a project left in which a command fails. ``--self
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -41,11 +42,15 @@ from reconciler.engine.prune import Pruner
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Rejected
 from reconciler.providers.google.http import Client, HttpRequest
+from reconciler.providers.local.models import MOST_LAUNCHES
+from reconciler.providers.local.store import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TRAINING_FILE
 from reconciler.providers.vertex.provider import Vertex
 from reconciler.reports.text.format import counted
 from reconciler.state import checkout
+from reconciler.trainer.run_files import TrainerExit, is_canceled
 from support.base_models import GEMINI_API, VERTEX
 from support.cli_world import Project
+from support.local_world import make_base
 from support.simulation import Kept, Plant, Point, Result, Run, World, ending_points, preload
 from support.vertex_world import BUCKET, JOBS, LOCATION, PROJECT
 
@@ -70,6 +75,8 @@ TARGETS = {
 }
 """The target fields of each service, with the lockfile and the pointer in files and in a bucket."""
 FIRST = next(iter(TARGETS))
+LOCAL = "This machine"
+TARGETS[LOCAL] = f"  provider: local\n  local: {{store: ../../store}}\n{FILES}"
 _BROKEN = "broken"
 """The violation that a part of the sweep raised an exception: it proves nothing."""
 Json = dict[str, Any]
@@ -99,11 +106,21 @@ class Scene:
         self.plant = plant
         self.target = target
         self._kept = 0
+        make_base(self.world.folder)
         self.project = self.checkout("project")
 
     @property
     def vertex(self) -> bool:
         return self.target.startswith("Vertex")
+
+    @property
+    def local(self) -> bool:
+        return self.target == LOCAL
+
+    @property
+    def store(self) -> Path:
+        """The store of the trainings on this machine, which all checkouts have in common."""
+        return self.world.folder / "store"
 
     @property
     def in_bucket(self) -> bool:
@@ -125,6 +142,7 @@ class Scene:
             name,
             epochs=epochs,
             rate=size / 1000,
+            base="../../base" if self.local else GEMINI_API,
             more=f"  vertex: {{baseModel: {VERTEX}, hyperparameters: {{{block}}}}}\n{more}",
         )
 
@@ -187,6 +205,9 @@ class Scene:
             models = {model["name"] for model in self._list("models")}
             alive = [job for job in jobs if _model_of(job) in models or not job.get("tunedModel")]
             return Counter(job.get("labels", {}).get("reconcile-key", "theirs") for job in alive)
+        if self.local:
+            files = [path for name in (TRAINING_FILE, ADAPTER_CONFIG) for path in self.store.glob(f"[!.]*/{name}")]
+            return Counter(path.parent.name for path in files if not is_canceled(path.parent))
         return Counter(model["name"].removeprefix("tunedModels/") for model in self.world.models())
 
     def trainings(self) -> Counter[str]:
@@ -284,6 +305,7 @@ def examine(scene: Scene, tally: Tally, where: str) -> None:  # noqa: C901 - one
     for key, count in scene.trainings().items():
         if count > 1:
             tally.blame("duplicates", where, f"{count} trainings of {key}")
+    _examine_trainers(scene, tally, where)
     live, pointer = scene.live(), scene.pointer()
     for name, model in scene.lock().items():
         serving = model.get("serving")
@@ -302,6 +324,16 @@ def examine(scene: Scene, tally: Tally, where: str) -> None:  # noqa: C901 - one
         tally.blame("wedged", where, f"{file.name} is left")
     if scene.in_bucket and "lock.json.lease" in scene.world.objects():
         tally.blame("wedged", where, "the lease is left")
+
+
+def _examine_trainers(scene: Scene, tally: Tally, where: str) -> None:
+    for fault in scene.world.faults:
+        tally.blame("duplicates", where, fault)
+    for trainer in scene.world.trainers:
+        if trainer.result:
+            tally.check(where, trainer.result, tuple(TrainerExit))
+    for path in (*scene.store.glob(".*.new"), *scene.store.glob(".*.deleted"), *scene.store.rglob("*.partial")):
+        tally.blame("wedged", where, f"{path.name} is left")
 
 
 def examine_decisions(scene: Scene, tally: Tally, where: str, rejected: Iterable[tuple[Project, str, str]]) -> None:
@@ -392,6 +424,12 @@ def train_as_another_user(scene: Scene) -> None:
             "supervisedTuningSpec": {"trainingDatasetUri": f"gs://{BUCKET}/theirs.jsonl"},
         }
         scene.world.ask("POST", JOBS, json.dumps(job).encode())
+    elif scene.local:
+        theirs = scene.store / "theirs"
+        theirs.mkdir(parents=True)
+        config = {"base_model_name_or_path": str(scene.world.folder / "base"), "r": 16}
+        (theirs / ADAPTER_CONFIG).write_text(json.dumps(config))
+        (theirs / ADAPTER_WEIGHTS).write_text("theirs")
     else:
         rows = [{"textInput": str(number), "output": str(number + 1)} for number in range(20)]
         model = {"baseModel": GEMINI_API, "tuningTask": {"trainingData": {"examples": {"examples": rows}}}}
@@ -400,7 +438,7 @@ def train_as_another_user(scene: Scene) -> None:
 
 def _adopt(scene: Scene) -> Command:
     theirs = [job["name"] for job in scene.world.jobs() if not job.get("labels")] if scene.vertex else []
-    return "adopt", "theirs", *(theirs or ["tunedModels/theirs"])
+    return "adopt", "theirs", *(theirs or ["local/theirs" if scene.local else "tunedModels/theirs"])
 
 
 def _rejects(scene: Scene) -> bool:
@@ -426,12 +464,18 @@ CASES = (
     Case("promote", _rolled_back, lambda _: ("promote", "adder"), _rejects),
     Case("adopt", _foreign, _adopt, lambda scene: "theirs" not in scene.lock()),
     Case("refresh", _unlocked, lambda _: ("refresh",)),
+    Case("first apply", lambda scene: scene.declare("adder", 1), lambda _: APPLY),
 )
 """What is killed: the commands that write, with publishing and locks as their target has them."""
 _CASES = {case.name: case for case in CASES}
 
 
-_KINDS = {"request": "before a request", "response": "before its response", "file": "before a file operation"}
+_KINDS = {
+    "request": "before a request",
+    "response": "before its response",
+    "file": "before a file operation",
+    "launch": "before the start of a trainer",
+}
 
 
 class _Ending(Struct, frozen=True):
@@ -466,21 +510,26 @@ def kill(
         case.prepare(scene)
         command = case.command(scene)
         restore = scene.keep()
+        restore()
         run = scene.world.start(*command)
         (undisturbed,) = scene.world.play([run])
+        points = ending_points(point for one in (run, *scene.world.trainers) for point in one.points)
         tally.check(f"{target}: {name}", undisturbed, [0])
         settle(scene, tally, f"{target}: {name}, not ended", *([command] if case.again(scene) else []))
-        wanted, points = scene.summary(), ending_points(run.points)
+        wanted = scene.summary()
         scene.plant = plant
         settled: set[str] = set()
         indexes = sorted(random.Random(name).sample(range(points), min(most, points)))  # noqa: S311 - no secret
-        for number in signals:
+        ways = [(number, _killings if number == signal.SIGKILL else _interruptions) for number in signals]
+        ways += [(signal.SIGKILL, _interruptions)] if scene.local and interrupts else []
+        for number, endings in ways:
             restore()
-            endings = _killings if number == signal.SIGKILL else _interruptions
-            some = indexes if number == signal.SIGKILL else indexes[:: -(-len(indexes) // interrupts)]
+            some = indexes if endings is _killings else indexes[:: -(-len(indexes) // interrupts)]
+            of_one = " of one process" if (number, endings) == (signal.SIGKILL, _interruptions) else ""
             for ending in endings(scene, restore, command, number, some):
-                where = f"{target}: {name}, {signal.Signals(number).name} {ending.where}"
-                tally.injected[f"{signal.Signals(number).name} {ending.where.partition(' at ')[0]}"] += 1
+                sent = f"{signal.Signals(number).name}{of_one} {ending.where}"
+                where = f"{target}: {name}, {sent}"
+                tally.injected[sent.partition(" at ")[0]] += 1
                 with tally.counting_errors(where):
                     tally.check(where, ending.result)
                     if ending.left in settled:
@@ -799,6 +848,28 @@ _STORMED: tuple[Command, ...] = (
 )
 
 
+def disturbance_of(seed: int, tally: Tally) -> Callable[[Run], int]:
+    """Return what ends trainers and fills the disk of this machine, as the seed decides."""
+    rng = random.Random(seed)  # noqa: S311 - reproducible, and no secret
+    left, likely = rng.randint(1, MOST_LAUNCHES - 1), rng.choice([0.01, 0.03, 0.1])
+
+    def disturb(run: Run) -> int:
+        nonlocal left
+        if not left or not run.point.can_end or rng.random() > likely:
+            return 0
+        left -= 1
+        kinds = {"trainers killed": signal.SIGKILL, "trainers interrupted": signal.SIGTERM} if run.is_trainer else {}
+        if run.point.detail.startswith(("open ", "mkdir ", "rename ")):
+            kinds["full disks"] = -errno.ENOSPC
+        if not kinds:
+            return 0
+        kind = rng.choice(list(kinds))
+        tally.injected[f"{kind} in storms"] += 1
+        return kinds[kind]
+
+    return disturb
+
+
 def storms(tally: Tally, folder: Path, target: str, seeds: Sequence[int], plant: Plant | None = None) -> None:
     """Run commands while the services fail as the seed decides, then calmly."""
     with staged(folder, target) as scene:
@@ -819,6 +890,8 @@ def _storm(tally: Tally, scene: Scene, seed: int) -> None:
     if rng.random() < 0.3:
         scene.withdraw("words")
     front = scene.world.storm(storm_of(seed))
+    if scene.local:
+        scene.world.disturb = disturbance_of(seed, tally)
     commands = [APPLY, rng.choice(_STORMED)]
     rng.shuffle(commands)
     where = f"{scene.target}: storm {seed} ({', '.join(' '.join(command) for command in commands)})"
@@ -1089,7 +1162,7 @@ def self_test(folder: Path) -> int:
 def parts_of(options: Namespace) -> list[Part]:
     """Return the parts of a sweep of this size."""
     targets = list(TARGETS)
-    interrupts = (signal.SIGTERM, signal.SIGINT, signal.SIGINT, signal.SIGTERM)
+    interrupts = (signal.SIGTERM, signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGTERM)
     signals = {
         target: SIGNALS if options.every_signal else (signal.SIGKILL, number)
         for target, number in zip(targets, interrupts, strict=True)

@@ -14,7 +14,7 @@ from support.cases import slow_except
 from support.simulation import preload
 from sweeps import BUGS, CASES, TARGETS, Part, Sweep, Tally, finds, kill, meet, races, storms
 
-FIRST, GL_BUCKET, VERTEX, BUCKET = TARGETS
+FIRST, GL_BUCKET, VERTEX, BUCKET, LOCAL = TARGETS
 KILLED = [(case.name, (FIRST, BUCKET)[number % 2]) for number, case in enumerate(CASES) if case.name != "prune"]
 
 
@@ -30,6 +30,17 @@ def test_a_killed_run_loses_nothing(tmp_path: Path, name: str, target: str) -> N
     kill(tally, tmp_path, target, name, [signal.SIGKILL], 4, 0)
     assert tally.injected["SIGKILL before a file operation"] or target == BUCKET
     assert tally.injected["different states that signals left"]
+    assert tally.examples == []
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), slow_except([("first apply", 1), ("apply", 4), ("wait", 4)], ("first apply", 1))
+)
+def test_killed_trainers_and_runs_lose_nothing(tmp_path: Path, name: str, most: int) -> None:
+    tally = Tally()
+    kill(tally, tmp_path, LOCAL, name, [signal.SIGKILL], most, most)
+    kinds = ("before a file operation", "of one process before a file operation")
+    assert all(tally.injected[f"SIGKILL {kind}"] for kind in kinds)
     assert tally.examples == []
 
 
@@ -58,7 +69,7 @@ def test_runs_that_meet_lose_nothing(tmp_path: Path, target: str, name: str) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("target", "seed"), [(FIRST, 8), (BUCKET, 7)])
+@pytest.mark.parametrize(("target", "seed"), [(FIRST, 8), (BUCKET, 7), (LOCAL, 1)])
 def test_runs_that_race_lose_nothing(tmp_path: Path, target: str, seed: int) -> None:
     tally = Tally()
     races(tally, tmp_path, target, [seed])
@@ -66,7 +77,7 @@ def test_runs_that_race_lose_nothing(tmp_path: Path, target: str, seed: int) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("target", "seeds"), [(FIRST, range(3)), (BUCKET, range(3, 6))])
+@pytest.mark.parametrize(("target", "seeds"), [(FIRST, range(3)), (BUCKET, range(3, 6)), (LOCAL, range(3))])
 def test_a_storm_of_faults_loses_nothing(tmp_path: Path, target: str, seeds: range) -> None:
     tally = Tally()
     storms(tally, tmp_path, target, seeds)

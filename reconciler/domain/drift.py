@@ -137,6 +137,15 @@ class DriftClass(TableEnum):
         ),
         "run `reconcile migrate`, or use another base model in the manifest",
     )
+    BASE_MODEL_CHANGED = (
+        "BaseModelChanged",
+        "note",
+        (
+            "The base model that the manifest pins to a commit changed at its source: the main branch on the hub has "
+            "other files, or the hub no longer has it. Only files that a training reads count."
+        ),
+        "set the commit that the finding names to train from the new files",
+    )
     UNMANAGED = (
         "Unmanaged",
         "note",

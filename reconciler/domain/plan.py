@@ -515,6 +515,13 @@ def limit_notices(lock: Lock, target: Target) -> tuple[str, ...]:
     )
 
 
+class BaseModelChange(Struct, frozen=True):
+    """How a base model changed at its source since it was pinned; ``newest`` is its name with the newest pin."""
+
+    message: str
+    newest: str = ""
+
+
 class Observation(Struct, frozen=True):
     """The live state: every listed model by remote name, and the remote names that are confirmed to be gone.
 
@@ -523,7 +530,8 @@ class Observation(Struct, frozen=True):
     model was deleted: they only show that their attempt was made. ``permissions`` are those of the models that
     :func:`~reconciler.planning.generations.shared_remotes` returns, by remote name; ``unreadable`` has the reason where
     they cannot be read. ``time`` is that of the service, if it reports one. ``training_checks`` are those of planned
-    trainings by the keys of their generations.
+    trainings by the keys of their generations. ``changed_base_models`` are the pinned base models of manifests that
+    changed at their source; only ``drift`` looks them up.
     """
 
     models: Mapping[str, RemoteModel] = {}
@@ -535,6 +543,7 @@ class Observation(Struct, frozen=True):
     deleted: Mapping[str, RemoteModel] = {}
     tunable: frozenset[str] = frozenset()
     training_checks: Mapping[str, TrainingCheck] = {}
+    changed_base_models: Mapping[str, BaseModelChange] = {}
 
 
 class World(Struct, frozen=True):

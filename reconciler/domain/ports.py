@@ -25,7 +25,7 @@ from reconciler.domain.model import (
     TrainingExample,
     Update,
 )
-from reconciler.domain.plan import TrainingCheck
+from reconciler.domain.plan import BaseModelChange, TrainingCheck
 
 
 class Prompt(Struct, frozen=True):
@@ -233,6 +233,15 @@ class TrainingQueue(Protocol):
 
     async def start_queued(self) -> None:
         """Start the trainings that wait, also those that were interrupted, where there is room; raises no error."""
+        ...
+
+
+@runtime_checkable
+class BaseModelSource(Protocol):
+    """A service whose base models are pinned versions of models that change at their source."""
+
+    async def find_base_model_changes(self, base_models: frozenset[str]) -> Mapping[str, BaseModelChange]:
+        """Return the base models that changed at their source, by their names; a source out of reach has none."""
         ...
 
 

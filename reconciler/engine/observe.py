@@ -16,6 +16,7 @@ from reconciler.domain.model import CreateRequest, Dataset, Handle, Manifest, Re
 from reconciler.domain.plan import Action, Kind, Observation, Plan, TrainingCheck, World
 from reconciler.domain.ports import (
     BaseModelList,
+    BaseModelSource,
     Clock,
     Examples,
     Objects,
@@ -219,7 +220,11 @@ async def observe_all(provider: Provider, world: World, *, progress: bool, unman
     observation = await _observe_world(provider, world, progress=progress, unmanaged=unmanaged)
     serving = (model.serving_generation for model in world.lock.models.values())
     sources = (*(manifest.source for manifest in world.manifests), *(found.source for found in serving if found))
-    return await _add_untunable(provider, observation, sources)
+    observation = await _add_untunable(provider, observation, sources)
+    if not isinstance(provider, BaseModelSource):
+        return observation
+    declared = frozenset(filter(None, (manifest.source.base_model for manifest in world.manifests)))
+    return replace(observation, changed_base_models=await provider.find_base_model_changes(declared))
 
 
 async def _observe_world(provider: Provider, world: World, *, progress: bool, unmanaged: bool = False) -> Observation:

@@ -31,7 +31,13 @@ from reconciler.planning.promotion_gates import describe_misses, describe_scores
 _GENERATION: Final = "generation"
 """The field of findings whose values are keys."""
 _BESIDE_SYNC: Final = frozenset(
-    {DriftClass.CANDIDATE, DriftClass.BASE_MODEL_RETIRING, DriftClass.BASE_MODEL_RETIRED, DriftClass.REPLACED}
+    {
+        DriftClass.CANDIDATE,
+        DriftClass.BASE_MODEL_CHANGED,
+        DriftClass.BASE_MODEL_RETIRING,
+        DriftClass.BASE_MODEL_RETIRED,
+        DriftClass.REPLACED,
+    }
 )
 """Classes of notes that a manifest in sync may have."""
 
@@ -133,6 +139,7 @@ def _of_manifest(
     if lost:  # the loss explains why no generation is serving
         findings = [finding for finding in findings if finding.kind is not DriftClass.MISSING or finding.key]
     findings += [*_degraded(case), *_unverifiable(case), *_unneeded(case), *_base_model_retired(case)]
+    findings += _base_model_changed(case)
     yield from findings
     if all(finding.severity == "note" and finding.kind in _BESIDE_SYNC for finding in findings):
         message = "the live state matches the manifest"
@@ -512,6 +519,25 @@ def _by_catalog(case: _Case, retirement: Retirement | None, declared: str, serve
         live=served or None,
         retirement=retirement,
         remedy=remedy,
+    )
+
+
+def _base_model_changed(case: _Case) -> Iterator[Finding]:
+    """Find a base model that changed at its source; the pinned one is trained as before."""
+    declared = case.context.manifest.source.base_model
+    change = case.world.observation.changed_base_models.get(declared)
+    if change is None:
+        return
+    place = case.context.manifest.field_places.get("baseModel")
+    newest = f"set {place.path if place else 'spec.baseModel'} to {change.newest} to train from it"
+    yield case.finding(
+        DriftClass.BASE_MODEL_CHANGED,
+        change.message,
+        case.serving,
+        field="baseModel",
+        declared=declared,
+        live=change.newest or None,
+        remedy=newest if change.newest else "keep a copy of its files, and name their folder as the base model",
     )
 
 

@@ -54,6 +54,9 @@ MARKER_FILE: Final = "complete.json"
 CARD_FILE: Final = "README.md"
 """The model card: no part of the digest, so that scores can be added."""
 
+MODEL_SUFFIXES: Final = (".safetensors", ".json", ".jinja", ".model", ".txt")
+"""The ends of the names of the files of a base model that are read."""
+
 Tuning = Literal["lora", "qlora", "full"]
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "bf16", "fp32", "fp16"]

@@ -14,11 +14,9 @@ from typing import Any, Final
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.text import sanitize
-from reconciler.trainer.run_files import BaseModel, Weights, digest_file, digest_names
+from reconciler.trainer.run_files import MODEL_SUFFIXES, BaseModel, Weights, digest_file, digest_names
 
 _HUB: Final = "https://huggingface.co"
-_LOADED: Final = (".safetensors", ".json", ".jinja", ".model", ".txt")
-"""The suffixes of the files of a model that are read."""
 
 
 def source_of(base: BaseModel, run: Path) -> dict[str, Any]:
@@ -61,7 +59,7 @@ def digest_base(base: BaseModel, run: Path) -> str:
     path = local_path(base, run)
     if base.gguf:
         return digest_names({path.name: digest_file(path)})
-    files = (file for file in sorted(path.iterdir()) if file.is_file() and file.suffix in _LOADED)
+    files = (file for file in sorted(path.iterdir()) if file.is_file() and file.suffix in MODEL_SUFFIXES)
     return digest_names({file.name: digest_file(file) for file in files})
 
 

@@ -6,19 +6,27 @@ import asyncio
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.identity import Content, dataset_digest, key_of
 from reconciler.domain.model import CreateRequest, Dataset, Example, Sampling, Source
+from reconciler.providers.local.hub import Hub
 from reconciler.providers.local.processes import missing_libraries
 from reconciler.providers.local.provider import Local
 from reconciler.providers.local.store import Store
+from reconciler.trainer.run_files import BaseModel
+from support.cases import each_row
 from support.cli_world import EXAMPLES, Cli
 from support.local_world import ClockLauncher, machine, make_base
+from support.render_values import held_to
 
 TARGET = """\
 apiVersion: tuning.reconcile/v1alpha1
@@ -181,6 +189,80 @@ def test_a_store_outside_the_repository_needs_an_option_and_is_a_row(world: Mach
 def test_a_base_model_is_pinned(world: Machine, base: str, message: str) -> None:
     world.reconcile.manifest("adder", base=base)
     assert message in world.reconcile("validate").out
+
+
+OLD, NEW = "a" * 40, "b" * 40
+PINNED = {"config.json": "1", "model.safetensors": "1", "README.md": "1"}
+
+
+@contextmanager
+def model_hub(main: str, files: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Serve the API of the hub for the model acme/tiny with the files of each commit, and yield the address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.removeprefix("/api/models/acme/tiny/")
+            commit, found = path.removeprefix("tree/"), b"Repository not found"
+            if path == "revision/main" and main:
+                found = json.dumps({"sha": main}).encode()
+            elif commit in files:
+                found = json.dumps([{"path": name, "oid": oid} for name, oid in files[commit].items()]).encode()
+            self.send_response(404 if found.startswith(b"Repository") else 200)
+            self.send_header("Content-Length", str(len(found)))
+            self.end_headers()
+            self.wfile.write(found)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@each_row(
+    ("main", "files", "change"),
+    [
+        (OLD, {OLD: PINNED}, None),
+        (NEW, {OLD: PINNED, NEW: {**PINNED, "README.md": "2", "photo.png": "1"}}, None),
+        (
+            NEW,
+            {OLD: PINNED, NEW: {**PINNED, "model.safetensors": "2", "tokenizer.json": "1"}},
+            (
+                "the main branch of acme/tiny on the hub has other files than the pinned commit: model.safetensors, "
+                f"tokenizer.json (acme/tiny@{NEW})"
+            ),
+        ),
+        (NEW, {NEW: PINNED}, f"acme/tiny no longer has the commit {OLD} on the hub ()"),
+        ("", {}, "acme/tiny was not found on the hub, or you do not have access ()"),
+    ],
+)
+def test_a_base_model_is_compared_with_its_main_branch(
+    main: str, files: Mapping[str, Mapping[str, str]], change: str | None
+) -> None:
+    pinned = {f"acme/tiny@{OLD}": BaseModel(hub="acme/tiny", revision=OLD), "./base": BaseModel(folder="/base")}
+    with model_hub(main, files) as address:
+        hub = Hub.of({"HF_ENDPOINT": address}, ())
+        found = [f"{one.message} ({one.newest})" for one in asyncio.run(hub.find_changes(pinned)).values()]
+        assert asyncio.run(replace(hub, offline=True).find_changes(pinned)) == {}
+    assert found == ([change] if change else [])
+
+
+def test_drift_reports_a_base_model_that_changed_on_the_hub(world: Machine) -> None:
+    world.reconcile.manifest("adder", base=f"acme/tiny@{OLD}")
+    with model_hub(NEW, {OLD: PINNED, NEW: {**PINNED, "config.json": "2"}}) as address:
+        world.reconcile.environ["HF_ENDPOINT"] = address
+        found = held_to("drift", world.reconcile("drift", "--format", "json").document)["findings"]
+        (finding,) = (one for one in found if one["class"] == "BaseModelChanged")
+        assert (finding["severity"], finding["declared"]) == ("note", f"acme/tiny@{OLD}")
+        assert finding["remedy"] == f"set spec.baseModel to acme/tiny@{NEW} to train from it"
+        world.reconcile.environ["HF_HUB_OFFLINE"] = "1"
+        assert "BaseModelChanged" not in world.reconcile("drift").out
+    del world.reconcile.environ["HF_HUB_OFFLINE"]
+    unreachable = world.reconcile("drift")
+    assert "acme/tiny was not compared with its main branch on the hub: " in unreachable.err
+    assert "BaseModelChanged" not in unreachable.out
 
 
 def test_init_writes_a_project_that_trains_a_small_model(tmp_path: Path) -> None:

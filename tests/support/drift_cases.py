@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec import convert
 from msgspec.structs import replace
 
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.model import Target
+from reconciler.domain.plan import BaseModelChange
 from reconciler.planning.drift import drift
 from support.core_cases import SCOPE, Case, at, digest_of, job
 
@@ -37,11 +39,14 @@ class DriftCase(Case, frozen=True):
     found: tuple[Mapping[str, Any], ...] = ()
     where: str = ""
     unreadable: Mapping[str, str] | None = None
+    changed: Mapping[str, BaseModelChange] | None = None
 
     def findings(self) -> tuple[Finding, ...]:
         world = self.world()
         unreadable = {self.made[alias].remote: why for alias, why in (self.unreadable or {}).items()}
-        return drift(replace(world, observation=replace(world.observation, unreadable=unreadable)), where=self.where)
+        changed = convert(self.changed or {}, dict[str, BaseModelChange])
+        observation = replace(world.observation, unreadable=unreadable, changed_base_models=changed)
+        return drift(replace(world, observation=observation), where=self.where)
 
     def expected(self) -> list[dict[str, Any]]:  # type: ignore[override]  # what is found stands in the plan's place
         """The findings, with what a case need not say filled in."""

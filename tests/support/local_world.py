@@ -27,8 +27,8 @@ from reconciler.providers.local.capabilities import DEFAULTS
 from reconciler.providers.local.checks import CheckError
 from reconciler.providers.local.export import Merger
 from reconciler.providers.local.hosts import Host, Slots
+from reconciler.providers.local.hub import Hub
 from reconciler.providers.local.models import AnsweringModel
-from reconciler.providers.local.processes import Hub
 from reconciler.providers.local.provider import Local, Machine
 from reconciler.providers.local.store import Store
 from reconciler.testing.service import ServiceUnderTest
@@ -269,6 +269,7 @@ def machine(
         answerer=ExampleAnswerer(),
         worker=ExampleAnswerer(),
         merger=TextMerger({}, Hub()),
+        hub=Hub(offline=True),
         clock=clock,
         sleeper=sleeper,
         slots=Slots(root / "slots", 16),

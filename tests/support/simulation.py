@@ -1,9 +1,9 @@
 """Runs of the command line as processes that a schedule controls, with services, time and files of one world.
 
-A run is a forked process. It stops before each request, after each request, at each file operation and at each pause,
-and continues when the schedule says so: one run at a time, in an order that a seed repeats. At each of these points a
-run can be killed or interrupted. Its requests are carried by a pipe to the services, which are in the process of the
-schedule, as is the time: it moves when every run pauses.
+A run is a forked process, and so is a trainer that it starts. It stops before each request, after each request, at each
+file operation and at each pause, and continues when the schedule says so: one run at a time, in an order that a seed
+repeats. At each of these points a run can be killed or interrupted. Its requests are carried by a pipe to the services,
+which are in the process of the schedule, as is the time: it moves when every run pauses.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import pkgutil
 import random
+import re
 import shutil
 import signal
 import sys
@@ -28,6 +29,7 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -40,6 +42,8 @@ from reconciler.emulator.app import create_app
 from reconciler.emulator.faults import FaultInjector, Faults
 from reconciler.environment import Environment
 from reconciler.providers.google.bucket_lockfile import LEASE_DURATION
+from reconciler.trainer import run_files
+from support.simulated_trainer import run_trainer, simulate_processes
 from support.vertex_world import BUCKET, JOBS, QUICK
 
 if TYPE_CHECKING:
@@ -56,6 +60,9 @@ _STUCK = "wedged:"
 _CLIENT_TIMEOUT = 60.0
 _CLIENT_DEADLINE = 120.0
 """When the HTTP client gives up, in seconds: without a byte, and without the whole response."""
+_OF_OTHERS = {signal.SIGTERM}
+"""Signals that a run can send to a trainer."""
+_PROCESS = re.compile(rb'"process":\s*\d+')
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _LATE = (
     "anyio._backends._asyncio",
@@ -108,8 +115,8 @@ class Point(Struct, frozen=True):
 
     @property
     def can_end(self) -> bool:
-        """Whether it is a point at which runs are killed: a request or a file operation."""
-        return self.kind in {"request", "response", "file"}
+        """Whether it is a point at which runs are killed: a request, a file operation or the start of a trainer."""
+        return self.kind in {"request", "response", "file", "launch"}
 
     def __str__(self) -> str:
         return f"{self.kind} {self.detail}"
@@ -118,7 +125,7 @@ class Point(Struct, frozen=True):
 def preload() -> None:
     """Import what runs use, and keep it out of garbage collection: a forked process starts with all of it."""
     for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
-        if not module.name.startswith(("reconciler.__main__", "reconciler.trainer.")):  # the trainer needs PyTorch
+        if not module.name.startswith(("reconciler.__main__", "reconciler.trainer.")):  # most of it needs PyTorch
             import_module(module.name)
     for name in _LATE:
         import_module(name)
@@ -139,20 +146,30 @@ class _Process:
         self._turn = threading.RLock()
         self._inside = False
 
-    def stop(self, point: Point) -> Any:
+    def stop(self, point: Point, descriptors: Sequence[int] = ()) -> Any:
         """Tell the schedule about a point, wait for it, and return its answer."""
         with self._turn:
             self._inside = True
+            signal.pthread_sigmask(signal.SIG_BLOCK, _OF_OTHERS)  # a handler must not run in the middle of this
             try:
                 self._pipe.send((point.kind, point.detail, point.payload))
+                for descriptor in descriptors:
+                    send_handle(self._pipe, descriptor, None)
                 self._now, number, answer = self._pipe.recv()
             except (EOFError, OSError):
                 os._exit(1)  # the process of the schedule has ended
             finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_OTHERS)
                 self._inside = False
+        if number < 0:
+            raise OSError(-number, os.strerror(-number))
         if number:
             os.kill(os.getpid(), number)
         return answer
+
+    def launch(self, run: Path, held: Sequence[int]) -> None:
+        """Let the schedule start a trainer, which keeps these locks."""
+        self.stop(Point("launch", run.name, (str(run), len(held))), held)
 
     def clock(self) -> datetime:
         return self._now
@@ -206,6 +223,8 @@ def _live(process: _Process, arguments: Sequence[str], folder: Path, environ: Ma
     sys.stdin, sys.stdout, sys.stderr = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(3))
     out, err = sys.stdout.buffer, sys.stderr.buffer
     os.chdir(folder)
+    os.environ.update(environ)  # click reads variables of options there
+    simulate_processes(process.launch)
     time.sleep = process.pause  # a run that waits for the lock of another one
     httpx.AsyncHTTPTransport.handle_async_request = lambda _self, request: process.carry(request)  # type: ignore[method-assign]
     sys.addaudithook(process.audit)
@@ -225,34 +244,56 @@ def _live(process: _Process, arguments: Sequence[str], folder: Path, environ: Ma
     return status, *(stream.getvalue().decode() for stream in (err, out))  # type: ignore[attr-defined]  # BytesIO
 
 
-class Run:
-    """A run as the schedule sees it: the point where it waits, or its result."""
+def _train(process: _Process, run: Path) -> tuple[Any, ...]:
+    """Run the trainer in this forked process, and return its status and output."""
+    os.setsid()  # as the real one: signals for its group are not for the schedule
+    sys.stdin, sys.stdout, sys.stderr = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(3))
+    out, err = sys.stdout.buffer, sys.stderr.buffer
+    sys.addaudithook(process.audit)
+    try:
+        status = run_trainer(run, lambda: process.clock().timestamp(), process.pause)
+    except Exception:  # noqa: BLE001 - it is shown
+        traceback.print_exc(file=sys.stderr)
+        status = 1
+    return status, *(stream.getvalue().decode() for stream in (err, out))  # type: ignore[attr-defined]  # BytesIO
 
-    def __init__(self, world: World, arguments: Sequence[str], folder: Path, plant: Plant | None = None) -> None:
+
+Act = Callable[[_Process], tuple[Any, ...]]
+"""What a forked process does; it returns its status and output."""
+
+
+class Run:
+    """A run as the schedule sees it: the point where it waits, or its result. A trainer is one too."""
+
+    def __init__(self, world: World, arguments: Sequence[str], act: Act, held: Sequence[int] = ()) -> None:
+        """``held`` are descriptors that the process of the run keeps, of all that wait for their trainers."""
         self.arguments = tuple(arguments)
         self.result: Result | None = None
         self.points: list[Point] = []
         self.wakes = world.now
         self._world = world
+        self._held: list[int] = []
         self._pipe, other = Pipe()
         self._pid = os.fork()
         if self._pid == 0:
             for run in (self, *world.live):
                 run._pipe.close()  # so that each run ends with the process of the schedule
-            self._be(other, folder, plant)
+                run._close_held(held)
+            self._be(other, act)
         other.close()
         world.live.add(self)
         self._receive()
 
-    def _be(self, pipe: Connection, folder: Path, plant: Plant | None) -> NoReturn:
+    def _be(self, pipe: Connection, act: Act) -> NoReturn:
         try:
-            if plant:
-                plant()
-            process = _Process(pipe, folder, self._world.now)
-            ended = _live(process, self.arguments, folder, self._world.environ)
+            ended = act(_Process(pipe, self._world.folder, self._world.now))
             pipe.send(("end", "", ended))
         finally:
             os._exit(0)
+
+    @property
+    def is_trainer(self) -> bool:
+        return self in self._world.trainers
 
     @property
     def point(self) -> Point:
@@ -260,11 +301,17 @@ class Run:
         return self.points[-1]
 
     def go_on(self, number: int = 0) -> None:
-        """Let the run go on to its next point, with a signal if ``number`` is not 0; SIGKILL ends it here."""
+        """Let the run go on to its next point, with a signal if ``number`` is not 0; SIGKILL ends it here.
+
+        If ``number`` is negative, the operation fails with this error.
+        """
         answer = self._world.answer(*self.point.payload) if self.point.kind == "response" else None
         if number == signal.SIGKILL:
             self.end(number)
             return
+        if self.point.kind == "launch":
+            self._world.launch(Path(self.point.payload[0]), self._held)
+            self._close_held()
         self._pipe.send((self._world.now, number, answer))
         self._receive()
 
@@ -276,9 +323,12 @@ class Run:
                 return
             kind, detail, payload = self._pipe.recv()
         except EOFError:
-            self.end(signal.SIGKILL)
-            self.result = Result(self.arguments, 1, f"{_STUCK} the process ended without a result")
+            status = self.end(signal.SIGKILL)
+            err = "" if status < 0 else f"{_STUCK} the process ended without a result"
+            self.result = Result(self.arguments, status, err)
             return
+        if kind == "launch":
+            self._held = [recv_handle(self._pipe) for _ in range(payload[1])]
         if kind == "end":
             self.end(0)
             self.result = Result(self.arguments, *payload)
@@ -286,14 +336,21 @@ class Run:
         self.points.append(Point(kind, detail, payload))
         self.wakes = self._world.now + timedelta(seconds=payload if kind == "sleep" else 0)
 
-    def end(self, number: int) -> None:
-        """End the process, by a signal if ``number`` is not 0."""
+    def end(self, number: int) -> int:
+        """End the process, by a signal if ``number`` is not 0, and return its status."""
         if number:
             os.kill(self._pid, number)
-        os.waitpid(self._pid, 0)
+        status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
         self._world.live.remove(self)
         self._pipe.close()
+        self._close_held()
         self.result = Result(self.arguments, -number)
+        return status
+
+    def _close_held(self, kept: Sequence[int] = ()) -> None:
+        for descriptor in set(self._held) - set(kept):
+            os.close(descriptor)
+        self._held = []
 
 
 # the world
@@ -321,12 +378,21 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environ = {"RECONCILE_ACCESS_TOKEN": "ya29.hush-hush", "HOME": str(folder)}
+        self.environ = {
+            "RECONCILE_ACCESS_TOKEN": "ya29.hush-hush",
+            "HOME": str(folder),
+            "RECONCILE_ALLOW_FOLDER": str(folder),
+        }
         self.now = START
         self.lines: list[str] = []
         """The requests that the services carried out."""
         self.live: set[Run] = set()
-        """The runs that have not ended."""
+        """The runs and trainers that have not ended."""
+        self.trainers: list[Run] = []
+        """All trainers that runs have started; they run with the runs that follow."""
+        self.faults: list[str] = []
+        """What is wrong with the start of a trainer."""
+        self.disturb: Callable[[Run], int] = lambda _run: 0
         self._starts = 0
         self._parent = os.getppid()
         self._loop = asyncio.new_event_loop()
@@ -341,6 +407,7 @@ class World:
     def _end_runs(self) -> None:
         for run in list(self.live):
             run.end(signal.SIGKILL)
+        self.trainers, self.faults = [], []
 
     def _begin(self) -> None:
         (self.folder / "service").mkdir(parents=True, exist_ok=True)
@@ -372,12 +439,13 @@ class World:
         self._begin()
 
     def digest(self) -> str:
-        """Return a digest of all folders and the time; holders of locks are not part of it."""
-        found = hashlib.sha256(str(self.now).encode())
+        """Return a digest of all folders, trainers and the time; holders of locks are not part of it."""
+        running = sorted(trainer.arguments for trainer in self.trainers if trainer.result is None)
+        found = hashlib.sha256(f"{self.now} {running}".encode())
         for file in sorted(self.folder.rglob("*")):
             if file.is_file() and file.suffix != ".lock":
                 found.update(f"{file.relative_to(self.folder)} {file.stat().st_mode} {file.stat().st_size}\n".encode())
-                found.update(file.read_bytes())
+                found.update(_PROCESS.sub(b"", file.read_bytes()))
         return found.hexdigest()
 
     def storm(self, faults: Faults) -> FaultInjector:
@@ -387,7 +455,7 @@ class World:
 
     def calm(self) -> None:
         """End all faults."""
-        self.front = None
+        self.front, self.disturb = None, lambda _run: 0
 
     async def _dribble(self, seconds: float) -> None:
         self._dribbled += seconds
@@ -465,7 +533,26 @@ class World:
         """Start a run, which waits at its first point."""
         if os.getppid() != self._parent:
             os._exit(1)  # the sweep has ended
-        return Run(self, arguments, folder or self.project, plant)
+
+        def act(process: _Process) -> tuple[Any, ...]:
+            if plant:
+                plant()
+            return _live(process, arguments, folder or self.project, self.environ)
+
+        return Run(self, arguments, act)
+
+    def launch(self, run: Path, held: Sequence[int]) -> None:
+        """Start a trainer, which has these locks as long as it lives."""
+        name = f"trainer of {run.name}"
+        if run_files.complete_adapter(run):
+            self.faults.append(f"{name} is started although the model is ready")
+        if any(trainer.result is None for trainer in self.trainers):
+            self.faults.append(f"{name} is started although the only slot is taken")
+
+        def act(process: _Process) -> tuple[Any, ...]:
+            return _train(process, run)
+
+        self.trainers.append(Run(self, (name,), act, held))
 
     def run(self, *arguments: str, folder: Path | None = None, plant: Plant | None = None) -> Result:
         """Run a command from start to end."""
@@ -475,10 +562,12 @@ class World:
         self,
         runs: Sequence[Run],
         choose: Callable[[Sequence[Run]], Run] = lambda ready: ready[0],
-        interrupt: Callable[[Run], int] = lambda _run: 0,
+        interrupt: Callable[[Run], int] | None = None,
     ) -> list[Result]:
         """Let runs continue in the chosen order until all have ended; ``interrupt`` returns the signal for a point."""
+        interrupt = interrupt or self.disturb
         while live := [run for run in runs if run.result is None]:  # ``choose`` may add runs
+            live = [*(trainer for trainer in self.trainers if trainer.result is None), *live]
             self.now = max(self.now, min(run.wakes for run in live))
             chosen = choose([run for run in live if run.wakes <= self.now])
             chosen.go_on(interrupt(chosen))

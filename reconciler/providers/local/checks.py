@@ -28,10 +28,10 @@ from reconciler.domain.text import sanitize
 from reconciler.files import write_errors, write_file
 from reconciler.providers.local.base_models import Fault
 from reconciler.providers.local.capabilities import shown_hyperparameters
+from reconciler.providers.local.hub import Hub
 from reconciler.providers.local.processes import (
     LIBRARIES,
     TRAINER,
-    Hub,
     package_path,
     trainer_environment,
 )

@@ -17,8 +17,9 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.text import counted, join_names, sanitize
 from reconciler.providers.local.base_models import Fault, Places, read_base_model
 from reconciler.providers.local.capabilities import inference_of, slots_of, threads_of
+from reconciler.providers.local.hub import Hub
 from reconciler.providers.local.inference import KEY_VARIABLE, Server
-from reconciler.providers.local.processes import INSTALL, LIBRARIES, Hub, missing_libraries, trainer_environment
+from reconciler.providers.local.processes import INSTALL, LIBRARIES, missing_libraries, trainer_environment
 from reconciler.providers.local.store import open_store
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext
 from reconciler.trainer.run_files import BaseModel
@@ -132,7 +133,7 @@ async def _check_base_models(doctor: DoctorContext) -> Diagnosis:
     if not found:
         return Diagnosis("no manifest names a base model", status="skipped")
     absent = [name for name, base in found.items() if isinstance(base, BaseModel) and not is_present(base, doctor)]
-    if absent and is_offline(doctor.env.environ):
+    if absent and hub.offline:
         return Diagnosis(
             f"the weights of {join_names(absent)} are not on this machine, and HF_HUB_OFFLINE is set",
             "unset HF_HUB_OFFLINE for the first training, or name a folder with the weights",
@@ -162,14 +163,6 @@ def hub_cache(environ: Mapping[str, str]) -> Path:
         return Path(environ["HF_HUB_CACHE"])
     cache = environ.get("XDG_CACHE_HOME") or f"{environ.get('HOME', '/')}/.cache"
     return Path(environ.get("HF_HOME") or f"{cache}/huggingface") / "hub"
-
-
-def is_offline(environ: Mapping[str, str]) -> bool:
-    """Return whether a variable forbids the libraries of the hub to use the network."""
-    return any(environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in _OFFLINE)
-
-
-_OFFLINE: Final = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 async def _check_server(doctor: DoctorContext) -> Diagnosis:

@@ -16,8 +16,9 @@ from msgspec import Struct
 from reconciler.domain.document import builtins_of
 from reconciler.domain.errors import ServiceError
 from reconciler.domain.text import sanitize
+from reconciler.providers.local.hub import Hub
 from reconciler.providers.local.models import AnsweringModel, edit_of
-from reconciler.providers.local.processes import Hub, package_path, trainer_environment
+from reconciler.providers.local.processes import package_path, trainer_environment
 from reconciler.providers.local.store import ADAPTER_CONFIG, ADAPTER_WEIGHTS, HOST_FILE, MODEL_FILE, Folder
 from reconciler.trainer import run_files
 

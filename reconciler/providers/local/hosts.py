@@ -24,7 +24,7 @@ from reconciler.files import acquire_lock, write_errors
 
 _BOOT_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 _MACHINE_FILES: Final = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
-_PROBE: Final = ".locks"
+_PROBE: Final = ".probe.lock"
 
 
 class Host(Record, frozen=True):

@@ -21,8 +21,9 @@ from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.ports import Answer, Prompt, Reply
 from reconciler.domain.text import join_names, sanitize
 from reconciler.providers.local.capabilities import inference_of
+from reconciler.providers.local.hub import Hub
 from reconciler.providers.local.models import AnsweringModel
-from reconciler.providers.local.processes import Hub, package_path, trainer_environment
+from reconciler.providers.local.processes import package_path, trainer_environment
 from reconciler.providers.local.usage import name_of, vllm_command
 
 if TYPE_CHECKING:

@@ -6,19 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Protocol, Self
-from urllib.parse import urlsplit
+from typing import Final, Protocol
 
-from msgspec import Struct
-
-from reconciler.domain.endpoints import HUB, HUB_VARIABLE, hub_of, is_allowed_hub
+from reconciler.domain.endpoints import HUB, HUB_VARIABLE
 from reconciler.files import open_log
 from reconciler.providers.local import start
 from reconciler.providers.local.base_models import Fault
+from reconciler.providers.local.hub import TOKEN_VARIABLES, Hub
 from reconciler.trainer import run_files
 from reconciler.trainer.run_files import BaseModel
 
@@ -26,7 +24,6 @@ LAUNCH_LOCK: Final = "launch.lock"
 LIBRARIES: Final = ("torch", "transformers", "peft", "trl")
 INSTALL: Final = "pip install 'tuned-model-reconciler[local]'"
 TRAINER: Final = "reconciler.trainer"
-_TOKENS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 
 
 class Launcher(Protocol):
@@ -106,34 +103,12 @@ def missing_libraries() -> list[str]:
     return [name for name in LIBRARIES if not find_spec(name)]
 
 
-class Hub(Struct, frozen=True):
-    """Where models of the hub come from, and why they may not come from there."""
-
-    address: str = HUB
-    fault: Fault | None = None
-
-    @classmethod
-    def of(cls, environ: Mapping[str, str], allowed: Collection[str]) -> Self:
-        """Return the hub of an environment; another host than the hub itself or this machine must be allowed."""
-        address = hub_of(environ)
-        if is_allowed_hub(address, allowed):
-            return cls(address)
-        host = urlsplit(address).hostname or ""
-        return cls(
-            address,
-            Fault(
-                f"{HUB_VARIABLE} names {address}, which is not the hub",
-                f"unset it, or pass --allow-endpoint {host} if you trust this host with base models",
-            ),
-        )
-
-
 def trainer_environment(environ: Mapping[str, str], hub: Hub, *, uses_hub: bool) -> dict[str, str]:
     """Return the environment of a process that loads models: the token of the hub goes to the hub alone."""
     common = {**environ, HUB_VARIABLE: hub.address, "HF_HUB_DISABLE_TELEMETRY": "1"}
     if uses_hub and hub.address == HUB:
         return common
-    without = {name: value for name, value in common.items() if name not in _TOKENS}
+    without = {name: value for name, value in common.items() if name not in TOKEN_VARIABLES}
     return without if not uses_hub else {**without, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
 
 

@@ -32,7 +32,7 @@ from reconciler.domain.model import (
     TrainingExample,
     Update,
 )
-from reconciler.domain.plan import TrainingCheck
+from reconciler.domain.plan import BaseModelChange, TrainingCheck
 from reconciler.domain.ports import Clock, Created, Exists, PlannedTraining, Prompt, Reply, Sleeper
 from reconciler.domain.text import join_names
 from reconciler.files import write_errors, write_file
@@ -48,6 +48,7 @@ from reconciler.providers.local.capabilities import (
 from reconciler.providers.local.checks import CheckProgram, PlannedRun, check_runs, refused, unchecked
 from reconciler.providers.local.export import Merger, base_note, copy_model, merge_model
 from reconciler.providers.local.hosts import Host, Slots, try_lock
+from reconciler.providers.local.hub import Hub
 from reconciler.providers.local.models import CANCELING, ELSEWHERE, WAITING, AnsweringModel, Reader, adapter_fault
 from reconciler.providers.local.processes import LAUNCH_LOCK, Launcher
 from reconciler.providers.local.store import (
@@ -102,6 +103,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     answerer: Answerer
     worker: Answerer
     merger: Merger
+    hub: Hub
     clock: Clock
     sleeper: Sleeper
     slots: Slots
@@ -473,6 +475,12 @@ class Local:
         """Return an error for each base model that is missing or not allowed."""
         faults = {name: self._base_model_fault(name) for name in base_models}
         return {name: str(fault) for name, fault in faults.items() if fault}
+
+    async def find_base_model_changes(self, base_models: frozenset[str]) -> Mapping[str, BaseModelChange]:
+        """Return the base models of the hub whose main branch has other files now; other base models are not pinned."""
+        found = {name: read_base_model(name, self._machine.places) for name in sorted(base_models)}
+        pinned = {name: base for name, base in found.items() if isinstance(base, BaseModel)}
+        return await self._machine.hub.find_changes(pinned)
 
     def _base_model_fault(self, name: str) -> Fault | None:
         found = read_base_model(name, self._machine.places)

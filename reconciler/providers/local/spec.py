@@ -32,8 +32,9 @@ def connect(context: ProviderContext) -> Local:
     from reconciler.providers.local.checks import CheckProcess
     from reconciler.providers.local.export import Merger
     from reconciler.providers.local.hosts import Slots, this_host
+    from reconciler.providers.local.hub import Hub
     from reconciler.providers.local.inference import Worker, server_of
-    from reconciler.providers.local.processes import DetachedProcesses, Hub
+    from reconciler.providers.local.processes import DetachedProcesses
     from reconciler.providers.local.provider import Local, Machine
     from reconciler.providers.local.store import open_store
 
@@ -50,6 +51,7 @@ def connect(context: ProviderContext) -> Local:
             answerer=server_of(context) or worker,
             worker=worker,
             merger=Merger(env.environ, hub),
+            hub=hub,
             clock=env.clock,
             sleeper=env.sleeper,
             slots=Slots.of(host, env.environ, store.path, slots_of(target)),

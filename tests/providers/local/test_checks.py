@@ -16,7 +16,7 @@ from reconciler.domain.plan import Requirement, TrainingCheck
 from reconciler.domain.ports import PlannedTraining
 from reconciler.providers.local.base_models import Fault
 from reconciler.providers.local.checks import CheckError, CheckProcess
-from reconciler.providers.local.processes import Hub
+from reconciler.providers.local.hub import Hub
 from reconciler.providers.local.provider import Local
 from reconciler.testing.service import EXAMPLES
 from support.local_world import HOST, ODD, CharacterChecks, LocalService, machine
@@ -68,7 +68,7 @@ def test_a_check_tells_what_a_training_needs_and_leaves_no_folder(world: World) 
     assert needs.weights
     assert needs.weights.source == "./base"
     assert needs.effective["maxLength"] == 4
-    assert sorted(path.name for path in (world.root / "store").iterdir()) == [".checks", ".gitignore", ".locks"]
+    assert sorted(path.name for path in (world.root / "store").iterdir()) == [".checks", ".gitignore", ".probe.lock"]
 
 
 def test_faults_have_the_number_of_their_example(world: World) -> None:

@@ -17,9 +17,9 @@ from starlette.routing import Route
 from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.model import Sampling
 from reconciler.domain.ports import Answer, Prompt, Reply
+from reconciler.providers.local.hub import Hub
 from reconciler.providers.local.inference import Server, Worker
 from reconciler.providers.local.models import AnsweringModel
-from reconciler.providers.local.processes import Hub
 from reconciler.trainer.run_files import BaseModel
 from support import fake_worker
 

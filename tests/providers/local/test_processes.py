@@ -19,8 +19,9 @@ from reconciler.domain.lock import format_time
 from reconciler.environment import utc_now
 from reconciler.providers.local.export import Merger, merge_model
 from reconciler.providers.local.hosts import Slots, try_lock
+from reconciler.providers.local.hub import Hub
 from reconciler.providers.local.models import AnsweringModel
-from reconciler.providers.local.processes import LAUNCH_LOCK, DetachedProcesses, Hub, trainer_environment
+from reconciler.providers.local.processes import LAUNCH_LOCK, DetachedProcesses, trainer_environment
 from reconciler.providers.local.store import Folder
 from reconciler.trainer import run_files
 from reconciler.trainer.run_files import BaseModel, RunConfig, RunStatus
