@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from operator import attrgetter
@@ -15,7 +15,7 @@ from msgspec.structs import force_setattr, replace
 from reconciler.domain.access import Grant
 from reconciler.domain.checks import Check
 from reconciler.domain.document import Count, Digest, NonEmpty, Position, Record, TableEnum
-from reconciler.domain.errors import Place
+from reconciler.domain.errors import Place, Severity
 
 Number = int | float
 HyperparameterValue = Number | str
@@ -177,6 +177,7 @@ class Manifest(Struct, frozen=True):
     next training and are not part of a generation's content. ``dataset_error`` and ``validation_error`` are the
     reasons why data sets in Cloud Storage have no current version. ``training_bytes`` and ``validation_bytes`` are
     the sizes of the examples of local data sets, and ``longest_example`` is that of the longest one in bytes.
+    ``settings`` are the other fields of the provider's block, which go into the request of the next training.
     ``field_places`` has the places of the effective ``baseModel``, ``dataset``, ``validationDataset`` and
     hyperparameters, if they are declared.
     """
@@ -206,6 +207,7 @@ class Manifest(Struct, frozen=True):
     longest_example: int = 0
     validation_bytes: int = 0
     field_places: Mapping[str, FieldPlace] = {}
+    settings: Mapping[str, Any] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -273,6 +275,10 @@ FIELDS = (
     ManifestField("spec.local.validationDataset", FieldRole.NEXT_TRAINING, "validation"),
     ManifestField("spec.vertex.baseModel", FieldRole.IDENTITY, "source"),
     ManifestField("spec.vertex.hyperparameters", FieldRole.IDENTITY, "hyperparameters"),
+    ManifestField("spec.vertex.tuningMode", FieldRole.IDENTITY, "hyperparameters"),
+    ManifestField("spec.vertex.customBaseModel", FieldRole.IDENTITY, "hyperparameters"),
+    ManifestField("spec.vertex.outputUri", FieldRole.NEXT_TRAINING, "settings"),
+    ManifestField("spec.vertex.evaluationConfig", FieldRole.NEXT_TRAINING, "settings"),
     ManifestField("spec.vertex.validationDataset", FieldRole.NEXT_TRAINING, "validation"),
     ManifestField("spec.vertex.exportLastCheckpointOnly", FieldRole.NEXT_TRAINING, "last_checkpoint_only"),
     ManifestField("spec.displayName", FieldRole.MUTABLE, "display_name"),
@@ -521,7 +527,8 @@ class CreateRequest(Struct, frozen=True):
     """A generation to create: everything the service needs except the examples.
 
     ``key`` is the content-addressed name and, where callers choose ids, the id. ``intended`` means that an interrupted
-    run was about to create it, so that it can exist although the service does not list it yet.
+    run was about to create it, so that it can exist although the service does not list it yet. ``settings`` are those
+    of the manifest.
     """
 
     key: str
@@ -534,6 +541,7 @@ class CreateRequest(Struct, frozen=True):
     dataset: Dataset
     validation: Dataset | None = None
     last_checkpoint_only: bool | None = None
+    settings: Mapping[str, Any] = {}
     intended: bool = False
 
     @classmethod
@@ -550,6 +558,7 @@ class CreateRequest(Struct, frozen=True):
             dataset=manifest.dataset,
             validation=manifest.validation,
             last_checkpoint_only=manifest.last_checkpoint_only,
+            settings=manifest.settings,
         )
 
 
@@ -580,30 +589,39 @@ class Handle(Struct, frozen=True):
     provider_data: Mapping[str, Any] = {}
 
 
+class FieldFault(Struct, frozen=True):
+    """What is wrong with a field of a manifest, by its path from the top of the document, and what to do."""
+
+    path: tuple[str, ...]
+    message: str
+    remedy: str
+    severity: Severity = "error"
+
+
 class Capabilities(Struct, frozen=True):
     """The capabilities of a provider, for validation and planning.
 
     ``label`` is the name of the service for users. ``hyperparameters`` are the supported names. ``defaults`` are the
     documented defaults, for estimates only; ``effective`` returns the effective hyperparameters of a training with
-    these declared ones and this data set, where they are known before. ``seconds_per_step`` and
-    ``overhead_seconds`` are known for simulated training, which ``simulated`` marks in every output.
-    ``features`` are the supported optional parts of a manifest
-    (``access``, ``projectAccess`` for whole projects, ``lineage``, ``cloudStorage`` for data sets at ``gs://``,
-    ``checkpoints`` that have endpoints and can be tuned further,
-    ``conversations`` for examples in Vertex AI's own form, ``preference`` for that method, ``cancellation`` if a
-    stopped training leaves a record, ``basePrompts`` if base models answer prompts; the provider is then a
-    :class:`~reconciler.domain.ports.BasePrompts`).
-    ``tuned_model_pattern`` matches the remote name of a tuned model, and ``remote_pattern`` that of a managed one, each
-    with an example for messages. ``max_candidates`` is the limit of answers per request. ``block`` is the manifest's
-    block that overrides common fields. ``mutable`` are the groups of fields that can be patched.
+    these declared ones and this data set, where they are known before. ``seconds_per_step`` and ``overhead_seconds``
+    are known for simulated training, which ``simulated`` marks in every output. ``features`` are the supported optional
+    parts of a manifest (``access``, ``projectAccess`` for whole projects, ``lineage``, ``cloudStorage`` for data sets
+    at ``gs://``, ``checkpoints`` that have endpoints and can be tuned further, ``conversations`` for examples in Vertex
+    AI's own form, ``preference`` for that method, ``cancellation`` if a stopped training leaves a record,
+    ``basePrompts`` if base models answer prompts; the provider is then a
+    :class:`~reconciler.domain.ports.BasePrompts`). ``tuned_model_pattern`` matches the remote name of a tuned model,
+    and ``remote_pattern`` that of a managed one, each with an example for messages. ``max_candidates`` is the limit of
+    answers per request. ``block`` is the manifest's block that overrides common fields. Of its own fields, those in
+    ``content_fields`` are part of a generation's content, as hyperparameters are and among them; those in
+    ``settings_fields`` are sent with the next training. ``check_spec`` returns the faults of a manifest's ``spec``,
+    which may violate its schema, beyond these rules. ``mutable`` are the groups of fields that can be patched.
     ``base_model_prefix`` begins the full names of base models, ``base_model_pattern`` matches what follows, and
     ``base_model_example`` is one. ``base_model_hints`` has, by the pattern of an invalid name, what is wrong with it
-    and the remedy, in both of which ``{0}`` is the first group.
-    ``endpoint_pattern`` matches the names of endpoints, where a model answers only at its endpoint. ``encrypted`` is
-    whether models get a customer-managed key. ``remedies`` has, by field, the remedies for unsupported parts of a
-    manifest (``access``) that are better than "delete it". Without
-    ``caller_chosen_ids`` only labels show whether a generation was created before. Lengths are in characters, sizes in
-    bytes.
+    and the remedy, in both of which ``{0}`` is the first group. ``endpoint_pattern`` matches the names of endpoints,
+    where a model answers only at its endpoint. ``encrypted`` is whether models get a customer-managed key. ``remedies``
+    has, by field, the remedies for unsupported parts of a manifest (``access``) that are better than "delete it".
+    Without ``caller_chosen_ids`` only labels show whether a generation was created before. Lengths are in characters,
+    sizes in bytes.
     """
 
     label: str
@@ -611,6 +629,9 @@ class Capabilities(Struct, frozen=True):
     caller_chosen_ids: bool = True
     mutable: frozenset[str] = frozenset()
     block: str = ""
+    content_fields: tuple[str, ...] = ()
+    settings_fields: tuple[str, ...] = ()
+    check_spec: Callable[[Mapping[str, Any]], Iterable[FieldFault]] | None = None
     simulated: bool = False
     defaults: Hyperparameters = {}
     effective: Callable[[Hyperparameters, Dataset], Hyperparameters] | None = None

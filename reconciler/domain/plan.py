@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
@@ -315,11 +315,11 @@ class Action(Struct, frozen=True):
 
     ``file`` is the manifest's path relative to the root. ``key`` and ``remote`` identify the generation. ``message`` is
     a sentence for users. ``source``, ``dataset``, ``validation`` (the path of the validation data set),
-    ``hyperparameters`` (the declared ones) and ``training`` describe a create; ``changes`` are the fields that an
-    update patches, or that require a new generation; ``access`` are the permissions that it sets. ``after`` is the key
-    of the parent generation that must be serving before a create can begin, or empty. ``checks`` is the number of
-    checks to run. ``deletion`` describes a generation to delete, and ``descendants`` are the remote names of the
-    generations tuned from it, which are deleted first.
+    ``hyperparameters`` (the declared ones), ``settings`` (those of the manifest) and ``training`` describe a create;
+    ``changes`` are the fields that an update patches, or that require a new generation; ``access`` are the permissions
+    that it sets. ``after`` is the key of the parent generation that must be serving before a create can begin, or
+    empty. ``checks`` is the number of checks to run. ``deletion`` describes a generation to delete, and ``descendants``
+    are the remote names of the generations tuned from it, which are deleted first.
     """
 
     name: str
@@ -334,6 +334,7 @@ class Action(Struct, frozen=True):
     dataset: Dataset | None = None
     validation: str = ""
     hyperparameters: Hyperparameters = {}
+    settings: Mapping[str, Any] = {}
     training: TrainingEstimate | None = None
     changes: tuple[FieldChange, ...] = ()
     access: tuple[AccessChange, ...] = ()

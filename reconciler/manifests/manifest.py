@@ -271,7 +271,11 @@ def _manifest(
     document: YamlDocument, origin: Origin, tuned_from: Source, dataset: Dataset, capabilities: Capabilities | None
 ) -> Manifest:
     metadata, spec = document.value["metadata"], document.value["spec"]
-    declared = hyperparameters(spec, capabilities)[1]
+    declared, block = hyperparameters(spec, capabilities)[1], block_of(spec, capabilities)
+    content_fields, settings_fields = (
+        (capabilities.content_fields, capabilities.settings_fields) if capabilities else ((), ())
+    )
+    declared = {**declared, **{name: block[name] for name in content_fields if name in block}}
     manifest = Manifest(
         name=metadata["name"],
         file=origin.file,
@@ -283,7 +287,8 @@ def _manifest(
         preamble=spec["dataset"].get("preamble", ""),
         lifecycle=_lifecycle(spec.get("lifecycle", {})),
         ignore_drift=frozenset(spec.get("ignoreDrift", ())),
-        last_checkpoint_only=block_of(spec, capabilities).get("exportLastCheckpointOnly"),
+        last_checkpoint_only=block.get("exportLastCheckpointOnly"),
+        settings={name: block[name] for name in settings_fields if name in block},
         formerly=tuple(metadata.get("formerly", ())),
         adopted=spec.get("adopted", ""),
     )

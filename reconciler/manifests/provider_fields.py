@@ -79,10 +79,15 @@ Rule = Callable[[Mapping[str, Any], Capabilities], Iterator[Finding]]
 def incapabilities(document: YamlDocument, capabilities: Capabilities) -> list[Problem]:
     """Return the errors for all fields that the service does not support; the document may have other errors."""
     spec = mapping(document.value.get("spec"))
-    return [
+    problems = [
         Problem(document.place(path, key=True), dotted(path), message, remedy)
         for rule in _RULES
         for path, message, remedy in rule(spec, capabilities)
+    ]
+    faults = capabilities.check_spec(spec) if capabilities.check_spec else ()
+    return problems + [
+        Problem(document.place(fault.path, key=True), dotted(fault.path), fault.message, fault.remedy, fault.severity)
+        for fault in faults
     ]
 
 

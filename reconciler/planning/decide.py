@@ -240,6 +240,7 @@ def _create(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...
         attempt=attempt,
         source=context.manifest.source,
         dataset=context.manifest.dataset,
+        settings=context.manifest.settings,
         validation=context.manifest.validation.path or "inline" if context.manifest.validation else "",
         hyperparameters=context.manifest.hyperparameters,
         training=with_needs(estimate_training(context.manifest, context.capabilities), check.needs),

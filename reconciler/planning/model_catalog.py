@@ -127,6 +127,13 @@ def _methods(manifest: Manifest, model: BaseModel, context: CatalogContext) -> I
         place = _located(manifest, "baseModel")
         message = f"no tuning of {manifest.source.base_model} is documented, according to {context.catalog.named}"
         yield _warning(place, message, replacement(place.path, model, context))
+    elif manifest.method == "preference" and model.methods and "DPO" not in model.methods:
+        place, named = _located(manifest, "baseModel"), context.catalog
+        message = f"no preference tuning of {manifest.source.base_model} is documented, according to {named.named}"
+        tunable = named.tunable(context.today, context.location)
+        names = [name for name in tunable if "DPO" in (named.models[name].methods or ())]
+        others = f", or {place.path} to {join_names(names, _MOST_NAMES)}" if names else ""
+        yield _warning(place, message, f"set spec.method to supervised{others}")
 
 
 def _location(manifest: Manifest, model: BaseModel, context: CatalogContext) -> Iterator[Problem]:

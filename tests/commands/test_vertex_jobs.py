@@ -64,6 +64,29 @@ def test_local_data_sets_are_uploaded_with_the_preamble_and_named_by_their_conte
     assert len(world.objects()) == 2
 
 
+def test_pairs_are_uploaded_with_scores_and_trained_by_preference(reconcile: Cli, world: World) -> None:
+    rows = [{"prompt": f"{n}+1?", "chosen": str(n + 1), "rejected": str(n)} for n in range(20)]
+    (reconcile.specs / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    block = "    hyperparameters: {epochCount: 2, beta: 0.2}\n  method: preference\n"
+    declare(reconcile, "adder", "pairs.jsonl, shape: preference", block)
+
+    assert apply(reconcile).status == 0
+
+    (job,) = world.jobs()
+    spec = job["preferenceOptimizationSpec"]
+    assert spec["hyperParameters"]["beta"] == 0.2
+    assert content(world, spec["trainingDatasetUri"])[0] == {
+        "contents": [{"role": "user", "parts": [{"text": "0+1?"}]}],
+        "completions": [
+            {"score": score, "completion": {"role": "model", "parts": [{"text": text}]}}
+            for score, text in ((1, "1"), (0, "0"))
+        ],
+    }
+    assert lock_of(reconcile, "vertex")["adder"]["generations"][0]["dataset"]["pairs"] is True
+    (action,) = on(reconcile, "plan", "--format", "json").document["actions"]
+    assert action["action"] == "noop"
+
+
 # The models of today support no keys; legacy base models: gemini-2.5-flash
 def test_names_and_marks_and_what_the_target_declares_are_on_the_job(reconcile: Cli, world: World) -> None:
     reconcile.manifest(

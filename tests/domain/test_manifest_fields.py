@@ -27,6 +27,7 @@ OTHER: Mapping[str, Any] = {
     "hyperparameters": {"epochCount": 9},
     "validation": Dataset("sha256:c", "c.csv", 1),
     "last_checkpoint_only": True,
+    "settings": {"outputUri": "gs://acme/weights"},
     "display_name": "other",
     "description": "other",
     "sampling.temperature": 0.9,

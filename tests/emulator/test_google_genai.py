@@ -14,7 +14,7 @@ from google.oauth2.credentials import Credentials
 from msgspec import Struct
 
 from support.emulator_process import Process, running
-from support.emulator_vertex import NUMBERS, URI, lines
+from support.emulator_vertex import NUMBERS, URI, lines, scored
 from support.emulator_world import BASE_MODELS, REQUEST
 from support.google_clients import genai
 
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 BASE, DEVELOPER_BASE = "gemini-3.5-flash", BASE_MODELS["v1beta"]
 DATA = {"gcs_uri": URI}
+PAIRS = {"gcs_uri": "gs://data/pairs.jsonl"}
 
 
 class Tuned(Struct):
@@ -120,9 +121,10 @@ VERTEX = (
     ),
     Row(
         "tunings.tune",
-        tuned_with(method="PREFERENCE_TUNING"),
-        reason="preference tuning is not simulated",
-        raises='Unknown name "preferenceOptimizationSpec"',
+        lambda tuned: tuned.client.tunings.tune(
+            base_model=BASE, training_dataset=PAIRS, config={"method": "PREFERENCE_TUNING", "beta": 0.2}
+        ),
+        lambda job: bool(job.preference_optimization_spec.hyper_parameters.beta == 0.2),
     ),
     Row("tunings.list", lambda tuned: tuned.job in [job.name for job in tuned.client.tunings.list()]),
     Row("tunings.cancel", cancelled, lambda job: bool(job.state == "JOB_STATE_CANCELLED")),
@@ -215,8 +217,9 @@ MODES = {"vertex": (*VERTEX, DELETE), "v1": (*DEVELOPER, DELETE), "v1beta": (*DE
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with running(tmp_path_factory.mktemp("genai")) as service:
         pairs = [*NUMBERS, ("seven", "eight"), ("two hundred", "two hundred one")]
-        upload = f"{service.url}/upload/storage/v1/b/data/o?uploadType=media&name=numbers.jsonl"
-        httpx.post(upload, content=lines(pairs)).raise_for_status()
+        upload = f"{service.url}/upload/storage/v1/b/data/o?uploadType=media&name="
+        httpx.post(f"{upload}numbers.jsonl", content=lines(pairs)).raise_for_status()
+        httpx.post(f"{upload}pairs.jsonl", content=scored("1", "2", "3")).raise_for_status()
         yield service
 
 

@@ -98,18 +98,18 @@ def test_hyperparameters_of_the_block_that_the_service_lacks_are_told_there(tmp_
 
 @pytest.mark.parametrize("capabilities", [CAPABILITIES, VERTEX], ids=lambda value: value.label)
 def test_the_block_fits_its_schema_everywhere(tmp_path: Path, capabilities: Capabilities) -> None:
-    block = "  vertex: {baseModel: models/x, hyperparameters: {batchSize: 2}, exportLastCheckpointOnly: 1}\n"
+    block = "  vertex: {baseModel: models/x, hyperparameters: {rank: 2}, exportLastCheckpointOnly: 1}\n"
     assert messages(load_in(sample(tmp_path, manifest=_BARE + block), capabilities=capabilities)) == [
         (
             'm.yaml:9:23: spec.vertex.baseModel: invalid value "models/x"; write the bare name of a model,'
-            " as in gemini-3.5-flash"
+            " as in gemini-3.5-flash, or PUBLISHER/MODEL@VERSION for an open model"
         ),
         (
-            'm.yaml:9:51: spec.vertex.hyperparameters.batchSize: unknown field "batchSize"; use one of'
-            " epochCount, learningRateMultiplier, adapterSize"
+            'm.yaml:9:51: spec.vertex.hyperparameters.rank: unknown field "rank"; use one of'
+            " epochCount, learningRateMultiplier, adapterSize, beta, batchSize, learningRate"
         ),
         (
-            "m.yaml:9:92: spec.vertex.exportLastCheckpointOnly: invalid value 1: expected true or false;"
+            "m.yaml:9:87: spec.vertex.exportLastCheckpointOnly: invalid value 1: expected true or false;"
             " set true or false"
         ),
     ]

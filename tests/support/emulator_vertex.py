@@ -51,6 +51,16 @@ def lines(pairs: Iterable[tuple[str, str]]) -> bytes:
     return "".join(f"{line(*pair)}\n" for pair in pairs).encode()
 
 
+def scored(question: str, preferred: str, rejected: str) -> bytes:
+    """A preference pair in Vertex AI's form."""
+    turns = [{"role": "user", "parts": [{"text": question}]}]
+    completions = [
+        {"score": score, "completion": {"role": "model", "parts": [{"text": text}]}}
+        for score, text in ((1, preferred), (0, rejected))
+    ]
+    return json.dumps({"contents": turns, "completions": completions}).encode()
+
+
 class Vertex(World):
     """One embedded service with a data set in its Cloud Storage."""
 

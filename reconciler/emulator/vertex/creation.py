@@ -36,7 +36,9 @@ KEPT_BYTES = 4 * 1024 * 1024
 """The size of the examples that are kept for answers."""
 _MAX_LINE = 8 * 1024 * 1024
 _CHUNK = 1024 * 1024
-_ROLES = ("user", "model")
+_PAIR = 2
+_ROLES = ("user", "model", "function")
+SUPERVISED, PREFERENCE = "supervisedTuningSpec", "preferenceOptimizationSpec"
 _CHARACTERS_A_TOKEN = 4
 """The approximate length of a token in Google's documentation; there is no tokenizer here."""
 
@@ -66,8 +68,11 @@ class TuningData(Struct):
         return self.count - self.dropped
 
 
-def read_dataset(objects: ObjectStore, uri: str, max_tokens: int | None = None) -> TuningData:
-    """Return the data set in an object, whose examples are truncated to ``max_tokens``; raises FaultyDatasetError."""
+def read_dataset(objects: ObjectStore, uri: str, max_tokens: int | None = None, *, pairs: bool = False) -> TuningData:
+    """Return the data set in an object, of ``pairs`` for preference tuning; raises FaultyDatasetError.
+
+    Examples are truncated to ``max_tokens``.
+    """
     place = URI.fullmatch(uri)
     if place is None:
         raise FaultyDatasetError(f"invalid URI {uri}: expected gs://bucket/object.jsonl")
@@ -78,17 +83,17 @@ def read_dataset(objects: ObjectStore, uri: str, max_tokens: int | None = None) 
     if stored.size > MAX_BYTES:
         raise FaultyDatasetError(f"The data set {uri} has {stored.size} bytes; the maximum is {MAX_BYTES}.")
     with stored.path.open("rb") as file:
-        dataset = _read(file, uri, max_tokens)
+        dataset = _read(file, uri, max_tokens, pairs=pairs)
     if not dataset.trained:
         raise FaultyDatasetError(f"The data set {uri} has no examples.")
     return dataset
 
 
-def _read(file: IO[bytes], uri: str, max_tokens: int | None) -> TuningData:
+def _read(file: IO[bytes], uri: str, max_tokens: int | None, *, pairs: bool) -> TuningData:
     dataset, kept = TuningData(), 0
     for number, line in enumerate(_lines(file), 1):
         try:
-            example = _example(line)
+            example = _example(line, pairs=pairs)
         except ValueError as error:
             raise FaultyDatasetError(f"Line {number} of the data set {uri}: {error}") from None
         if example is None:
@@ -125,10 +130,10 @@ def _count_lines(file: IO[bytes]) -> int:
     return count + (last != b"\n")
 
 
-def _example(line: bytes) -> JsonObject | None:
+def _example(line: bytes, *, pairs: bool) -> JsonObject | None:
     """Return the last input and output of a line, or ``None`` for an empty line; raises ValueError.
 
-    If a turn is empty, it is named in ``empty``.
+    Of a pair the output is the preferred completion. If a turn is empty, it is named in ``empty``.
     """
     if not line.strip():
         return None
@@ -144,17 +149,34 @@ def _example(line: bytes) -> JsonObject | None:
     for index, turn in enumerate(turns):
         _check_content(turn, f"contents[{index}]")
         _require(turn.get("role") in _ROLES, f'contents[{index}].role must be "user" or "model"')
-    if value.get("systemInstruction") is not None:
-        _check_content(value["systemInstruction"], "systemInstruction")
-    _require(turns[-1]["role"] == "model", 'contents must end with a turn of the role "model"')
+    for name in ("systemInstruction", "system_instruction"):
+        if value.get(name) is not None:
+            _check_content(value[name], name)
+    last = "user" if pairs else "model"
+    _require(turns[-1]["role"] == last, f'contents must end with a turn of the role "{last}"')
     prompt = next((turn for turn in reversed(turns) if turn["role"] == "user"), None)
     _require(prompt is not None, 'contents must have a turn of the role "user"')
     empty = next((f"contents[{index}]" for index, turn in enumerate(turns) if _is_empty(turn)), "")
-    return {"textInput": _text(prompt), "output": _text(turns[-1]), **({"empty": empty} if empty else {})}
+    output = _preferred(value.get("completions")) if pairs else turns[-1]
+    return {"textInput": _text(prompt), "output": _text(output), **({"empty": empty} if empty else {})}
 
 
 def _is_empty(turn: Any) -> bool:
     return all(part.keys() <= {"text"} and not part.get("text", "").strip() for part in turn["parts"])
+
+
+def _preferred(completions: Any) -> Any:
+    """Return the preferred one of two completions; raises ValueError.
+
+    https://docs.cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-preference-tuning-prepare
+    """
+    _require(isinstance(completions, list) and len(completions) == _PAIR, "must have two completions")
+    for index, completion in enumerate(completions):
+        _require(isinstance(completion, dict), f"completions[{index}] must be an object")
+        _check_content(completion.get("completion"), f"completions[{index}].completion")
+    scores = [completion.get("score", 0) for completion in completions]
+    _require(sorted(scores, key=str) == [0, 1], "completions must have the scores 0 and 1")
+    return completions[scores.index(1)]["completion"]
 
 
 def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence
@@ -191,6 +213,8 @@ _JOB_RULES: Mapping[str, Rule] = {
 _HYPERPARAMETER_RULES: Mapping[str, Rule] = {
     "epochCount": (lambda value: 1 <= value <= MAX_EPOCHS, f"must be between 1 and {MAX_EPOCHS}"),
     "learningRateMultiplier": (lambda value: value > 0, "must be greater than 0"),
+    "learningRate": (lambda value: value > 0, "must be greater than 0"),
+    "beta": (lambda value: value > 0, "must be greater than 0"),
 }
 
 
@@ -206,7 +230,12 @@ def _violations(job: Mapping[str, Any]) -> Iterator[Violation]:
     yield from _label_violations(job.get("labels", {}))
     if "baseModel" not in job and "preTunedModel" not in job:
         yield Violation("base_model", "either base_model or pre_tuned_model is required")
-    yield from _spec_violations(job.get("supervisedTuningSpec", {}))
+    yield from _spec_violations(spec_of(job), job.get(spec_of(job), {}))
+
+
+def spec_of(job: Mapping[str, Any]) -> str:
+    """Return the field of a job that has its method."""
+    return PREFERENCE if PREFERENCE in job else SUPERVISED
 
 
 def _label_violations(labels: Mapping[str, str]) -> Iterator[Violation]:
@@ -219,8 +248,8 @@ def _label_violations(labels: Mapping[str, str]) -> Iterator[Violation]:
             yield Violation("labels", f'the value of {key[:100]} must match {LABEL_VALUE}, but is "{value[:100]}"')
 
 
-def _spec_violations(spec: Mapping[str, Any]) -> Iterator[Violation]:
-    prefix = "supervised_tuning_spec."
+def _spec_violations(field: str, spec: Mapping[str, Any]) -> Iterator[Violation]:
+    prefix = f"{snake_case(field)}."
     if "trainingDatasetUri" not in spec:
         yield Violation(f"{prefix}training_dataset_uri", "is required")
     for name in ("trainingDatasetUri", "validationDatasetUri"):
@@ -235,6 +264,7 @@ def _spec_violations(spec: Mapping[str, Any]) -> Iterator[Violation]:
 
 _MOST_REASONS = 50
 """How many dropped or truncated examples a job lists; the number in the real service is not documented."""
+_STATS = {SUPERVISED: "supervisedTuningDataStats", PREFERENCE: "preferenceOptimizationDataStats"}
 _STEPS_AN_EPOCH = 100
 """The batch size doubles until an epoch has at most this number of steps."""
 
@@ -248,13 +278,13 @@ def create_job(service: Service, call: ApiCall) -> JsonObject:
     base_model = _base_model_of(service, {**call.body, **source})
     _require_supported(call, base_model)
     inherited = _inherited(service, source, now)
-    spec = {**call.body["supervisedTuningSpec"], "hyperParameters": _effective(call)}
-    dataset, fault = _read_data(service, spec, base_model)
+    method = spec_of(call.body)
+    spec = {**call.body[method], "hyperParameters": _effective(call)}
+    dataset, fault = _read_data(service, spec, base_model, pairs=method == PREFERENCE)
     with service.store.transaction():
         course = JobTimeline(_training(service, call, {**source, **spec}, dataset, now), fault)
         served = _serving_parent(call, base_model)
-        requested = {**call.body, **source, "supervisedTuningSpec": spec}
-        job = _document(service, (parent, served), requested, course, dataset)
+        job = _document(service, (parent, served), {**call.body, **source, method: spec}, course, dataset)
         known = with_inherited(dataset.examples, inherited)
         seq = store.insert(service.store, job, now, course=course.dump(), examples=known)
         if course.succeeds:
@@ -310,7 +340,7 @@ def _require_supported(call: ApiCall, model: BaseModel) -> None:
         places = ", ".join(model.locations)
         message = f"Unsupported region for tuning: {location}. The base model can be tuned in {places}."
         raise ApiError(Code.INVALID_ARGUMENT, message)
-    adapter = call.body["supervisedTuningSpec"].get("hyperParameters", {}).get("adapterSize", "")
+    adapter = call.body[spec_of(call.body)].get("hyperParameters", {}).get("adapterSize", "")
     size = _ADAPTERS.get(adapter.removeprefix("ADAPTER_SIZE_"))
     if size and model.adapter_sizes and size not in model.adapter_sizes:
         sizes = ", ".join(map(str, model.adapter_sizes))
@@ -351,7 +381,7 @@ def _inherited(service: Service, source: JsonObject, now: datetime) -> list[Json
 
 def _effective(call: ApiCall) -> JsonObject:
     """Return the declared hyperparameters with defaults for the others."""
-    declared = call.body["supervisedTuningSpec"].get("hyperParameters", {})
+    declared = call.body[spec_of(call.body)].get("hyperParameters", {})
     defaults = {
         "epochCount": str(call.api.defaults["epochCount"]),
         "learningRateMultiplier": 1.0,
@@ -360,13 +390,15 @@ def _effective(call: ApiCall) -> JsonObject:
     return {**defaults, **declared}
 
 
-def _read_data(service: Service, spec: Mapping[str, Any], base_model: BaseModel) -> tuple[TuningData, JobError | None]:
+def _read_data(
+    service: Service, spec: Mapping[str, Any], base_model: BaseModel, *, pairs: bool
+) -> tuple[TuningData, JobError | None]:
     """Return the training data, or empty data and the error."""
     try:
-        dataset = read_dataset(service.objects, spec["trainingDatasetUri"], base_model.max_tokens)
+        dataset = read_dataset(service.objects, spec["trainingDatasetUri"], base_model.max_tokens, pairs=pairs)
         if "validationDatasetUri" in spec:
             uri = spec["validationDatasetUri"]
-            count = read_dataset(service.objects, uri).count
+            count = read_dataset(service.objects, uri, pairs=pairs).count
             if count > MAX_VALIDATION_EXAMPLES:
                 message = f"The validation data set {uri} has {count} examples, more than {MAX_VALIDATION_EXAMPLES}."
                 return TuningData(), JobError(Code.INVALID_ARGUMENT, message)
@@ -404,10 +436,11 @@ def _document(
     """
     parent, served = parents
     name, training = new_name(service, f"{parent}/tuningJobs"), course.training
-    last_only = requested["supervisedTuningSpec"].get("exportLastCheckpointOnly", False)
+    method = spec_of(requested)
+    last_only = requested[method].get("exportLastCheckpointOnly", False)
     checkpoints = checkpoints_of(service, served, training, last_only=last_only)
     number = name.rpartition("/")[2]
-    bucket = requested["supervisedTuningSpec"]["trainingDatasetUri"].removeprefix("gs://").partition("/")[0]
+    bucket = requested[method]["trainingDatasetUri"].removeprefix("gs://").partition("/")[0]
     return {
         **requested,
         "name": name,
@@ -420,22 +453,25 @@ def _document(
             "checkpoints": checkpoints,
         },
         "tuningDataStats": {
-            "supervisedTuningDataStats": {
+            _STATS[method]: {
                 "tuningDatasetExampleCount": str(dataset.count),
                 "tuningStepCount": str(training.total_steps),
-                **_dropped(dataset),
+                **_dropped(dataset, method),
             }
         },
     }
 
 
-def _dropped(dataset: TuningData) -> JsonObject:
+def _dropped(dataset: TuningData, method: str) -> JsonObject:
     """Return the part of the statistics about examples that were dropped or truncated."""
     if not dataset.reasons:
         return {}
     listed = list(dataset.reasons.items())[:_MOST_REASONS]
+    numbers, reasons = [str(number) for number, _ in listed], [reason for _, reason in listed]
+    if method == PREFERENCE:
+        return {"droppedExampleIndices": numbers, "droppedExampleReasons": reasons}
     return {
         "totalTruncatedExampleCount": str(len(dataset.reasons)),
-        "truncatedExampleIndices": [str(number) for number, _ in listed],
-        "droppedExampleReasons": [reason for _, reason in listed],
+        "truncatedExampleIndices": numbers,
+        "droppedExampleReasons": reasons,
     }

@@ -48,6 +48,15 @@ _HYPERPARAMETERS = message(
         "ADAPTER_SIZE_TWO",
     ),
 )
+_TUNING_MODE = enum("TUNING_MODE_UNSPECIFIED", "TUNING_MODE_FULL", "TUNING_MODE_PEFT_ADAPTER")
+"""The numbers of the modes are assumed."""
+
+
+def _with(of: Message, /, **fields: Field) -> Message:
+    """Return a message with more fields."""
+    return Message(of.name, {**of.fields, **fields})
+
+
 _SPEC = message(
     "SupervisedTuningSpec",
     trainingDatasetUri=STRING,
@@ -55,6 +64,21 @@ _SPEC = message(
     hyperParameters=single(_HYPERPARAMETERS),
     exportLastCheckpointOnly=BOOL,
 )
+_SPEC_V1BETA1 = _with(
+    _SPEC,
+    hyperParameters=single(_with(_HYPERPARAMETERS, batchSize=INT64, learningRate=DOUBLE)),
+    tuningMode=_TUNING_MODE,
+)
+_PREFERENCE_SPEC = Message(
+    "PreferenceOptimizationSpec",
+    {
+        **_SPEC.fields,
+        "hyperParameters": single(
+            message("PreferenceOptimizationHyperParameters", **_HYPERPARAMETERS.fields, beta=DOUBLE)
+        ),
+    },
+)
+"""As google-genai has it; the protos of google-cloud-aiplatform have no preference tuning."""
 _CHECKPOINT = message("TunedModelCheckpoint", checkpointId=STRING, epoch=INT64, step=INT64, endpoint=STRING)
 _STATS = message(
     "SupervisedTuningDataStats",
@@ -64,6 +88,13 @@ _STATS = message(
     tuningStepCount=INT64,
     totalTruncatedExampleCount=INT64,
     truncatedExampleIndices=Field("int64", repeated=True),
+    droppedExampleReasons=STRINGS,
+)
+_PREFERENCE_STATS = message(
+    "PreferenceOptimizationDataStats",
+    tuningDatasetExampleCount=INT64,
+    tuningStepCount=INT64,
+    droppedExampleIndices=Field("int64", repeated=True),
     droppedExampleReasons=STRINGS,
 )
 ENCRYPTION_SPEC = message("EncryptionSpec", kmsKeyName=STRING)
@@ -106,23 +137,32 @@ TUNING_JOB = message(
     serviceAccount=STRING,
 )
 
-TUNING_JOB_V1BETA1 = Message(
-    TUNING_JOB.name,
-    {
-        **TUNING_JOB.fields,
-        "tuningJobState": enum(
-            "TUNING_JOB_STATE_UNSPECIFIED",
-            "TUNING_JOB_STATE_WAITING_FOR_QUOTA",
-            "TUNING_JOB_STATE_PROCESSING_DATASET",
-            "TUNING_JOB_STATE_WAITING_FOR_CAPACITY",
-            "TUNING_JOB_STATE_TUNING",
-            "TUNING_JOB_STATE_POST_PROCESSING",
-            output_only=True,
+TUNING_JOB_V1BETA1 = _with(
+    TUNING_JOB,
+    supervisedTuningSpec=single(_SPEC_V1BETA1, oneof="tuning_spec"),
+    preferenceOptimizationSpec=single(_PREFERENCE_SPEC, oneof="tuning_spec"),
+    customBaseModel=STRING,
+    outputUri=STRING,
+    tuningDataStats=single(
+        message(
+            "TuningDataStats",
+            supervisedTuningDataStats=single(_STATS),
+            preferenceOptimizationDataStats=single(_PREFERENCE_STATS),
         ),
-        "tuningJobMetadata": single(message("TuningJobMetadata", completedEpochCount=INT64), output_only=True),
-    },
+        output_only=True,
+    ),
+    tuningJobState=enum(
+        "TUNING_JOB_STATE_UNSPECIFIED",
+        "TUNING_JOB_STATE_WAITING_FOR_QUOTA",
+        "TUNING_JOB_STATE_PROCESSING_DATASET",
+        "TUNING_JOB_STATE_WAITING_FOR_CAPACITY",
+        "TUNING_JOB_STATE_TUNING",
+        "TUNING_JOB_STATE_POST_PROCESSING",
+        output_only=True,
+    ),
+    tuningJobMetadata=single(message("TuningJobMetadata", completedEpochCount=INT64), output_only=True),
 )
-"""With the fields that only google-genai has, which calls v1beta1; the order of the enum's values is assumed."""
+"""With the fields that only v1beta1 or google-genai has, which calls v1beta1; the order of the states is assumed."""
 
 MODEL = message(
     "Model",

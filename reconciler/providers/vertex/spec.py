@@ -15,6 +15,14 @@ from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.text import counted, join_names, sanitize
 from reconciler.providers.spec import Diagnosis, Discovery, DoctorCheck, DoctorContext, ProviderContext, ProviderSpec
 from reconciler.providers.vertex.locations import GLOBAL, MULTI_REGIONS, address_of, serving_pattern, url_of
+from reconciler.providers.vertex.manifests import (
+    CONTENT_FIELDS,
+    HYPERPARAMETERS,
+    OPEN_MODEL,
+    OUTPUT_BUCKETS,
+    SETTINGS_FIELDS,
+    SpecCheck,
+)
 
 if TYPE_CHECKING:
     from reconciler.providers.google.storage import Bucket
@@ -22,10 +30,15 @@ if TYPE_CHECKING:
 
 VERTEX = Capabilities(
     label="Vertex AI",
-    hyperparameters=frozenset({"epochCount", "learningRateMultiplier", "adapterSize"}),
+    hyperparameters=HYPERPARAMETERS,
     caller_chosen_ids=False,
     block="vertex",
-    features=frozenset({"basePrompts", "cancellation", "checkpoints", "cloudStorage", "conversations", "lineage"}),
+    content_fields=CONTENT_FIELDS,
+    settings_fields=SETTINGS_FIELDS,
+    base_model_pattern=rf"{OPEN_MODEL}|[A-Za-z0-9][A-Za-z0-9._-]*",
+    features=frozenset(
+        {"basePrompts", "cancellation", "checkpoints", "cloudStorage", "conversations", "lineage", "preference"}
+    ),
     recommended_examples=100,
     max_display_name=128,
     tuned_model_pattern=r"projects/[^/@]+/locations/[a-z0-9-]+/models/[A-Za-z0-9_-]+(@[A-Za-z0-9_-]+)?",
@@ -48,6 +61,7 @@ def capabilities_of(target: Target) -> Capabilities:
         remote_pattern=rf"{place}/{location}/tuningJobs/[A-Za-z0-9_-]+",
         endpoint_pattern=rf"{place}/(?:{serving_pattern(target)})/endpoints/[A-Za-z0-9_-]+",
         encrypted="kmsKeyName" in target.settings,
+        check_spec=SpecCheck(target),
         remote_example=f"projects/{target.project}/locations/{target.location}/tuningJobs/1234567890",
     )
 
@@ -237,6 +251,23 @@ _SETTINGS: Mapping[str, Any] = MappingProxyType(
                 ),
                 "patternErrorMessage": "write projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY",
                 "examples": ["projects/my-project-id/locations/europe-west4/keyRings/tuning/cryptoKeys/models"],
+            },
+            OUTPUT_BUCKETS: {
+                "title": "Output buckets",
+                "description": (
+                    "Buckets that the weights of open models and the results of evaluations may be written to, besides "
+                    "that of `bucket`."
+                ),
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 20,
+                "uniqueItems": True,
+                "items": {
+                    "type": "string",
+                    "pattern": "^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$",
+                    "patternErrorMessage": "write gs://BUCKET",
+                },
+                "examples": [["gs://acme-models"]],
             },
         },
         "examples": [{"serviceAccount": "tuner@my-project-id.iam.gserviceaccount.com"}],

@@ -218,6 +218,10 @@ Json = dict[str, Any]
 
 _MODELS = "publishers/google/models/"
 _STATE = "JOB_STATE_"
+_SUPERVISED, _PREFERENCE = "supervisedTuningSpec", "preferenceOptimizationSpec"
+_TUNING_MODE = "TUNING_MODE_"
+_TUNING_MODES = ("UNSPECIFIED", "FULL", "PEFT_ADAPTER")
+"""By their numbers, in the order of google-genai's enum; the numbers are assumed."""
 _ORDINARY_PHASES = frozenset({"RUNNING", "SUCCEEDED", "TUNING"})
 _DETAIL = "TUNING_JOB_STATE_"
 _DETAILED_PHASES = frozenset({"", "QUEUED", "PENDING", "RUNNING"})
@@ -283,7 +287,7 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
         state = State.ACTIVE if tuned else State.FAILED
     base_model = read_text(body.get("baseModel")).removeprefix(_MODELS)
     parent: Mapping[str, Any] = body.get("preTunedModel") or {}
-    spec: Mapping[str, Any] = body.get("supervisedTuningSpec") or {}
+    spec: Mapping[str, Any] = body.get(_SUPERVISED) or body.get(_PREFERENCE) or {}
     stats = _read_stats(body)
     detail = _read_phase(body.get("tuningJobState"), _DETAIL)
     if detail and phase in _DETAILED_PHASES:
@@ -295,7 +299,7 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
         mark=read_labels(body.get("labels")),
         display_name=read_text(body.get("tunedModelDisplayName")),
         description=read_text(body.get("description")),
-        hyperparameters=_read_hyperparameters(spec.get("hyperParameters") or {}),
+        hyperparameters={**_read_hyperparameters(spec.get("hyperParameters") or {}), **_read_content(body, spec)},
         create_time=read_time(body.get("createTime")),
         start_time=read_time(body.get("startTime")),
         complete_time=read_time(body.get("endTime")),
@@ -350,8 +354,22 @@ def _read_hyperparameters(holder: Mapping[str, Any]) -> Hyperparameters:
         "epochCount": read_integer(holder.get("epochCount")),
         "learningRateMultiplier": read_number(holder.get("learningRateMultiplier")),
         "adapterSize": _ADAPTER_SIZES.get(holder.get("adapterSize")),
+        "beta": read_number(holder.get("beta")),
+        "batchSize": read_integer(holder.get("batchSize")),
+        "learningRate": read_number(holder.get("learningRate")),
     }
     return {name: value for name, value in hyperparameters.items() if value is not None}
+
+
+def _read_content(body: Mapping[str, Any], spec: Mapping[str, Any]) -> Hyperparameters:
+    """Return the other fields of a job that are part of what is trained."""
+    mode = spec.get("tuningMode")
+    name = _TUNING_MODES[mode] if isinstance(mode, int) and 0 <= mode < len(_TUNING_MODES) else read_text(mode)
+    fields = {
+        "tuningMode": name.removeprefix(_TUNING_MODE).replace(_UNSPECIFIED, ""),
+        "customBaseModel": read_text(body.get("customBaseModel")),
+    }
+    return {name: value for name, value in fields.items() if value}
 
 
 def _read_failure(job: str, error: Mapping[str, Any]) -> Failure | None:
@@ -413,12 +431,17 @@ def write_job(generation: CreateRequest, inputs: JobInputs) -> Json:
     )
     if generation.last_checkpoint_only is not None:
         spec["exportLastCheckpointOnly"] = generation.last_checkpoint_only
+    mode = generation.hyperparameters.get("tuningMode")
+    if mode and not generation.dataset.pairs:
+        spec["tuningMode"] = f"{_TUNING_MODE}{mode}"
     source = generation.source
     parent = _present({"tunedModelName": source.remote, "checkpointId": source.checkpoint})
     return _present(
         {
             **({"baseModel": source.base_model} if source.base_model else {"preTunedModel": parent}),
-            "supervisedTuningSpec": spec,
+            _PREFERENCE if generation.dataset.pairs else _SUPERVISED: spec,
+            "customBaseModel": generation.hyperparameters.get("customBaseModel"),
+            "outputUri": output_of(generation),
             "tunedModelDisplayName": generation.display_name,
             "description": generation.description,
             "labels": write_labels(generation.mark),
@@ -428,10 +451,19 @@ def write_job(generation: CreateRequest, inputs: JobInputs) -> Json:
     )
 
 
+def output_of(generation: CreateRequest) -> str:
+    """Return where the weights of a generation are written: a folder of its own, so that no other one replaces them."""
+    declared = str(generation.settings.get("outputUri", "")).rstrip("/")
+    return f"{declared}/{generation.key}" if declared else ""
+
+
 _WRITERS: Mapping[str, Callable[[Number], Any]] = {
     "epochCount": lambda value: str(int(value)),
     "learningRateMultiplier": float,
     "adapterSize": _ADAPTER_NAMES.__getitem__,
+    "beta": float,
+    "batchSize": lambda value: str(int(value)),
+    "learningRate": float,
 }
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, field
 from msgspec.structs import asdict, replace
@@ -130,6 +130,10 @@ class PlannedAction(Record, frozen=True, kw_only=True):
         default_factory=dict
     )
     """The declared hyperparameters of a create."""
+    settings: Annotated[Mapping[str, Any], Meta(examples=[{"outputUri": "gs://acme-tuning-data/weights"}])] = field(
+        default_factory=dict
+    )
+    """Other fields of the provider's block that are sent with a create."""
     training: TrainingEstimate | None = None
     """The amount of training that a create starts."""
     checks: Count = 0
@@ -348,6 +352,7 @@ def _action(action: Action, places: Places) -> PlannedAction:
         data_bytes=dataset.size if dataset else 0,
         validation_dataset=action.validation,
         hyperparameters=action.hyperparameters,
+        settings=action.settings,
         training=action.training,
         checks=action.checks,
         changes=(*action.changes, *map(_access_change, action.access)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Final
@@ -19,6 +20,7 @@ from reconciler.reports.documents.plan import (
     PlanSummary,
     PlanTarget,
     SampleChange,
+    cut,
 )
 from reconciler.reports.text.format import (
     LABEL_WIDTH,
@@ -182,6 +184,9 @@ def _training_details(action: PlannedAction, training: TrainingEstimate) -> Iter
         yield "validation", action.validation_dataset
     if action.checks:
         yield "checks", f"{counted(action.checks, 'check')} before promotion"
+    for name, setting in action.settings.items():
+        shown = setting if isinstance(setting, str) else json.dumps(setting, ensure_ascii=False, sort_keys=True)
+        yield name, cut(shown)
     yield "training", _training(training, action.hyperparameters)
     yield from _needs_details(training)
 

@@ -22,7 +22,7 @@ from reconciler.domain.model import (
 from reconciler.providers.vertex.spec import VERTEX
 from reconciler.providers.vertex.wire import JobInputs, read_job, read_page, write_example, write_job
 from support.cases import each_row
-from support.google_clients import vertex
+from support.google_clients import genai, vertex, vertex_v1beta1
 from support.provider_samples import generation
 
 JOB = "projects/123/locations/us-central1/tuningJobs/456"
@@ -91,6 +91,57 @@ def test_adapter_sizes_have_the_numbers_of_the_proto() -> None:
         assert by_name, size
         body = write_job(replace(WANTED, hyperparameters=by_name), JobInputs("gs://b/o.jsonl"))
         assert body["supervisedTuningSpec"]["hyperParameters"]["adapterSize"] == size.name
+
+
+OPEN = generation(
+    base_model="qwen/qwen3@qwen3-8b",
+    hyperparameters={
+        "epochCount": 3,
+        "batchSize": 8,
+        "learningRate": 0.0002,
+        "adapterSize": 16,
+        "tuningMode": "PEFT_ADAPTER",
+        "customBaseModel": "gs://models/mine",
+    },
+)
+
+
+def test_an_open_model_is_tuned_into_a_folder_of_its_generation() -> None:
+    body = write_job(replace(OPEN, settings={"outputUri": "gs://models/tuned/"}), JobInputs("gs://b/o.jsonl"))
+    Parse(json.dumps(body), vertex_v1beta1.TuningJob.pb()(), ignore_unknown_fields=False)
+    assert body["outputUri"] == f"gs://models/tuned/{OPEN.key}"
+    assert body["supervisedTuningSpec"] == {
+        "trainingDatasetUri": "gs://b/o.jsonl",
+        "hyperParameters": {
+            "epochCount": "3",
+            "batchSize": "8",
+            "learningRate": 0.0002,
+            "adapterSize": "ADAPTER_SIZE_SIXTEEN",
+        },
+        "tuningMode": "TUNING_MODE_PEFT_ADAPTER",
+    }
+    assert read_job({**body, "name": JOB}).hyperparameters == OPEN.hyperparameters
+    by_number = {**body["supervisedTuningSpec"], "tuningMode": 2}
+    assert read_job({**body, "name": JOB, "supervisedTuningSpec": by_number}).hyperparameters == OPEN.hyperparameters
+    unspecified = {**body["supervisedTuningSpec"], "tuningMode": "TUNING_MODE_UNSPECIFIED"}
+    assert "tuningMode" not in read_job({"name": JOB, "supervisedTuningSpec": unspecified}).hyperparameters
+
+
+def test_pairs_are_tuned_with_a_spec_of_their_own() -> None:
+    wanted = generation(base_model="gemini-3.5-flash", hyperparameters={"epochCount": 3, "beta": 0.2})
+    wanted = replace(wanted, dataset=replace(wanted.dataset, pairs=True), last_checkpoint_only=True)
+    body = write_job(wanted, JobInputs("gs://b/o.jsonl", "gs://b/v.jsonl"))
+    genai.types.TuningJob.model_validate(body, extra="forbid")
+    assert "supervisedTuningSpec" not in body
+    assert body["preferenceOptimizationSpec"] == {
+        "trainingDatasetUri": "gs://b/o.jsonl",
+        "validationDatasetUri": "gs://b/v.jsonl",
+        "hyperParameters": {"epochCount": "3", "beta": 0.2},
+        "exportLastCheckpointOnly": True,
+    }
+    stats = {"preferenceOptimizationDataStats": {"tuningStepCount": "7"}}
+    job = read_job({**body, "name": JOB, "tuningDataStats": stats})
+    assert (job.hyperparameters, job.total_steps) == (wanted.hyperparameters, 7)
 
 
 def test_a_job_is_read_whole() -> None:
