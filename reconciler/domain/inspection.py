@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -20,9 +20,6 @@ FindingKind = Literal[
     "brokenText",
     "warning",
 ]
-BYTES_PER_TOKEN: Final = 4
-"""The bytes of UTF-8 for each estimated token. English has some 4 characters a token; scripts with more bytes for a
-character have fewer characters a token, so that bytes are the better measure."""
 
 
 class Spot(Record, frozen=True, kw_only=True):
@@ -119,7 +116,7 @@ class DatasetFormat(Record, frozen=True, kw_only=True):
 class Inspection(Document, frozen=True, kw_only=True):
     """The findings in a data set, and its measures. Invalid examples are counted only as findings.
 
-    Tokens are estimated: one for every 4 bytes of the texts in UTF-8.
+    Tokens are estimated, as in plans.
     """
 
     shape: NonEmpty

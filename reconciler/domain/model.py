@@ -177,6 +177,7 @@ class Manifest(Struct, frozen=True):
     next training and are not part of a generation's content. ``dataset_error`` and ``validation_error`` are the
     reasons why data sets in Cloud Storage have no current version. ``training_bytes`` and ``validation_bytes`` are
     the sizes of the examples of local data sets, and ``longest_example`` is that of the longest one in bytes.
+    ``training_tokens`` is the estimated number of tokens that an epoch trains on; ``None`` if it is unknown.
     ``settings`` are the other fields of the provider's block, which go into the request of the next training.
     ``field_places`` has the places of the effective ``baseModel``, ``dataset``, ``validationDataset`` and
     hyperparameters, if they are declared.
@@ -205,6 +206,7 @@ class Manifest(Struct, frozen=True):
     validation_error: str = ""
     training_bytes: int = 0
     longest_example: int = 0
+    training_tokens: int | None = None
     validation_bytes: int = 0
     field_places: Mapping[str, FieldPlace] = {}
     settings: Mapping[str, Any] = {}

@@ -212,6 +212,7 @@ class ManifestReader(Struct):
                 validation=validation.dataset,
                 training_bytes=training.size,
                 longest_example=training.longest,
+                training_tokens=training.tokens,
                 validation_bytes=validation.size,
                 field_places=_field_places(document, self.context.capabilities),
                 checks=checks.checks,

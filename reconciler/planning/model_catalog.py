@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from datetime import date, timedelta
 from typing import Final, Self
@@ -10,7 +11,6 @@ from msgspec import Struct
 
 from reconciler.domain.base_models import SHARE_FROM, BaseModel, ModelCatalog
 from reconciler.domain.errors import Problem
-from reconciler.domain.inspection import BYTES_PER_TOKEN
 from reconciler.domain.model import FieldPlace, Manifest
 from reconciler.domain.plan import World
 from reconciler.domain.text import counted, join_names, suggest
@@ -180,8 +180,9 @@ def _training_size(manifest: Manifest, model: BaseModel, context: CatalogContext
 
 
 def _example_size(manifest: Manifest, model: BaseModel, context: CatalogContext) -> Iterator[Problem]:
-    """Yield the warning that an example has too many tokens, by the estimate of ``reconcile data inspect``."""
-    tokens = -(-manifest.longest_example // BYTES_PER_TOKEN)
+    """Yield the warning that an example has too many tokens: for its bytes, as many as the whole data set has."""
+    share = (manifest.training_tokens or 0) / (manifest.training_bytes or 1)
+    tokens = math.ceil(manifest.longest_example * share)
     if model.max_tokens and tokens > model.max_tokens:
         message = (
             f"the longest example has about {tokens:,} tokens, more than the {model.max_tokens:,} of"

@@ -56,7 +56,7 @@ def test_each_property_of_the_schema_has_a_row() -> None:
 
 
 def test_each_attribute_of_a_manifest_has_a_row() -> None:
-    located = {"field_places", "longest_example", "training_bytes", "validation_bytes"}
+    located = {"field_places", "longest_example", "training_bytes", "training_tokens", "validation_bytes"}
     observed = {"file", "place", "preamble", "dataset_error", "validation_error", *located}
     attributes = {row.attribute.partition(".")[0] for row in FIELDS} - {""}
     assert {field.name for field in fields(Manifest)} - observed == attributes

@@ -69,6 +69,7 @@ def test_a_manifest_with_everything_in_it(tmp_path: Path) -> None:
         ignore_drift=frozenset({"description", "sampling.topK"}),
         training_bytes=12,
         longest_example=6,
+        training_tokens=8,
     )
     assert [type(value) for value in found.hyperparameters.values()] == [int, int, float]
     assert type(found.sampling.top_k) is int

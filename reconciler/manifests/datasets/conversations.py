@@ -247,6 +247,14 @@ def _content_text(content: Mapping[str, Any]) -> str:
     return normalize_newlines("".join(texts))
 
 
+_MEDIA = ("fileData", "inlineData", "file_data", "inline_data")
+
+
+def has_media(value: Mapping[str, Any]) -> bool:
+    """Return whether a valid conversation has parts whose tokens are not those of a text: images, audio, documents."""
+    return any(name in part for content in value["contents"] for part in content["parts"] for name in _MEDIA)
+
+
 def _joined(content: Mapping[str, Any]) -> str:
     if any("text" not in part for part in content["parts"]):
         raise NotSingleTurnError("has parts that are not text")

@@ -65,7 +65,8 @@ class LoadContext(Struct, frozen=True):
 class Reading(Struct, frozen=True):
     """A declared data set, the source of its examples unless it is in Cloud Storage, its problems, and its bytes.
 
-    ``longest`` is the longest example in bytes. ``conversations`` says whether the examples are in Vertex AI's format.
+    ``longest`` is the longest example in bytes, and ``tokens`` the estimated number of tokens that an epoch trains on,
+    ``None`` if it is unknown. ``conversations`` says whether the examples are in Vertex AI's format.
     """
 
     dataset: Dataset | None = None
@@ -73,6 +74,7 @@ class Reading(Struct, frozen=True):
     problems: tuple[Problem, ...] = ()
     size: int = 0
     longest: int = 0
+    tokens: int | None = None
     conversations: bool = False
 
 
@@ -120,7 +122,15 @@ def _read(document: YamlDocument, declared_at: FieldPath, origin: Origin, contex
         field = [*TRAINING, "preamble"]
         message = f"does not apply to {source.declared_at[1]}, whose examples are in Vertex AI's format"
         problems += (Problem(document.place(field), dotted(field), message, _MOVE_PREAMBLE),)
-    return Reading(validated.dataset, source, problems, validated.size, validated.longest, validated.conversations)
+    return Reading(
+        dataset=validated.dataset,
+        source=source,
+        problems=problems,
+        size=validated.size,
+        longest=validated.longest,
+        tokens=validated.tokens,
+        conversations=validated.conversations,
+    )
 
 
 def _unread(

@@ -15,7 +15,6 @@ from msgspec import Struct
 from reconciler.domain.errors import Problem
 from reconciler.domain.identity import normalize_newlines
 from reconciler.domain.inspection import (
-    BYTES_PER_TOKEN,
     Finding,
     FindingKind,
     Inspection,
@@ -25,7 +24,8 @@ from reconciler.domain.inspection import (
     Spot,
 )
 from reconciler.domain.text import counted, quote
-from reconciler.manifests.datasets.conversations import example_text
+from reconciler.domain.tokens import TokenCount, estimate_tokens
+from reconciler.manifests.datasets.conversations import TURN_BREAK, example_text
 from reconciler.manifests.datasets.data_files import ExampleIndex, LabelCount, example_index
 from reconciler.manifests.datasets.near_duplicates import Sample, near_duplicates
 from reconciler.manifests.datasets.records import ConversationRow, Row
@@ -165,7 +165,8 @@ class _Observer:
         self.labels, self.sample = LabelCount(), Sample()
         self.conversations = False
         self.inputs, self.outputs = _LengthCount(), _LengthCount()
-        self.examples = self.turns = self.tokens = self.most_turns = self.most_tokens = 0
+        self.examples = self.turns = self.most_turns = self.most_tokens = 0
+        self.tokens = TokenCount()
         self.suspicions: dict[tuple[FindingKind, str], _Places] = {}
 
     def __call__(self, record: Row | ConversationRow, ordinal: int) -> None:
@@ -174,11 +175,13 @@ class _Observer:
         given, wanted = text.input.encode(), text.output.encode()
         whole = b"\n".join((given, wanted))
         added = self.index.add(_TRAINING, ordinal, record.number, given, wanted)
-        tokens = -(-len(whole) // BYTES_PER_TOKEN)
+        texts = (*text.input.split(TURN_BREAK), text.output)
+        for part in texts:
+            self.tokens.add(part)
         self.examples += 1
         self.turns += text.turns
-        self.tokens += tokens
-        self.most_turns, self.most_tokens = max(self.most_turns, text.turns), max(self.most_tokens, tokens)
+        self.most_turns = max(self.most_turns, text.turns)
+        self.most_tokens = max(self.most_tokens, estimate_tokens(*texts))
         self.inputs.add(len(text.input))
         self.outputs.add(len(text.output))
         self.labels.add(text.output)
@@ -210,7 +213,7 @@ def inspect_dataset(
         examples=observer.examples,
         turns=observer.turns,
         longest_conversation=observer.most_turns,
-        tokens=observer.tokens,
+        tokens=observer.tokens.tokens,
         longest_example=observer.most_tokens,
         inputs=observer.inputs.lengths(),
         outputs=observer.outputs.lengths(),

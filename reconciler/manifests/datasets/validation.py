@@ -15,12 +15,15 @@ from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileErro
 from reconciler.domain.identity import DatasetDigest, encode_normalized, encode_texts
 from reconciler.domain.model import Capabilities, Conversation, Dataset, Example, TrainingExample
 from reconciler.domain.text import exceeds_limit, one_of, quote
+from reconciler.domain.tokens import TokenCount
 from reconciler.manifests.datasets.conversations import (
+    TURN_BREAK,
     ExampleText,
     NotSingleTurnError,
     canonical_json,
     conversation_problems,
     example_text,
+    has_media,
     preference_value,
     single_turn,
     unknown_members,
@@ -127,7 +130,8 @@ class ValidatedDataset(Struct, frozen=True):
     """A data set and its problems; the data set is ``None`` if there are errors.
 
     ``conversations`` says whether the examples are in Vertex AI's format, and ``size`` is that of their texts in bytes;
-    ``longest`` is that of the longest example.
+    ``longest`` is that of the longest example. ``tokens`` is the estimated number of tokens that an epoch trains on;
+    ``None`` if examples have media.
     """
 
     dataset: Dataset | None
@@ -135,6 +139,7 @@ class ValidatedDataset(Struct, frozen=True):
     conversations: bool = False
     size: int = 0
     longest: int = 0
+    tokens: int | None = None
 
 
 def file_source(
@@ -342,6 +347,7 @@ class _Validation:
         self._form: type[Row | ConversationRow] | None = None
         self._digest = DatasetDigest()
         self._examples = self._bytes = self._longest = self._records = 0
+        self._tokens, self._has_media = TokenCount(), False
         self._seen: dict[int, tuple[int, int]] = {}
         self._decomposed: list[int] = []
         self._repeated: dict[_Repetition, list[tuple[int, int]]] = {_DUPLICATE: [], _CONTRADICTION: []}
@@ -395,6 +401,7 @@ class _Validation:
         if not self._compare_plain(numbers, inputs, outputs):
             return False
         self._digest.add_lines(encoded)
+        self._tokens.add(joined, len(texts))
         self._records += len(rows)
         self._examples += len(rows)
         sizes = list(map(len, texts if joined.isascii() else map(str.encode, texts)))
@@ -454,7 +461,8 @@ class _Validation:
         problems = (*self._errors.all(path, self._counted), *self._warnings.all(path, self._counted))
         conversations = self._form is ConversationRow and not self._source.single_turns
         accepted = None if self._errors.shown else dataset
-        return ValidatedDataset(accepted, problems, conversations, self._bytes, self._longest)
+        tokens = None if self._has_media else self._tokens.tokens
+        return ValidatedDataset(accepted, problems, conversations, self._bytes, self._longest, tokens)
 
     def _ask_for_one_form(self) -> None:
         """Replace remedies that set an option for all examples: it fits some of them."""
@@ -497,6 +505,7 @@ class _Validation:
             size = sum(byte_length(text) or 0 for text in (example.input, example.output, row.rejected))
             counted = self._source.example(row) if self._source.pairs else example
             self._count(row, counted, size, row.input, row.output)
+            self._add_tokens(example.input, example.output, row.rejected)
 
     def _within_limits(self, number: int, example: Example) -> bool:
         service, within = self._capabilities, True
@@ -531,6 +540,9 @@ class _Validation:
             elif not problems:
                 text = ExampleText(line, "") if self._source.pairs else example_text(row)
                 self._count(row, Conversation(line), byte_length(line) or 0, text.input, text.output)
+                text = example_text(row)
+                self._has_media = self._has_media or has_media(row.value)
+                self._add_tokens(text.input, text.output, row.rejected)
         for message, remedy in problems:
             self._error(record.number, message, remedy)
 
@@ -546,6 +558,12 @@ class _Validation:
             if first is not current:
                 repetition = _DUPLICATE if first[1] == current[1] else _CONTRADICTION
                 self._repeated[repetition].append((row.number, first[0]))
+
+    def _add_tokens(self, given: str, wanted: str, rejected: str) -> None:
+        """Add the tokens of an example; a pair trains on its prompt twice, once with each answer."""
+        prompt = given.split(TURN_BREAK)
+        for text in (*prompt, wanted, *((*prompt, rejected) if self._source.pairs else ())):
+            self._tokens.add(text)
 
     def _note_normalization(self, number: int, given: str, wanted: str) -> None:
         if not (_is_composed(given) and _is_composed(wanted)):
@@ -617,3 +635,6 @@ class _Observation(_Validation):
         self._examples += 1
         self._note_normalization(row.number, given, wanted)
         self._observer(row, self._records)
+
+    def _add_tokens(self, given: str, wanted: str, rejected: str) -> None:
+        pass  # the observer counts them, if it needs them

@@ -15,7 +15,7 @@ from reconciler.domain.inspection import DatasetFormat, DifferentExample, Inspec
 class InspectionReport(Inspection, frozen=True, kw_only=True, tag="Inspection"):
     """Measures of a data set and findings in it: the output of `reconcile data inspect --format json`.
 
-    Tokens are estimated: one for every 4 bytes of the texts in UTF-8. Invalid examples are counted only as findings.
+    Tokens are estimated, as in plans. Invalid examples are counted only as findings.
     """
 
     file: NonEmpty

@@ -62,7 +62,7 @@ def inspection_facts(report: InspectionReport) -> Iterator[Detail]:
     yield "examples", f"{report.examples:,}"
     turns = f"{report.turns:,}"
     yield "turns", f"{turns}, at most {report.longest_conversation} in one example" if report.examples else turns
-    tokens = f"about {report.tokens:,} (estimated: one for 4 bytes of UTF-8)"
+    tokens = f"about {report.tokens:,}"
     yield "tokens", f"{tokens}, at most {report.longest_example:,} in one example" if report.examples else "0"
 
 

@@ -110,8 +110,7 @@ def test_measures(tmp_path: Path) -> None:
     assert (inspection.inputs.least, inspection.inputs.most, inspection.inputs.mean) == (3, 9, 4.8)
     assert [(bucket.up_to, bucket.examples) for bucket in inspection.inputs.histogram] == [(4, 3), (8, 0), (16, 1)]
     assert [(label.output, label.examples) for label in inspection.labels] == [("yes", 3), ("no", 1)]
-    # bytes of input, line break and output: 7, 7, 13 and 9
-    assert (inspection.tokens, inspection.longest_example) == (2 + 2 + 4 + 3, 4)
+    assert (inspection.tokens, inspection.longest_example) == (12, 5)
 
 
 @each_row(
