@@ -103,6 +103,7 @@ def right_answers(model: Any, tokenizer: Any, questions: list[tuple[str, str]]) 
 
 
 CORPUS = Path(__file__).parents[1] / "corpus"
+DATASETS = Path(__file__).parents[2] / "specs" / "datasets"
 
 
 def judged_texts() -> dict[str, list[str]]:
