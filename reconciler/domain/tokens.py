@@ -119,7 +119,7 @@ class TokenCount:
         )
         if not text.isascii():
             leading = data.translate(None, _NOT_LEADING)
-            self._certain += sum(rate * len(leading.translate(None, others)) for others, rate in _SCRIPTS)
+            self._certain += sum(rate * len(leading.translate(None, skipped)) for skipped, rate in _SCRIPTS)
 
     @property
     def tokens(self) -> int:

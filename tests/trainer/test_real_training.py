@@ -118,7 +118,6 @@ def judged_texts() -> dict[str, list[str]]:
         file.name: [text for line in file.read_text(encoding="utf-8").splitlines()[1:] for text in split(line)]
         for file, split in (
             (DATASETS / "next-number.csv", lambda line: line.split(",")),
-            (DATASETS / "unseen-numbers.csv", lambda line: line.split(",")),
             (DATASETS / "plurals.tsv", lambda line: line.split("\t")),
             (DATASETS / "reviews.jsonl", lambda line: json.loads(line).values()),
         )
