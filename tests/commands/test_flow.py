@@ -120,19 +120,23 @@ class Team(Struct, dict=True):
 
 @pytest.fixture
 def team(port: World, tmp_path: Path) -> Team:
-    """A repository with two models that serve, and the workflows."""
-    hub = Hub(tmp_path)
+    """A repository with three models that serve, and the workflows."""
+    return _begin(port, tmp_path, lambda desk: [_declare(desk, name, epochs=1) for name in _FIRST])
+
+
+def _begin(port: World, folder: Path, declare: Callable[[Cli], object], more: str = "") -> Team:
+    """A repository with the workflows, and models that serve; ``more`` is added to the target."""
+    hub = Hub(folder)
     desk = Cli(hub.begin("desk"))
-    port.begin(tmp_path, lambda: desk.clock.now)
+    port.begin(folder, lambda: desk.clock.now)
     write_target(
         desk,
         "",
         f"  provider: generativelanguage\n  apiVersion: v1beta\n  project: {PROJECT}\n  endpoint: {port.url}\n"
-        "  publish: serving.json\n",
+        f"  publish: serving.json\n{more}",
     )
     desk.environ["RECONCILE_ACCESS_TOKEN"] = "ya29.hush-hush"
-    for name in _FIRST:
-        _declare(desk, name, epochs=1)
+    declare(desk)
     for platform in ("github", "gitlab"):
         assert desk("init", "--ci", platform).status == 0
         (desk.folder / f".{platform}" / "reconcile.txt").write_text(f"{TOOLS}\n")
@@ -579,41 +583,38 @@ def test_a_lockfile_that_is_gone_fails(team: Team, platform: str) -> None:
         assert "specs/reconcile.lock.json is gone; restore it" in ran.log
 
 
-def _retiring(desk: Cli) -> None:
-    """The base model is retired in 60 days, and a check compares each new generation with the serving one."""
-    _add(desk.specs / "reconcile.yaml", "  models: models.toml\n")
+_OLD, _NEW = "models/gemini-3.5-flash", "models/gemini-3.1-flash-lite"
+
+
+@pytest.fixture
+def retiring(port: World, tmp_path: Path) -> Team:
+    """A repository whose base model is retired in 60 days; a check compares new generations with the serving one."""
+    return _begin(port, tmp_path, _declare_retiring, "  models: models.toml\n")
+
+
+def _declare_retiring(desk: Cli) -> None:
     day = datetime.now(UTC).date() + timedelta(days=60)  # the jobs are processes, on the clock of this machine
     (desk.specs / "models.toml").write_text(
-        f'date = {day}\n[models."models/gemini-3.5-flash"]\nretirement = {day}\n'
-        'successor = "models/gemini-3.1-flash-lite"\n[models."models/gemini-3.1-flash-lite"]\nmaxEpochs = 1\n'
+        f'date = {day}\n[models."{_OLD}"]\nretirement = {day}\nsuccessor = "{_NEW}"\n[models."{_NEW}"]\nmaxEpochs = 1\n'
     )
     (desk.specs / "unseen.csv").write_text("text_input,output\n0,1\n00,no\n")
     compared = "{name: unseen, dataset: {path: unseen.csv, minimum: 0.5}, noWorseThan: {serving: true}}"
     desk.manifest("adder", epochs=2, more=f"  checks: [{compared}] # kept\n")
-    for name in ("middle", "zeta"):
-        (desk.specs / f"{name}.yaml").unlink()
-    assert desk("apply", "--yes").status == 0
 
 
-def _add(file: Path, text: str) -> None:
-    file.write_text(file.read_text() + text)
-
-
-def test_a_base_model_that_is_retired_soon_becomes_a_pull_request(team: Team) -> None:
-    team.push("main", "main", _retiring)
+def test_a_base_model_that_is_retired_soon_becomes_a_pull_request(retiring: Team) -> None:
+    team = retiring
     former, written = team.serving("adder"), team.hub.file("specs/adder.yaml")
-    team.world.lines.clear()
 
     migrated = team.hub.on_main(DRIFT, "migrate")
     assert migrated.passed, migrated.log
     (opened,) = team.hub.opened
-    assert opened["title"] == "Tune from models/gemini-3.1-flash-lite instead of models/gemini-3.5-flash"
+    assert opened["title"] == f"Tune from {_NEW} instead of {_OLD}"
     assert opened["body"].startswith("<!-- reconcile:migration:default -->\n### ✅ Migration for target `default`")
     assert "epochCount: 2 → 1" in opened["body"]
     assert team.world.lines == [], "the job contacts no service"
-    assert team.hub.file("specs/adder.yaml", opened["head"]) == written.replace(
-        "models/gemini-3.5-flash", "models/gemini-3.1-flash-lite"
-    ).replace("epochCount: 2", "epochCount: 1")
+    changed = written.replace(_OLD, _NEW).replace("epochCount: 2", "epochCount: 1")
+    assert team.hub.file("specs/adder.yaml", opened["head"]) == changed
 
     pull = team.hub.open(opened["head"])
     trained = team.train(pull)
@@ -632,5 +633,46 @@ def test_a_base_model_that_is_retired_soon_becomes_a_pull_request(team: Team) ->
     assert merged.passed, merged.log
     assert team.published()["adder"] == team.serving("adder") != former
     assert former in {generation["key"] for generation in team.lock()["adder"]["generations"]}
-    assert team.hub.on_main(DRIFT, "migrate").passed
-    assert len(team.hub.opened) == 1
+
+
+@slow
+@pytest.mark.parametrize("platform", ["github", "gitlab"])
+def test_each_change_of_a_base_model_is_proposed_once(retiring: Team, platform: str) -> None:
+    team, hub = retiring, retiring.hub
+
+    def migrate() -> Ran:
+        return hub.on_main(DRIFT, "migrate") if platform == "github" else hub.on_gitlab("reconcile-migrate")
+
+    def proposed(ran: Ran, count: int, *, passed: bool = True) -> None:
+        assert (ran.passed, len(hub.opened)) == (passed, count), ran.log
+
+    proposed(migrate(), 1)
+    first = hub.opened[0]["head"]
+    head = hub.head(first)
+    proposed(migrate(), 1)  # also if it was closed
+    hub.forget(first)
+    proposed(migrate(), 1)  # the branch was pushed, but no pull request could be opened
+    assert hub.head(first) == head
+
+    pull = hub.open(first)
+    team.push("main", "main", lambda desk: desk.manifest("second"))
+    proposed(migrate(), 1)  # the other change of the same base model is open
+    hub.close(pull)
+    proposed(migrate(), 2)
+    assert hub.opened[1]["head"].rpartition("/")[0] == first.rpartition("/")[0]
+
+    team.push("main", "main", lambda desk: _other_base(desk, ">-\n    "))
+    broken = migrate()
+    proposed(broken, 2, passed=False)
+    assert "specs/third.yaml:5:14: spec.baseModel: its value spans several lines" in broken.log
+    team.push("main", "main", lambda desk: _other_base(desk, ""))
+    proposed(migrate(), 3)
+
+
+def _other_base(desk: Cli, before: str) -> None:
+    """Another base model is retired soon, and its manifest is written in another way."""
+    base = "models/gemini-3.5-flash-lite"
+    desk.manifest("third", base=f"{before}{base}")
+    catalog = (desk.specs / "models.toml").read_text().partition(f'[models."{base}"]')[0]
+    day = datetime.now(UTC).date()
+    (desk.specs / "models.toml").write_text(f'{catalog}[models."{base}"]\nretirement = {day}\nsuccessor = "{_NEW}"\n')

@@ -108,8 +108,10 @@ def test_a_project_that_is_there_gets_the_workflows_alone(reconcile: Cli) -> Non
         "APPLY_ACCOUNT.\n"
         "7. Require the check reconcile-locked in a ruleset of main that deploy keys bypass.\n"
         "8. Restrict what actions may do in the settings of the repository.\n"
-        "9. Optional: enable the merge queue.\n"
-        "10. Use a target of a real service: models on the embedded service are not shared between jobs.\n"
+        "9. Set RECONCILE_PULL_REQUEST_TOKEN in the environment reconcile to a token that can open pull requests, "
+        "for base models that are retired.\n"
+        "10. Optional: enable the merge queue.\n"
+        "11. Use a target of a real service: models on the embedded service are not shared between jobs.\n"
     )
     assert "the check reconcile-locked-prod in a ruleset" in more.out
     assert "Next:" not in made.out

@@ -133,6 +133,7 @@ def test_the_flow_calls_what_it_is_made_of(project: Path) -> None:
         ("refresh", frozenset({"--merge"})),
         ("migrate", frozenset({"--dry-run", "--format"})),
         ("migrate", frozenset()),
+        ("render", frozenset()),
     }
 
 

@@ -44,6 +44,8 @@ def test_a_manifest_with_everything_in_it(tmp_path: Path) -> None:
     assert found.field_places == {
         "baseModel": FieldPlace(Place("m.yaml", 8, 3), "spec.baseModel"),
         "epochCount": FieldPlace(Place("m.yaml", 14, 21), "spec.hyperparameters.epochCount"),
+        "batchSize": FieldPlace(Place("m.yaml", 14, 38), "spec.hyperparameters.batchSize"),
+        "learningRate": FieldPlace(Place("m.yaml", 14, 52), "spec.hyperparameters.learningRate"),
         "dataset": FieldPlace(Place("m.yaml", 9, 3), "spec.dataset"),
     }
     assert replace(found, field_places={}) == Manifest(

@@ -222,8 +222,18 @@ class Hub(Struct, dict=True):
         merged = self.mergeable(pull)
         assert merged, "in conflict"
         self.git(self.origin, "update-ref", "refs/heads/main", merged)
+        self.close(pull)
+
+    def close(self, pull: Pull) -> None:
+        """A pull request is closed or merged."""
         del self.pulls[pull.number]
         self._write_pulls()
+
+    def forget(self, branch: str) -> None:
+        """No pull request was opened for a branch."""
+        state = json.loads(self._state.read_text(encoding="utf-8"))
+        state["opened"] = [one for one in state["opened"] if one["head"] != branch]
+        self._write(state)
 
     @property
     def installed(self) -> list[str]:

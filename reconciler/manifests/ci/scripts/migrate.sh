@@ -5,6 +5,7 @@ migrate_all() {
   local id title names name only branch directory head new old number=0
   status=0
   reconcile migrate "$SPECS" --dry-run --format json > "$out/migration.json" || status=$?
+  [ "$status" -eq 0 ] || reconcile render "$out/migration.json"
   python -I -c '
 import json, sys
 for change in json.load(sys.stdin).get("changes", ()):
