@@ -120,6 +120,11 @@ def _record_error(
 def _require_own(project: RecordedProject, name: str, generation: LockedGeneration) -> None:
     """Refuse a remote name or an endpoint outside the target's project and location: the lockfile can be edited."""
     capabilities = project.capabilities
+    weights = generation.resources.weights
+    own = re.fullmatch(capabilities.weights_pattern, weights) and weights.endswith(f"/{generation.key}")
+    if weights and not own:
+        cause = f"{sanitize(weights)} is not where the target {project.target.name} writes the weights of this key"
+        raise _record_error(project, name, generation, "resources.weights", cause)
     for field, value, pattern in (
         ("remote", generation.remote, capabilities.remote_pattern),
         ("resources.endpoint", generation.resources.endpoint, capabilities.endpoint_pattern),

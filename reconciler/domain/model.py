@@ -406,6 +406,8 @@ class Resources(Record, frozen=True):
     """The location."""
     checkpoints: tuple[Checkpoint, ...] = ()
     """The available checkpoints."""
+    weights: Annotated[str, Meta(examples=["gs://acme-models/support/support-3kq7w2ma"])] = ""
+    """The folder in Cloud Storage with the weights of an open model."""
 
     def checkpoint(self, identifier: str) -> Checkpoint | None:
         """Return the checkpoint with that ID, or for an empty one the default: that of the model's own endpoint."""
@@ -620,10 +622,10 @@ class Capabilities(Struct, frozen=True):
     ``base_model_prefix`` begins the full names of base models, ``base_model_pattern`` matches what follows, and
     ``base_model_example`` is one. ``base_model_hints`` has, by the pattern of an invalid name, what is wrong with it
     and the remedy, in both of which ``{0}`` is the first group. ``endpoint_pattern`` matches the names of endpoints,
-    where a model answers only at its endpoint. ``encrypted`` is whether models get a customer-managed key. ``remedies``
-    has, by field, the remedies for unsupported parts of a manifest (``access``) that are better than "delete it".
-    Without ``caller_chosen_ids`` only labels show whether a generation was created before. Lengths are in characters,
-    sizes in bytes.
+    where a model answers only at its endpoint. ``weights_pattern`` matches the folders that the weights of open models
+    are in. ``encrypted`` is whether models get a customer-managed key. ``remedies`` has, by field, the remedies for
+    unsupported parts of a manifest (``access``) that are better than "delete it". Without ``caller_chosen_ids`` only
+    labels show whether a generation was created before. Lengths are in characters, sizes in bytes.
     """
 
     label: str
@@ -655,6 +657,7 @@ class Capabilities(Struct, frozen=True):
     base_model_hints: Mapping[str, tuple[str, str]] = {}
     base_model_example: str = "gemini-3.5-flash"
     endpoint_pattern: str = ""
+    weights_pattern: str = ""
     encrypted: bool = False
     remedies: Mapping[str, str] = {}
 

@@ -46,7 +46,7 @@ class ResolvedGeneration(Struct, frozen=True):
     def resources(self) -> Resources:
         """The resources that the service shows, or else the recorded ones."""
         shown = self.live.resources if self.live else Resources()
-        return shown if shown.model or not self.locked else self.locked.resources
+        return shown if shown.model or shown.weights or not self.locked else self.locked.resources
 
     def is_deployed(self, checkpoint: str) -> bool:
         """Whether an endpoint has the checkpoint, or without an ID the model, or it needs none."""

@@ -63,7 +63,8 @@ class PruneContext(Struct, frozen=True):
 
     def has_model(self, generation: LiveGeneration) -> bool:
         """Return whether there is a model to delete; failed jobs on Vertex AI have none."""
-        return self.world.capabilities.caller_chosen_ids or bool(generation.live.resources.model)
+        resources = generation.live.resources
+        return self.world.capabilities.caller_chosen_ids or bool(resources.model or resources.weights)
 
     def block(self, name: str) -> LockedModel:
         """Return the recorded state of a manifest."""

@@ -146,8 +146,11 @@ def url_of(target: Target, remote: str) -> str:
 
 
 def callable_name(remote: str, resources: Resources) -> str:
-    """Return the name that takes prompts: the endpoint if the model has one, else the model."""
-    return resources.endpoint or remote
+    """Return the name that takes prompts: the endpoint if the model has one, else the model.
+
+    Of a model that is not deployed, it is the folder of its weights.
+    """
+    return resources.endpoint or resources.weights or remote
 
 
 def connect(context: ProviderContext) -> ConnectedProvider:

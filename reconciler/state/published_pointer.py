@@ -132,7 +132,7 @@ def _is_redirected(name: str, published: PublishedModel, lock: Lock, endpoint_pa
         return False
     if recorded.resources.endpoint and re.fullmatch(endpoint_pattern, published.remote):
         return False
-    return published.remote not in {recorded.remote, recorded.resources.endpoint}
+    return published.remote not in {recorded.remote, recorded.resources.endpoint, recorded.resources.weights}
 
 
 def _describe(conflict: PointerConflict) -> str:

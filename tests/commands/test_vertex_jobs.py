@@ -7,8 +7,8 @@ import json
 import pytest
 
 from support.cli_world import Cli
-from support.vertex_runs import apply, chosen, conversations, declare, manifest, on
-from support.vertex_world import BUCKET, LOCATION, OBJECTS, PROJECT, World, aim, lock_of
+from support.vertex_runs import apply, chosen, conversations, declare, manifest, on, states
+from support.vertex_world import BUCKET, LOCATION, OBJECTS, PROJECT, World, aim, lock_file, lock_of
 
 OTHERS = pytest.mark.parametrize(
     ("target", "label"), [("", "embedded service"), ("gl", "Generative Language API v1beta")]
@@ -85,6 +85,50 @@ def test_pairs_are_uploaded_with_scores_and_trained_by_preference(reconcile: Cli
     assert lock_of(reconcile, "vertex")["adder"]["generations"][0]["dataset"]["pairs"] is True
     (action,) = on(reconcile, "plan", "--format", "json").document["actions"]
     assert action["action"] == "noop"
+
+
+def test_the_weights_of_an_open_model_are_resolved_pruned_and_missed(reconcile: Cli, world: World) -> None:
+    (reconcile.specs / "pairs.csv").write_text("text_input,output\n" + "".join(f"{n},{n + 1}\n" for n in range(20)))
+    base = "qwen/qwen3@qwen3-8b"
+    block = "    outputUri: gs://acme-tuning/weights\n    tuningMode: FULL\n"
+    declare(reconcile, "adder", "pairs.csv", block, base)
+
+    (planned,) = on(reconcile, "plan", "--format", "json").document["actions"]
+    assert planned["settings"] == {"outputUri": "gs://acme-tuning/weights"}
+    assert planned["hyperparameters"] == {"tuningMode": "FULL"}
+    assert "outputUri" in on(reconcile, "plan").out
+    assert apply(reconcile).status == 0
+
+    (job,) = world.jobs()
+    assert (job["outputUri"], job["supervisedTuningSpec"]["tuningMode"]) == (
+        f"gs://acme-tuning/weights/{planned['key']}",
+        "TUNING_MODE_FULL",
+    )
+    assert on(reconcile, "resolve", "adder").out.strip() == job["outputUri"]
+    (resolved,) = on(reconcile, "resolve", "--live", "--format", "json").document["models"]
+    assert (resolved["remote"], resolved["resources"]["weights"]) == (job["outputUri"], job["outputUri"])
+    assert "url" not in resolved
+
+    file = lock_file(reconcile, "vertex")
+    recorded = file.read_text()
+    for forged in (f"gs://evil/{planned['key']}", "gs://acme-tuning/weights/other"):
+        file.write_text(recorded.replace(job["outputUri"], forged))
+        refused = on(reconcile, "resolve", "adder")
+        assert refused.status == 1
+        assert f"{forged} is not where the target vertex writes the weights of this key" in refused.err
+    file.write_text(recorded)
+
+    (weights,) = world.objects()[1:]
+    world.delete(weights.replace("/", "%2F"))
+    (missed,) = on(reconcile, "plan", "--format", "json").document["actions"]
+    assert (missed["action"], missed["reason"]) == ("create", "Missing")
+
+    world.put(weights, b"restored")
+    assert [action["action"] for action in on(reconcile, "plan", "--format", "json").document["actions"]] == ["noop"]
+    (reconcile.specs / "adder.yaml").unlink()
+    assert on(reconcile, "prune", "adder", "--yes").status == 0
+    assert weights not in world.objects()
+    assert states(reconcile) == []
 
 
 # The models of today support no keys; legacy base models: gemini-2.5-flash

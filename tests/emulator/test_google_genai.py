@@ -126,6 +126,15 @@ VERTEX = (
         ),
         lambda job: bool(job.preference_optimization_spec.hyper_parameters.beta == 0.2),
     ),
+    Row(
+        "tunings.tune",
+        lambda tuned: tuned.client.tunings.tune(
+            base_model="qwen/qwen3@qwen3-8b",
+            training_dataset=DATA,
+            config={"output_uri": "gs://data/out", "tuning_mode": "TUNING_MODE_FULL", "learning_rate": 0.001},
+        ),
+        lambda job: bool(job.output_uri == "gs://data/out" and job.supervised_tuning_spec.tuning_mode),
+    ),
     Row("tunings.list", lambda tuned: tuned.job in [job.name for job in tuned.client.tunings.list()]),
     Row("tunings.cancel", cancelled, lambda job: bool(job.state == "JOB_STATE_CANCELLED")),
     Row(

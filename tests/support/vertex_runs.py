@@ -31,11 +31,11 @@ def _conversation(number: int) -> bytes:
     return json.dumps({"systemInstruction": {"parts": [{"text": "Count."}]}, "contents": turns}).encode() + b"\n"
 
 
-def declare(reconcile: Cli, name: str, path: str, block: str = "") -> None:
+def declare(reconcile: Cli, name: str, path: str, block: str = "", base: str = VERTEX) -> None:
     """Write a manifest over a data set that is there; ``block`` are further lines of the block for Vertex AI."""
     (reconcile.specs / f"{name}.yaml").write_text(
         f"apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\nmetadata: {{name: {name}}}\nspec:\n"
-        f"  baseModel: {GEMINI_API}\n  dataset: {{path: {path}}}\n  vertex:\n    baseModel: {VERTEX}\n{block}"
+        f"  baseModel: {GEMINI_API}\n  dataset: {{path: {path}}}\n  vertex:\n    baseModel: {base}\n{block}"
     )
 
 

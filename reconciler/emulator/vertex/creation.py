@@ -27,6 +27,7 @@ from reconciler.emulator.vertex.messages import new_name, parent_of
 from reconciler.emulator.vertex.models import checkpoints_of, resources_of_job, tunable_models
 
 URI = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.+\.jsonl)")
+OUTPUT = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<folder>.+?)/?")
 MAX_BYTES = 2**30
 MAX_VALIDATION_EXAMPLES = 5000
 """The limits of the real service for Gemini 3.5 Flash, from "Limitations" in
@@ -230,7 +231,26 @@ def _violations(job: Mapping[str, Any]) -> Iterator[Violation]:
     yield from _label_violations(job.get("labels", {}))
     if "baseModel" not in job and "preTunedModel" not in job:
         yield Violation("base_model", "either base_model or pre_tuned_model is required")
+    yield from _open_model_violations(job)
     yield from _spec_violations(spec_of(job), job.get(spec_of(job), {}))
+
+
+def is_open(job: Mapping[str, Any]) -> bool:
+    """Return whether a job tunes an open model, whose name has its publisher."""
+    return "/" in job.get("baseModel", "")
+
+
+def _open_model_violations(job: Mapping[str, Any]) -> Iterator[Violation]:
+    """Yield what does not fit an open or another model, as the descriptions of these fields have it."""
+    output, spec = job.get("outputUri", ""), job.get(spec_of(job), {})
+    if not is_open(job):
+        own = {**job, **spec, **spec.get("hyperParameters", {})}
+        for name in ("outputUri", "customBaseModel", "tuningMode", "batchSize", "learningRate"):
+            if own.get(name):
+                yield Violation(snake_case(name), "is only available for open source models")
+    elif not OUTPUT.fullmatch(output):
+        described = f'must have the form gs://bucket/folder, but is "{output[:100]}"' if output else "is required"
+        yield Violation("output_uri", described)
 
 
 def spec_of(job: Mapping[str, Any]) -> str:
@@ -287,7 +307,7 @@ def create_job(service: Service, call: ApiCall) -> JsonObject:
         job = _document(service, (parent, served), {**call.body, **source, method: spec}, course, dataset)
         known = with_inherited(dataset.examples, inherited)
         seq = store.insert(service.store, job, now, course=course.dump(), examples=known)
-        if course.succeeds:
+        if course.succeeds and "tunedModel" in job:
             end = course.training.end_time
             for product in resources_of_job(service, job, job["tunedModel"], timestamp(end)):
                 store.insert(service.store, product, end, origin=seq)
@@ -300,7 +320,7 @@ def _source(service: Service, call: ApiCall, now: datetime) -> JsonObject:
         return {"preTunedModel": _pre_tuned(service, call, now)}
     name = call.body["baseModel"]
     supported = tunable_models(service)
-    if service.base_models.models and name not in supported:
+    if service.base_models.models and name not in service.base_models.tunable(service.clock().date()):
         raise ApiError(
             Code.INVALID_ARGUMENT,
             f'Base model "{name[:100]}" is not supported for tuning. Supported are: {", ".join(supported)}.',
@@ -346,8 +366,9 @@ def _require_supported(call: ApiCall, model: BaseModel) -> None:
         sizes = ", ".join(map(str, model.adapter_sizes))
         message = f"Adapter size {size} is not supported for the base model. Supported are: {sizes}."
         raise ApiError(Code.INVALID_ARGUMENT, message)
-    if model.cmek is False and call.body.get("encryptionSpec"):
-        message = "Customer-managed encryption keys are not supported for the base model."
+    if (model.cmek is False or location == "global") and call.body.get("encryptionSpec"):
+        where = "in the location global" if location == "global" else "for the base model"
+        message = f"Customer-managed encryption keys are not supported {where}."
         raise ApiError(Code.INVALID_ARGUMENT, message)
 
 
@@ -384,8 +405,7 @@ def _effective(call: ApiCall) -> JsonObject:
     declared = call.body[spec_of(call.body)].get("hyperParameters", {})
     defaults = {
         "epochCount": str(call.api.defaults["epochCount"]),
-        "learningRateMultiplier": 1.0,
-        "adapterSize": "ADAPTER_SIZE_FOUR",
+        **({} if is_open(call.body) else {"learningRateMultiplier": 1.0, "adapterSize": "ADAPTER_SIZE_FOUR"}),
     }
     return {**defaults, **declared}
 
@@ -420,7 +440,7 @@ def _training(
         examples=dataset.trained,
         batch_size=batch_size,
         epochs=int(hyperparameters["epochCount"]),
-        learning_rate=hyperparameters["learningRateMultiplier"] * call.api.defaults["learningRate"],
+        learning_rate=hyperparameters.get("learningRateMultiplier", 1.0) * call.api.defaults["learningRate"],
         seed=hashlib.sha256(seed.encode()).hexdigest(),
         step_seconds=service.settings.step_seconds,
         overhead_seconds=service.settings.overhead_seconds,
@@ -447,11 +467,7 @@ def _document(
         "createTime": training.created,
         "experiment": f"{parent}/metadataStores/default/contexts/tuning-experiment-{number}",
         "gcsMetricsUri": f"gs://{bucket}/tuning-metrics/{number}.jsonl",
-        "tunedModel": {
-            "model": f"{new_name(service, f'{parent}/models')}@1",
-            "endpoint": checkpoints[-1]["endpoint"],
-            "checkpoints": checkpoints,
-        },
+        **({} if is_open(requested) else {"tunedModel": _tuned_model(service, parent, checkpoints)}),
         "tuningDataStats": {
             _STATS[method]: {
                 "tuningDatasetExampleCount": str(dataset.count),
@@ -459,6 +475,15 @@ def _document(
                 **_dropped(dataset, method),
             }
         },
+    }
+
+
+def _tuned_model(service: Service, parent: str, checkpoints: list[JsonObject]) -> JsonObject:
+    """Return the results of a job; one of an open model is assumed to have only its weights in Cloud Storage."""
+    return {
+        "model": f"{new_name(service, f'{parent}/models')}@1",
+        "endpoint": checkpoints[-1]["endpoint"],
+        "checkpoints": checkpoints,
     }
 
 

@@ -25,6 +25,10 @@ from reconciler.emulator.vertex.store import Resource
 PENDING, RUNNING = "JOB_STATE_PENDING", "JOB_STATE_RUNNING"
 SUCCEEDED, FAILED, CANCELLED = "JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED"
 
+WEIGHTS = "postprocess/node-0/checkpoints/final/adapter_model.safetensors"
+"""The file of a simulated open model below its ``outputUri``; the path in the real service is assumed."""
+_WRITTEN = "weightsWritten"
+"""The member of a stored job that has written its weights, which can be deleted afterwards."""
 LOSS = "/train_total_loss"
 """The name of the training loss among the metrics of a job."""
 
@@ -113,6 +117,9 @@ def _shown(service: Service, job: Resource, now: datetime) -> JsonObject:
     shown = job_view(job, now)
     if "gcsMetricsUri" in shown:
         _write_metrics(service, shown["gcsMetricsUri"], JobTimeline.load(job.course or {}), now)
+    if shown["state"] == SUCCEEDED and "outputUri" in shown and _WRITTEN not in job.document:
+        _write_object(service, f"{shown['outputUri'].rstrip('/')}/{WEIGHTS}", b"simulated", {}, now)
+        store.update(service.store, job, {**job.document, _WRITTEN: True})
     return shown
 
 
@@ -131,9 +138,14 @@ def _write_metrics(service: Service, uri: str, course: JobTimeline, now: datetim
         json.dumps({"step": snapshot["step"], "epoch": snapshot["epoch"], LOSS: snapshot["meanLoss"]})
         for snapshot in course.training.snapshots(course.completed_steps(now))
     )
+    _write_object(service, uri, "".join(f"{line}\n" for line in lines).encode(), steps, now)
+
+
+def _write_object(service: Service, uri: str, data: bytes, metadata: JsonObject, now: datetime) -> None:
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
     content = service.objects.new_content()
-    content.write("".join(f"{line}\n" for line in lines).encode())
-    described = {"name": name, "contentType": "application/jsonl", "metadata": steps}
+    content.write(data)
+    described = {"name": name, "contentType": "application/octet-stream", "metadata": metadata}
     service.objects.put(bucket, described, content, content.checksums({}), {}, now)
 
 

@@ -321,7 +321,7 @@ def _require_base_model(service: Service, call: ApiCall) -> None:
 
 
 def tunable_models(service: Service, location: str | None = None) -> list[str]:
-    """Return the base models that can be tuned today; open models, whose names have a publisher, are not simulated."""
+    """Return the base models of Google that can be tuned today; the names of open models have a publisher."""
     tunable = service.base_models.tunable(service.clock().date(), location)
     return [name for name in tunable if "/" not in name]
 

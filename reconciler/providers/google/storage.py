@@ -24,7 +24,15 @@ from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
 from reconciler.providers.google.auth import authorize
 from reconciler.providers.google.errors import CLOUD_PLATFORM, ServiceDescription
-from reconciler.providers.google.http import UPLOAD_DEADLINE, AsyncClosing, Client, ClientSettings, HttpRequest, Json
+from reconciler.providers.google.http import (
+    UPLOAD_DEADLINE,
+    AsyncClosing,
+    Client,
+    ClientSettings,
+    HttpRequest,
+    Json,
+    list_all,
+)
 from reconciler.providers.google.network import STORAGE
 from reconciler.providers.google.upload import CHUNK, ResumableUpload, SpooledFile
 
@@ -92,6 +100,7 @@ class ObjectInfo(Struct, frozen=True):
     size: int
     md5: str
     crc32c: str
+    name: str = ""
 
 
 def read_object(body: Mapping[str, Any]) -> ObjectInfo:
@@ -101,7 +110,12 @@ def read_object(body: Mapping[str, Any]) -> ObjectInfo:
         size=int(body["size"]),
         md5=str(body.get("md5Hash") or ""),
         crc32c=str(body.get("crc32c") or ""),
+        name=str(body.get("name") or ""),
     )
+
+
+def _read_objects(body: Mapping[str, Any]) -> tuple[tuple[ObjectInfo, ...], str]:
+    return tuple(map(read_object, body.get("items") or ())), str(body.get("nextPageToken") or "")
 
 
 class Bucket(Struct, frozen=True):
@@ -242,6 +256,23 @@ class Storage(AsyncClosing):
                 raise
 
         return await self._client.retry(attempt)
+
+    async def list_folder(self, folder: str, *, first: bool = False) -> tuple[ObjectInfo, ...]:
+        """Return the objects in a folder, an address that ends with a slash; with ``first`` at most one of them.
+
+        A missing bucket has none.
+        """
+        name = ObjectName.parse(folder)
+        params = {"prefix": name.name, **({"maxResults": "1"} if first else {})}
+        request = HttpRequest("GET", f"{bucket_path(name.bucket)}/o", params, remedies=_remedies(name.bucket))
+        try:
+            if first:
+                return (await self._client.fetch(request, _read_objects))[0]
+            return await list_all(self._client, request, _read_objects, lambda found: found.name)
+        except ServiceError as error:
+            if error.code != "NOT_FOUND":
+                raise
+            return ()
 
     async def delete(self, uri: str, *, generation: int) -> None:
         """Delete an object of this generation; a missing object is not an error.

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import quote
 
 from reconciler.domain.errors import ServiceError
-from reconciler.domain.model import Target
+from reconciler.domain.model import REMOTE_SCHEME, Target
 from reconciler.domain.text import sanitize
 
 _JOBS: Final = "tuningJobs"
@@ -71,7 +71,9 @@ def address_of(target: Target, location: str) -> str:
 
 
 def url_of(target: Target, remote: str) -> str:
-    """Return the address of an endpoint, at the host of its location."""
+    """Return the address of an endpoint, at the host of its location; empty for weights."""
+    if remote.startswith(REMOTE_SCHEME):
+        return ""  # the weights of an open model, which is not deployed
     match = ENDPOINT_NAME.fullmatch(remote)
     location = match["location"] if match else target.location or ""
     return f"{address_of(target, location)}/{_VERSION}/{remote}"

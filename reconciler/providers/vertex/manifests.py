@@ -77,13 +77,23 @@ def _hyperparameters(spec: Mapping[str, Any], block: Mapping[str, Any], base_mod
 
 def _outputs(target: Target, block: Mapping[str, Any]) -> Iterator[FieldFault]:
     """Yield an error for each address that is not in a bucket of the target: results are what a training is worth."""
-    allowed = (target.bucket, *target.settings.get(OUTPUT_BUCKETS, ()))
-    buckets = dict.fromkeys(_bucket_of(address) for address in allowed if address)
+    buckets = output_buckets(target)
     for path, address in output_addresses(block):
         if isinstance(address, str) and _bucket_of(address) not in buckets:
-            message = f"{address} is not in a bucket that results may be written to: {join_names(list(buckets))}"
+            message = f"{address} is not in a bucket that results may be written to: {join_names(buckets)}"
             remedy = f"use one of these, or add the bucket to spec.vertex.{OUTPUT_BUCKETS} of the target"
             yield FieldFault((*_BLOCK, *path), message, remedy)
+
+
+def output_buckets(target: Target) -> tuple[str, ...]:
+    """Return the buckets that results may be written to, as ``gs://BUCKET``."""
+    allowed = (target.bucket, *target.settings.get(OUTPUT_BUCKETS, ()))
+    return tuple(dict.fromkeys(_bucket_of(address) for address in allowed if address))
+
+
+def weights_pattern(target: Target) -> str:
+    """Return a pattern of the folders that the weights of a target's open models are written to."""
+    return rf"(?:{'|'.join(map(re.escape, output_buckets(target)))})/(?!\.{{1,2}}/)[^\x00-\x1f]+"
 
 
 def output_addresses(settings: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -8,6 +8,7 @@ what they created is read from the lists of models and endpoints.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -15,9 +16,11 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
-from reconciler.domain.errors import ReconcileError, ServiceError
+from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
+from reconciler.domain.identity import key_of
 from reconciler.domain.lock import EARLIEST, parse_time
 from reconciler.domain.model import (
+    REMOTE_SCHEME,
     Capabilities,
     CreateRequest,
     Dataset,
@@ -109,7 +112,7 @@ class Vertex(AsyncClosing):
         scope = self._target.scope
         jobs = await self._list_labeled(SCOPE, scope_label(scope))
         marked = tuple(self._settled(job) for job in jobs if job.mark and job.mark.scope == scope)
-        return await self._resources.compare(marked)
+        return tuple([await self._with_weights(job) for job in await self._resources.compare(marked)])
 
     async def list_unmanaged(self) -> tuple[RemoteModel, ...]:
         """Return the other tuning jobs of the project in the target's location."""
@@ -120,14 +123,33 @@ class Vertex(AsyncClosing):
     async def observe(self, handle: Handle) -> RemoteModel | None:
         """Return a job by name, with its failure; ``None`` for one whose model was deleted."""
         job = await self._read(handle.remote)
-        return await self._resources.read(self._settled(job)) if job else None
+        return await self._read_results(job) if job else None
+
+    async def _read_results(self, job: RemoteModel) -> RemoteModel | None:
+        """Return a job as its results are now; ``None`` if its model or its weights were deleted."""
+        found = await self._resources.read(self._settled(job))
+        found = await self._with_weights(found) if found else None
+        return None if found is None or found.state is State.DELETED else found
+
+    async def _with_weights(self, job: RemoteModel) -> RemoteModel:
+        """Return a job of an open model as deleted if no object is left of its weights, which are all that it made."""
+        if job.state is not State.ACTIVE or not _only_weights(job):
+            return job
+        if not re.fullmatch(self._capabilities.weights_pattern, job.resources.weights):
+            return job  # nothing is requested from other buckets
+        try:
+            left = await self._storage.list_folder(f"{job.resources.weights}/", first=True)
+        except AccessError as error:
+            _LOG.warning("whether the weights of %s still exist was not checked: %s", sanitize(job.remote), error)
+            return job
+        return job if left else replace(job, state=State.DELETED)
 
     def _settled(self, job: RemoteModel) -> RemoteModel:
         """Return a job that succeeded as training while its model or endpoint is not shown yet, and later as failed.
 
         Without an endpoint only, it is not deployed later.
         """
-        if job.state is not State.ACTIVE or (job.resources.model and job.resources.endpoint):
+        if job.state is not State.ACTIVE or _only_weights(job) or (job.resources.model and job.resources.endpoint):
             return job
         ended = parse_time(job.complete_time)
         if ended and self._clock() - ended < _RESULTS_LAG:
@@ -173,7 +195,7 @@ class Vertex(AsyncClosing):
 
     async def _require_results(self, job: RemoteModel) -> RemoteModel:
         """Return a job as its model and endpoint are; raise ServiceError if its model was deleted."""
-        found = await self._resources.read(self._settled(job))
+        found = await self._read_results(job)
         if found is None:
             raise ServiceError(
                 f"{sanitize(job.remote)} has the mark of this generation, and its model was deleted",
@@ -208,9 +230,34 @@ class Vertex(AsyncClosing):
             if job is not None and job.state is State.CREATING:
                 raise
 
-    async def delete(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - jobs cannot be deleted
-        """Delete the endpoints and the model that a job created; the job remains, because jobs cannot be deleted."""
+    async def delete(self, handle: Handle, resources: Resources) -> None:
+        """Delete the endpoints and the model that a job created, and the weights of an open model.
+
+        The job remains, because jobs cannot be deleted.
+        """
         await self._resources.delete(resources)
+        if resources.weights:
+            await self._delete_weights(handle.remote)
+
+    async def _delete_weights(self, remote: str) -> None:
+        """Delete the folder that the job itself names, because a lockfile can be edited; raises ServiceError.
+
+        It must be one that this project chose: in a bucket for results, and named by the key in the mark of the job.
+        """
+        job = await self._read(remote)
+        folder = job.resources.weights if job else ""
+        if job is None or not folder:
+            return
+        own = job.mark and folder.endswith(f"/{key_of(job.mark)}")
+        if not own or not re.fullmatch(self._capabilities.weights_pattern, folder):
+            raise ServiceError(
+                f"the weights of {sanitize(remote)} are in {sanitize(folder)}, which this target did not choose",
+                "check spec.bucket and spec.vertex.outputBuckets of the target",
+                code="FAILED_PRECONDITION",
+            )
+        bucket = folder.partition("://")[2].partition("/")[0]
+        for found in await self._storage.list_folder(f"{folder}/"):
+            await self._storage.delete(f"gs://{bucket}/{found.name}", generation=found.generation)
 
     def base_remote(self, base_model: str) -> str:
         """Return the name of a base model of Google, in the location where the target's models are served."""
@@ -218,6 +265,12 @@ class Vertex(AsyncClosing):
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
         """Send a prompt to the endpoint ``remote``, where a job has deployed its model, or to a base model."""
+        if JOB_NAME.fullmatch(remote) or remote.startswith(REMOTE_SCHEME):
+            raise ServiceError(
+                f"{sanitize(remote)} has no endpoint: the service does not deploy open models",
+                "remove spec.checks of the manifest, and use the weights that `reconcile resolve` prints",
+                code="FAILED_PRECONDITION",
+            )
         is_base, most = is_base_model(remote), self._capabilities.max_candidates
         path = self._locations.base_path(remote) if is_base else self._locations.endpoint(remote)
         remedies = wire.INFER_BASE_REMEDIES if is_base else wire.INFER_REMEDIES
@@ -290,6 +343,11 @@ class Vertex(AsyncClosing):
         async with spool_lines(map(wire.write_example, examples)) as spool:
             await self._storage.upload(uri, spool)
         return uri
+
+
+def _only_weights(job: RemoteModel) -> bool:
+    """Whether a job of an open model shows no model: then its weights in Cloud Storage are its result."""
+    return bool(job.resources.weights) and not job.resources.model
 
 
 def _access_not_supported(remote: str) -> ServiceError:

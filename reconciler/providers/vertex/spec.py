@@ -22,6 +22,7 @@ from reconciler.providers.vertex.manifests import (
     OUTPUT_BUCKETS,
     SETTINGS_FIELDS,
     SpecCheck,
+    weights_pattern,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def capabilities_of(target: Target) -> Capabilities:
         VERTEX,
         remote_pattern=rf"{place}/{location}/tuningJobs/[A-Za-z0-9_-]+",
         endpoint_pattern=rf"{place}/(?:{serving_pattern(target)})/endpoints/[A-Za-z0-9_-]+",
+        weights_pattern=weights_pattern(target),
         encrypted="kmsKeyName" in target.settings,
         check_spec=SpecCheck(target),
         remote_example=f"projects/{target.project}/locations/{target.location}/tuningJobs/1234567890",

@@ -310,7 +310,7 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
         dropped_examples=_read_dropped(stats),
         experiment=read_text(body.get("experiment")),
         metrics_uri=read_text(body.get("gcsMetricsUri")),
-        resources=_read_resources(name, tuned),
+        resources=_read_resources(name, tuned, read_text(body.get("outputUri"))),
     )
 
 
@@ -383,13 +383,14 @@ def _read_failure(job: str, error: Mapping[str, Any]) -> Failure | None:
     return Failure(failure.code, f"{failure.message}; {remedy}") if remedy else failure
 
 
-def _read_resources(job: str, tuned: Mapping[str, Any]) -> Resources:
+def _read_resources(job: str, tuned: Mapping[str, Any], weights: str) -> Resources:
     match = JOB_NAME.fullmatch(job)
     return Resources(
         job=job,
         model=read_text(tuned.get("model")),
         endpoint=read_text(tuned.get("endpoint")),
         location=match["location"] if match else "",
+        weights=weights,
         checkpoints=tuple(
             _read_checkpoint(checkpoint)
             for checkpoint in tuned.get("checkpoints") or ()

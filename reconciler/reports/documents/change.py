@@ -188,7 +188,8 @@ class ResolvedModel(Record, frozen=True, kw_only=True):
     name: ManifestName
     key: Key
     remote: Remote
-    """The remote name to send prompts to: the tuned model, or its endpoint on Vertex AI."""
+    """The remote name to send prompts to: the tuned model, or its endpoint on Vertex AI. For an open model it is the
+    folder of its weights."""
     provider: NonEmpty
     """The provider, as in the target file."""
     location: str = ""

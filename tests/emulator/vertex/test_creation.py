@@ -18,6 +18,7 @@ SPEC = "supervised_tuning_spec."
 RATES = f"{SPEC}hyper_parameters"
 FORM = "must have the form gs://bucket/object.jsonl"
 JOBS = f"/v1/{PARENT}/tuningJobs"
+OPEN = "qwen/qwen3@qwen3-8b"
 
 
 @pytest.fixture
@@ -334,8 +335,30 @@ def test_a_model_is_not_tuned_elsewhere(name: str, location: str) -> None:
     )
 
 
-@each_row("name", [RETIRED, "gemini-4-argon", "qwen/qwen3@qwen3-8b"])
+@each_row("name", [RETIRED, "gemini-4-argon"])
 def test_what_is_retired_or_not_simulated_is_refused(name: str) -> None:
     supported = ", ".join(TUNABLE)
     message = f'Base model "{name}" is not supported for tuning. Supported are: {supported}.'
     assert Vertex(now=TODAY).refused("POST", JOBS, request(baseModel=name)) == (400, "INVALID_ARGUMENT", message)
+
+
+@each_row(
+    ("job", "location", "description"),
+    [
+        ({"baseModel": OPEN}, "global", "output_uri: is required"),
+        ({"baseModel": OPEN, "outputUri": "gs://data"}, "global", "output_uri: must have the form gs://bucket/folder"),
+        ({"outputUri": "gs://data/out"}, "us-central1", "output_uri: is only available for open source models"),
+        ({"customBaseModel": "gs://data/own"}, "us-central1", "custom_base_model: is only available for open source"),
+        (
+            {"baseModel": OPEN, "outputUri": "gs://data/out", "encryptionSpec": {"kmsKeyName": "k"}},
+            "global",
+            "Customer-managed encryption keys are not supported in the location global.",
+        ),
+        ({}, "global", "Unsupported region for tuning: global"),
+    ],
+)
+def test_open_models_have_rules_of_their_own(job: dict[str, Any], location: str, description: str) -> None:
+    path = f"/v1beta1/projects/demo/locations/{location}/tuningJobs"
+    status, _, message = Vertex(now=TODAY).refused("POST", path, request(**job))
+    assert status == 400
+    assert description in message
