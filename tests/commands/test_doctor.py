@@ -499,7 +499,7 @@ def test_a_region_in_which_no_base_model_can_be_tuned_is_a_warning(reconcile: Cl
     finding = vertex(reconcile, service(answers(MAY_UPLOAD)), BUCKET.replace("us-central1", "us-west3"))["region"]
     assert finding["status"] == "warning"
     assert finding["message"] == "no base model of the model catalog of 2026-11-29 can be tuned in us-west3"
-    assert finding["remedy"] == "set spec.location of the target to one of europe-west4, us-central1"
+    assert finding["remedy"] == "set spec.location of the target to one of europe-west4, global, us-central1"
 
 
 def test_a_bucket_far_away_is_a_warning(reconcile: Cli, service: Fronted) -> None:
