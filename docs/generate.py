@@ -142,8 +142,8 @@ def _type(field: Schema) -> str:
         return f"`{json.dumps(field['const'])}`"
     if "enum" in field:
         return " or ".join(f"`{json.dumps(value)}`" for value in field["enum"])
-    kind = field["type"] if isinstance(field["type"], str) else " or ".join(field["type"])
-    return f"{kind}{_range(field)}"
+    kind = field.get("type", "any value")
+    return f"{kind if isinstance(kind, str) else ' or '.join(kind)}{_range(field)}"
 
 
 def _range(field: Schema) -> str:

@@ -225,7 +225,7 @@ def _write_card(
 def _check_lines(checks: CheckResults | RecordedChecks | None) -> Iterator[str]:
     if checks is None:
         return
-    yield from ("", "## Checks", "", f"{checks.passed} of {checks.passed + checks.failed} checks passed.")
+    yield from ("", "## Checks", "", f"{checks.passed} of {checks.total} checks passed.")
     scores = getattr(checks, "scores", None) or {
         result.name: result.score for result in getattr(checks, "results", ()) if result.interval
     }

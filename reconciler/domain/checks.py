@@ -9,18 +9,52 @@ from msgspec import Struct, field
 
 from reconciler.domain.document import Count, Difference, Digest, NonEmpty, Record, Share
 
-ExpectationKind = Literal["equals", "contains", "matches", "oneOf"]
+ExpectationKind = Literal[
+    "equals",
+    "oneOf",
+    "contains",
+    "icontains",
+    "contains-all",
+    "icontains-all",
+    "starts-with",
+    "ends-with",
+    "matches",
+    "json-schema",
+    "similar",
+    "bleu",
+    "chrf",
+    "llm-rubric",
+]
+Severity = Literal["error", "warn"]
 
 
 class Expectation(Struct, frozen=True):
-    """An expected answer; whitespace at both ends is ignored.
+    """An expected answer, or one assertion about it; whitespace at both ends is ignored.
 
-    ``equals`` and ``oneOf`` compare with the whole of each value, ``contains`` looks for the value, ``matches`` for the
-    regular expression (in RE2's syntax, https://github.com/google/re2/wiki/Syntax). Only ``oneOf`` has several values.
+    An answer passes if it is as expected for one of the ``values``, or for all of them with ``contains-all``.
+    ``matches`` has a regular expression in RE2's syntax (https://github.com/google/re2/wiki/Syntax), ``json-schema`` a
+    JSON Schema as canonical JSON, ``llm-rubric`` a requirement that a judge evaluates. The graded kinds give a score
+    from 0 to 1, of which ``threshold`` is required; of a judge it is optional. ``negated`` reverses the result.
+    ``weight`` is the share of the score of an answer.
     """
 
     kind: ExpectationKind
     values: tuple[str, ...]
+    threshold: float | None = None
+    negated: bool = False
+    weight: float = 1.0
+
+
+class Judge(Struct, frozen=True):
+    """The model that evaluates answers by a rubric: a base model, or an ``endpoint`` of the service.
+
+    ``prompt`` replaces the first sentence of its prompts if it is not empty.
+    """
+
+    model: str = ""
+    endpoint: str = ""
+    prompt: str = ""
+    temperature: float = 0.0
 
 
 ComparedModel = Literal["base", "serving"]
@@ -40,39 +74,52 @@ class ComparisonRule(Struct, frozen=True):
     margin: float = 0.0
 
 
+Metric = Literal["exactMatch", "similar", "bleu", "chrf", "llm-rubric"]
+
+
 class Evaluation(Struct, frozen=True):
     """A held-out data set that a model is evaluated on.
 
     ``path`` is relative to the root, ``digest`` that of its examples without a preamble, ``examples`` their number.
     ``minimum`` is the least share of correct answers, ``sample`` the largest number of prompts (``None``: all).
     ``leaked`` counts examples whose inputs are also in the training data, for information only. ``comparisons`` has at
-    most one rule for each other model.
+    most one rule for each other model. An answer to a row is correct if its score by the ``metric`` is at least
+    ``threshold``; ``rubric`` is the requirement of ``llm-rubric``.
     """
 
     path: str
     digest: str
     examples: int
     minimum: float
-    metric: Literal["exactMatch"] = "exactMatch"
+    metric: Metric = "exactMatch"
+    threshold: float | None = None
+    rubric: str = ""
     sample: int | None = None
     leaked: int = 0
     comparisons: tuple[ComparisonRule, ...] = ()
 
 
 class Check(Struct, frozen=True):
-    """One check: a ``prompt`` and the expected answer (``expect``), or an ``evaluation``.
+    """One check: a ``prompt`` and what is expected of the answer (``expect``), or an ``evaluation``.
 
-    ``prompt`` has no preamble. Of ``candidates`` answers the share ``min_pass`` must pass. ``temperature`` replaces the
-    model's own if it is set.
+    ``prompt`` has no preamble. It is sent ``repeat`` times, each time for ``candidates`` answers, of which the share
+    ``min_pass`` must pass. An answer passes if it is as all of ``expect`` require, or with a ``threshold``, if the
+    weighted mean of its scores is at least that. A row of an evaluation is correct if each of its ``repeat`` answers
+    is. ``temperature`` replaces the model's own if it is set. A failed check with the severity ``warn`` holds nothing.
+    ``judge`` evaluates the answers if a rubric is expected.
     """
 
     name: str
     prompt: str = ""
-    expect: Expectation | None = None
+    expect: tuple[Expectation, ...] = ()
     candidates: int = 1
     min_pass: float = 1.0
     temperature: float | None = None
     evaluation: Evaluation | None = None
+    threshold: float | None = None
+    repeat: int = 1
+    severity: Severity = "error"
+    judge: Judge | None = None
 
     def compares_with(self, other: ComparedModel) -> bool:
         """Whether the check compares generations with that model."""
@@ -88,6 +135,26 @@ class Miss(Record, frozen=True):
     """The answer."""
     reason: str = field(name="why")
     """The reason why the check failed."""
+
+
+class ComparedAnswer(Record, frozen=True):
+    """The answer of one model to a row that the models of a comparison answered differently."""
+
+    model: Literal["generation", "base", "serving"]
+    """The model: the checked generation, the base model, or the serving generation."""
+    answer: str
+    """The answer, or in parentheses the reason why there is none; at most 500 characters."""
+    passed: bool
+    """Whether it is correct."""
+
+
+class DifferentRow(Record, frozen=True):
+    """A row that only some of the models of a comparison answered correctly."""
+
+    prompt: str
+    """The prompt, without the preamble; at most 500 characters."""
+    answers: tuple[ComparedAnswer, ...]
+    """The answer of each model."""
 
 
 class RecordedComparison(Record, frozen=True, kw_only=True):
@@ -118,6 +185,8 @@ class Comparison(RecordedComparison, frozen=True, kw_only=True):
     """The number of rows that only the generation answered correctly."""
     worse: Count
     """The number of rows that only the other model answered correctly."""
+    mean_score: Share | None = None
+    """The mean of the scores of the other model, by a graded metric."""
 
 
 class CheckResult(Record, frozen=True, kw_only=True):
@@ -135,6 +204,10 @@ class CheckResult(Record, frozen=True, kw_only=True):
     """The share of correct answers."""
     minimum: Share
     """The required share of correct answers."""
+    severity: Severity = "error"
+    """With `warn`, a failure does not hold a promotion."""
+    mean_score: Share | None = None
+    """The mean of the scores of all answers, by a graded metric."""
     interval: tuple[Share, Share] | None = None
     """The 95 % confidence interval (Wilson) of the score of an evaluation."""
     leaked: Count = 0
@@ -144,7 +217,18 @@ class CheckResult(Record, frozen=True, kw_only=True):
     skipped: Mapping[ComparedModel, str] = {}
     """The models that it was not compared with, each with the reason."""
     misses: tuple[Miss, ...] = ()
-    """Every incorrect answer."""
+    """Every incorrect answer; of a row of a data set, the first."""
+    different: Count = 0
+    """The number of rows that only some of the compared models answered correctly."""
+    rows: tuple[DifferentRow, ...] = ()
+    """The first of these rows, at most 20."""
+    judge: str = ""
+    """The model that judged the answers, with its version if the service returns it."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it failed, and its failure holds a promotion."""
+        return not self.passed and self.severity == "error"
 
 
 class CheckResults(Record, frozen=True):
@@ -155,16 +239,24 @@ class CheckResults(Record, frozen=True):
     passed: Count
     """The number of checks that passed."""
     failed: Count
-    """The number of checks that failed."""
+    """The number of checks that failed, without those of the severity `warn`."""
     results: tuple[CheckResult, ...]
     """Each check, in the order of the manifest."""
+    warned: Count = 0
+    """The number of checks of the severity `warn` that failed."""
+
+    @property
+    def total(self) -> int:
+        """The number of checks that ran."""
+        return len(self.results)
 
 
 def check_results(digest: str, results: Iterable[CheckResult]) -> CheckResults:
     """Return the results of all checks of a manifest for one generation; ``digest`` is that of the checks."""
     ran = tuple(results)
     passed = sum(result.passed for result in ran)
-    return CheckResults(digest, passed, len(ran) - passed, ran)
+    warned = sum(not result.passed and result.severity == "warn" for result in ran)
+    return CheckResults(digest, passed, len(ran) - passed - warned, ran, warned)
 
 
 class RecordedMiss(Record, frozen=True):
@@ -186,13 +278,22 @@ class RecordedChecks(Record, frozen=True):
     passed: Count
     """The number of checks that passed."""
     failed: Count
-    """The number of checks that failed."""
+    """The number of checks that failed, without those of the severity `warn`."""
     scores: Mapping[str, Share] = {}
     """The share of correct answers on held-out data sets, by check name."""
     misses: tuple[RecordedMiss, ...] = field(default=(), name="failures")
     """The first failed checks, each with a prompt and an answer, shortened."""
     comparisons: Mapping[str, tuple[RecordedComparison, ...]] = {}
     """The comparisons with other models on held-out data sets, by check name."""
+    warned: Count = 0
+    """The number of checks of the severity `warn` that failed."""
+    judges: Mapping[str, NonEmpty] = {}
+    """The models that judged answers, with their versions if the service returns them, by check name."""
+
+    @property
+    def total(self) -> int:
+        """The number of checks that ran."""
+        return self.passed + self.failed + self.warned
 
 
 def describe_comparison(score: float, comparison: RecordedComparison) -> str:

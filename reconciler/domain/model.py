@@ -13,7 +13,7 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr, replace
 
 from reconciler.domain.access import Grant
-from reconciler.domain.checks import Check
+from reconciler.domain.checks import Check, Judge
 from reconciler.domain.document import Count, Digest, NonEmpty, Position, Record, TableEnum
 from reconciler.domain.errors import Place, Severity
 
@@ -325,8 +325,8 @@ class Target(Struct, frozen=True):
     lockfile in a bucket. ``publish`` is where the published pointer is written: a file's path from the root, or a
     ``gs://`` address. ``models`` is the path of a file that is added to the provider's catalog of base models.
     ``public_access`` allows models that are shared with everyone; without ``show_examples``, examples, prompts and
-    answers are kept out of documents, texts and the lockfile. ``settings`` are the values of the block that has the
-    provider's name, as its ``ProviderSpec.settings`` describes them.
+    answers are kept out of documents, texts and the lockfile. ``judge`` evaluates answers by rubrics. ``settings``
+    are the values of the block that has the provider's name, as its ``ProviderSpec.settings`` describes them.
     """
 
     name: str
@@ -346,6 +346,7 @@ class Target(Struct, frozen=True):
     public_access: bool = True
     show_examples: bool = True
     limits: Limits = Limits()
+    judge: Judge | None = None
     settings: Mapping[str, Any] = {}
 
 

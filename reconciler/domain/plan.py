@@ -318,8 +318,9 @@ class Action(Struct, frozen=True):
     ``hyperparameters`` (the declared ones), ``settings`` (those of the manifest) and ``training`` describe a create;
     ``changes`` are the fields that an update patches, or that require a new generation; ``access`` are the permissions
     that it sets. ``after`` is the key of the parent generation that must be serving before a create can begin, or
-    empty. ``checks`` is the number of checks to run. ``deletion`` describes a generation to delete, and ``descendants``
-    are the remote names of the generations tuned from it, which are deleted first.
+    empty. ``checks`` is the number of checks to run, and ``prompts`` the most prompts that they send. ``deletion``
+    describes a generation to delete, and ``descendants`` are the remote names of the generations tuned from it, which
+    are deleted first.
     """
 
     name: str
@@ -340,6 +341,7 @@ class Action(Struct, frozen=True):
     access: tuple[AccessChange, ...] = ()
     after: str = ""
     checks: int = 0
+    prompts: int = 0
     deletion: Deletion | None = None
     descendants: frozenset[str] = frozenset()
 

@@ -53,10 +53,14 @@ class Answer(Record, frozen=True):
 
 
 class Reply(Struct, frozen=True):
-    """The answers to a prompt; ``blocked`` is the service's reason for not answering, or empty."""
+    """The answers to a prompt; ``blocked`` is the service's reason for not answering, or empty.
+
+    ``model_version`` is the version of the model that answered, if the service returns it.
+    """
 
     answers: tuple[Answer, ...]
     blocked: str = ""
+    model_version: str = ""
 
 
 class Clock(Protocol):

@@ -6,31 +6,41 @@ A check can compare the generation with another model, which answers the same ro
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.checks import Check, CheckResults, ComparedModel, check_results
+from reconciler.domain.checks import Check, CheckResults, ComparedModel, Expectation, Judge, check_results
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Example, Manifest, Sampling, State, Target
-from reconciler.domain.ports import BasePrompts, Examples, Prompt, Provider
+from reconciler.domain.ports import BasePrompts, Examples, Prompt, Provider, Reply
 from reconciler.engine.observe import run_bounded
 from reconciler.planning.check_evaluation import (
+    COMPARABLE_ROWS,
     OtherAnswers,
     Question,
     References,
+    ShownAnswer,
     Verdict,
     checks_digest,
     evaluate_check,
     is_correct,
     longest_answer,
+    mean_score,
+    prompts_for,
     question_count,
     questions,
+    rubrics,
+    rubrics_to_judge,
+    shown_answer,
     verdicts,
 )
+from reconciler.planning.check_judge import Judged, judge_prompt, read_verdict
+from reconciler.planning.check_metrics import Grade, plain
 from reconciler.planning.events import Checked, Checking, EventSink
 from reconciler.planning.hidden_examples import redact_report
 from reconciler.planning.lineage import root_base_model
@@ -72,13 +82,16 @@ class _Task(Struct, frozen=True):
 
 
 class _Rows(Struct, frozen=True):
-    """What the answers of another model depend on: the model, the rows, and the prompts."""
+    """What the verdicts on another model depend on: the model, the rows, the prompts, and how they are evaluated."""
 
     remote: str
     preamble: str
     digest: str
     sample: int | None
     sampling: Sampling
+    repeat: int
+    metric: tuple[str, float | None, str]
+    judge: Judge | None
 
 
 _NO_SERVING = "no generation is serving"
@@ -102,7 +115,8 @@ class Checker:
         self._concurrency = target.limits.concurrency
         self._semaphore = asyncio.Semaphore(self._concurrency)
         self._redact = not target.show_examples
-        self._answered: dict[_Rows, bytes] = {}
+        self._answered: dict[_Rows, OtherAnswers] = {}
+        self._judges: dict[Judge, str] = {}
         self._asking: defaultdict[_Rows, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def check(self, manifest: Manifest, generation: CheckedGeneration) -> CheckResults:
@@ -129,10 +143,57 @@ class Checker:
             }
             for check in manifest.checks
         }
-        report = tally.report(compared)
+        report = tally.report(compared, self._judges)
         report = redact_report(report) if self._redact else report
         self._emit(Checked(manifest.name, generation.key, report))
         return report
+
+    async def _verdicts(self, task: _Task, model: CheckedGeneration, prompt: Prompt) -> tuple[Verdict, ...]:
+        """Return the verdicts on all answers to a question, which is sent as often as the check repeats it."""
+
+        async def ask(_: int) -> tuple[Verdict, ...]:
+            reply = await self._infer(model.remote, prompt)
+            grades: dict[tuple[str, Expectation], Grade] = {}
+            for answer in reply.answers[: task.question.candidates]:
+                for rubric in rubrics_to_judge(task.question, answer):
+                    judged = plain(answer.text), rubric
+                    if judged not in grades:
+                        grades[judged] = await self._judge(task, *judged)
+            return verdicts(task.question, reply, grades)
+
+        repeated = await run_bounded(ask, range(task.check.repeat), self._concurrency)
+        return tuple(verdict for found in repeated for verdict in found)
+
+    async def _infer(self, remote: str, prompt: Prompt) -> Reply:
+        async with self._semaphore:
+            return await self._provider.infer(remote, prompt)
+
+    async def _judge(self, task: _Task, answer: str, rubric: Expectation) -> Grade:
+        """Return the grade by a judge, whose version must not change while this checker lives."""
+        judge, question = task.check.judge, task.question
+        if judge is None:
+            raise AssertionError("validation requires a judge for each rubric")
+        prompt = judge_prompt(judge, rubric.values[0], Judged(question.prompt, answer, question.reference))
+        reply = await self._infer(self._judge_remote(judge, task.check), prompt)
+        name = judge.model or judge.endpoint
+        version = f"{name} ({reply.model_version})" if reply.model_version not in {"", name} else name
+        if self._judges.setdefault(judge, version) != version:
+            raise ReconcileError(
+                f"the judge of the check {task.check.name} changed during the run from {self._judges[judge]} to"
+                f" {version}, so that its scores are not comparable",
+                "run the command again",
+            )
+        return read_verdict(reply, judge, task.check.name, rubric)
+
+    def _judge_remote(self, judge: Judge, check: Check) -> str:
+        if judge.endpoint:
+            return judge.endpoint
+        if not isinstance(self._provider, BasePrompts):
+            raise ReconcileError(
+                f"the judge of the check {check.name} is a base model, and the service cannot send prompts to one",
+                "set judge.endpoint",
+            )
+        return self._provider.base_remote(judge.model)
 
     async def _ask(
         self,
@@ -143,10 +204,7 @@ class Checker:
     ) -> None:
         async def work(_: int) -> None:
             for task in tasks:  # shared by all workers, so that only running tasks are in memory
-                prompt = _prompt(model, task, sampling)
-                async with self._semaphore:
-                    reply = await self._provider.infer(model.remote, prompt)
-                add(task, verdicts(task.question, reply))
+                add(task, await self._verdicts(task, model, _prompt(model, task, sampling)))
 
         await run_bounded(work, range(self._concurrency), self._concurrency)
 
@@ -173,20 +231,33 @@ class Checker:
         if isinstance(other, str) or data is None:
             return OtherAnswers(skipped=str(other))
         sampling = _with_temperature(manifest.sampling, check)
-        rows = _Rows(other.remote, other.preamble, data.digest, data.sample, sampling)
+        metric = data.metric, data.threshold, data.rubric
+        rows = _Rows(
+            other.remote, other.preamble, data.digest, data.sample, sampling, check.repeat, metric, check.judge
+        )
         async with self._asking[rows]:
             if rows not in self._answered:
-                correct = bytearray(question_count(check))
-
-                def add(task: _Task, found: tuple[Verdict, ...]) -> None:
-                    correct[task.position] = is_correct(found)
-                    tally.advance()
-
-                await self._ask(other, self._tasks(manifest, [check]), manifest.sampling, add)
-                self._answered[rows] = bytes(correct)
+                self._answered[rows] = await self._other_answers(manifest, check, other, tally)
             else:
-                tally.advance(question_count(check))
-        return OtherAnswers(other.key, [bool(row) for row in self._answered[rows]])
+                tally.advance(prompts_for(check, 1))
+        return replace(self._answered[rows], model=other.key)
+
+    async def _other_answers(
+        self, manifest: Manifest, check: Check, other: CheckedGeneration, tally: _Tally
+    ) -> OtherAnswers:
+        """Return the answers of another model, in one byte a row and its score, besides the first rows."""
+        correct, shown = bytearray(question_count(check)), dict[int, str]()
+        scores = array("d", bytes(8 * len(correct)))
+
+        def add(task: _Task, found: tuple[Verdict, ...]) -> None:
+            correct[task.position] = is_correct(found)
+            scores[task.position] = sum(verdict.score for verdict in found) / len(found)
+            if task.position < COMPARABLE_ROWS:
+                shown[task.position] = shown_answer(task.question, found).answer
+            tally.advance(prompts_for(check, 1) // len(correct))
+
+        await self._ask(other, self._tasks(manifest, [check]), manifest.sampling, add)
+        return OtherAnswers(other.key, bytes(correct), mean_score=mean_score(check, scores), answers=shown)
 
     def _tasks(self, manifest: Manifest, checks: Iterable[Check]) -> Iterator[_Task]:
         for check in checks:
@@ -207,7 +278,7 @@ def _prompt(model: CheckedGeneration, task: _Task, sampling: Sampling) -> Prompt
         text=model.preamble + task.question.prompt,
         sampling=_with_temperature(sampling, task.check),
         candidates=task.question.candidates,
-        enough=longest_answer(task.question.expect),
+        enough=longest_answer(task.question),
     )
 
 
@@ -220,7 +291,7 @@ def _prompts(manifest: Manifest, references: Mapping[str, Mapping[ComparedModel,
     models = {
         name: 1 + sum(not isinstance(other, str) for other in found.values()) for name, found in references.items()
     }
-    return sum(question_count(check) * models.get(check.name, 1) for check in manifest.checks)
+    return sum(prompts_for(check, models.get(check.name, 1)) for check in manifest.checks)
 
 
 class _Tally:
@@ -232,24 +303,37 @@ class _Tally:
         self._emit = emit
         self._total = total
         self._verdicts: dict[str, dict[int, tuple[Verdict, ...]]] = {check.name: {} for check in manifest.checks}
+        self._shown: dict[str, dict[int, ShownAnswer]] = {check.name: {} for check in manifest.checks}
         self._done = 0
         self.advance(0)
 
     def add(self, task: _Task, found: tuple[Verdict, ...]) -> None:
         """Add the verdicts on the answers to one question."""
-        self._verdicts[task.check.name][task.position] = found
-        self.advance()
+        compared = task.check.evaluation and task.check.evaluation.comparisons
+        if compared and task.position < COMPARABLE_ROWS:
+            self._shown[task.check.name][task.position] = shown_answer(task.question, found)
+        self._verdicts[task.check.name][task.position] = tuple(replace(verdict, answer="") for verdict in found)
+        self.advance(prompts_for(task.check, 1) // question_count(task.check))
 
-    def advance(self, answers: int = 1) -> None:
-        """Count answers, and emit the progress."""
-        self._done += answers
+    def advance(self, prompts: int) -> None:
+        """Count prompts, and emit the progress."""
+        self._done += prompts
         checks = len(self._manifest.checks)
         self._emit(Checking(self._manifest.name, self._key, self._done, self._total, checks))
 
-    def report(self, references: Mapping[str, References]) -> CheckResults:
+    def report(self, references: Mapping[str, References], judges: Mapping[Judge, str]) -> CheckResults:
         """Return the report, which does not depend on the order of the answers."""
         checks = self._manifest.checks
-        results = (evaluate_check(check, self._of(check), references[check.name]) for check in checks)
+        results = (
+            evaluate_check(
+                check,
+                self._of(check),
+                references[check.name],
+                self._shown[check.name],
+                judges.get(check.judge, "") if check.judge and rubrics(check) else "",
+            )
+            for check in checks
+        )
         return check_results(checks_digest(checks), results)
 
     def _of(self, check: Check) -> Iterator[tuple[Verdict, ...]]:

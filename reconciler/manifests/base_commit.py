@@ -16,6 +16,7 @@ from unicodedata import normalize
 from msgspec import Struct
 from msgspec.structs import replace
 
+from reconciler.domain.checks import Judge
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.model import HUB_SCHEME, Capabilities, Dataset, Manifest, TrainingExample
 from reconciler.domain.text import counted
@@ -229,7 +230,9 @@ class _Tree(Struct):
         directory = PurePosixPath(file).parent.as_posix()
         if unavailable := self.unavailable_data(directory, _data_paths(document.value.get("spec"))):
             return BaseManifest(unavailable=unavailable)
-        reader = ManifestReader(LoadContext(self._root, self.folder, capabilities), lambda _name, _labels: True)
+        judge = Judge()  # the judge of the target then is unknown, and only data sets are compared
+        context = LoadContext(self._root, self.folder, capabilities, judge=judge)
+        reader = ManifestReader(context, lambda _name, _labels: True)
         reader.add(document, Origin(file, (self._root / file).parent))
         if reader.manifests:
             (manifest,) = reader.manifests

@@ -16,19 +16,30 @@ from reconciler.domain.checks import (
     Evaluation,
     Expectation,
     ExpectationKind,
+    Judge,
     Requirement,
 )
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.identity import normalize_newlines
 from reconciler.domain.model import REMOTE_SCHEME, Capabilities, Dataset
 from reconciler.domain.text import counted, exceeds_limit, shorten
+from reconciler.manifests.assertions import (
+    BASE_PROMPTS,
+    assertion_findings,
+    expectations,
+    expression_problems,
+    has_rubric,
+    judge_findings,
+    metric_findings,
+    read_judge,
+)
 from reconciler.manifests.datasets.declarations import LoadContext, Origin, Reading, declared_file, preamble_of
 from reconciler.manifests.datasets.records import ConversationRow, Fault, Records, Row, text_problems
 from reconciler.manifests.datasets.validation import DatasetSource, validate_dataset
 from reconciler.manifests.provider_fields import mapping, tuned_further
 from reconciler.manifests.schema_validation import Finding, has_problem
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
-from reconciler.planning.check_evaluation import ExpressionError, compile_expression
+from reconciler.planning.check_metrics import DEFAULT_THRESHOLDS
 
 
 class HeldOut(Struct, frozen=True):
@@ -127,13 +138,8 @@ def _single_prompt(row: ConversationRow) -> Iterator[tuple[int, str]]:
         yield row.number, normalize_newlines("".join(part["text"] for part in parts))
 
 
-_KINDS: tuple[ExpectationKind, ...] = get_args(ExpectationKind)
-_SYNTAX = "fix the syntax, without look-around and back-references (github.com/google/re2/wiki/Syntax)"
-_REMEDIES = (
-    ("pattern too large", "use smaller or fewer repetitions"),
-    ("invalid repetition size", "use at most 1,000 repetitions in total"),
-)
-"""The remedies by how RE2's message starts."""
+_KINDS: tuple[ExpectationKind, ...] = ("equals", "contains", "matches", "oneOf")
+"""The comparisons of ``expect``."""
 
 
 class Checks(Struct, frozen=True):
@@ -147,7 +153,8 @@ class Checks(Struct, frozen=True):
 class _DeclaredCheck(Struct, frozen=True):
     """A check in a document that fits the schema, with the limits of its prompt.
 
-    ``remote_source`` is the tuned model without a manifest that the generations are tuned from, or empty.
+    ``remote_source`` is the tuned model without a manifest that the generations are tuned from, or empty. ``judge`` is
+    that of the target.
     """
 
     path: FieldPath
@@ -155,6 +162,7 @@ class _DeclaredCheck(Struct, frozen=True):
     preamble: str
     capabilities: Capabilities | None
     remote_source: str
+    judge: Judge | None
 
 
 def read_checks(
@@ -178,7 +186,7 @@ def read_checks(
         for name, (count, warnings) in zip(held_out, find_leaks(list(held_out.values()), training.source), strict=True):
             leaks[name] = count
             problems += warnings
-    checks = tuple(_check(check.value, held_out, leaks) for check in declared)
+    checks = tuple(_check(check, held_out, leaks) for check in declared)
     return Checks(checks, held_out, tuple(problems))
 
 
@@ -188,7 +196,7 @@ def _valid_checks(document: YamlDocument, context: LoadContext, found: Sequence[
     for index, value in enumerate(checks if isinstance(checks, list) else []):
         path: FieldPath = ["spec", "checks", index]
         if not has_problem(dotted(path), found):
-            yield _DeclaredCheck(path, value, preamble_of(document), context.capabilities, remote_source)
+            yield _DeclaredCheck(path, value, preamble_of(document), context.capabilities, remote_source, context.judge)
 
 
 def _rule_problems(document: YamlDocument, declared: Iterable[_DeclaredCheck]) -> Iterator[Problem]:
@@ -232,15 +240,20 @@ def _expression(check: _DeclaredCheck) -> Iterator[Finding]:
     expression = check.value.get("expect", {}).get("matches")
     if expression is None:
         return
-    try:
-        compile_expression(expression)
-    except ExpressionError as error:
-        cause, colon, part = str(error).partition(": ")
-        remedy = next((remedy for start, remedy in _REMEDIES if cause.startswith(start)), _SYNTAX)
-        yield ["expect", "matches"], f"invalid regular expression: {cause}{colon}{shorten(part)}", remedy
+    for message, remedy in expression_problems(expression):
+        yield ["expect", "matches"], message, remedy
 
 
-BASE_PROMPTS = "basePrompts"
+def _assertions(check: _DeclaredCheck) -> Iterator[Finding]:
+    if "assert" in check.value:
+        yield from assertion_findings(check.value["assert"])
+    elif "threshold" in check.value:
+        yield ["threshold"], "expect has no scores", "write assert in place of expect, or remove it"
+    if "dataset" in check.value:
+        yield from metric_findings(check.value["dataset"])
+    yield from judge_findings(check.value, check.judge, check.capabilities)
+
+
 _REQUIREMENTS: Mapping[str, Requirement] = {"betterThan": "better", "noWorseThan": "noWorse"}
 _INSTEAD = "compare with the serving generation (serving: true), or remove the comparison"
 
@@ -265,38 +278,53 @@ _RULES: tuple[Callable[[_DeclaredCheck], Iterator[Finding]], ...] = (
     _prompt,
     _expected_texts,
     _expression,
+    _assertions,
     _comparisons,
 )
 
 
-def _check(declared: Mapping[str, Any], held_out: Mapping[str, HeldOut], leaks: Mapping[str, int]) -> Check:
-    name, temperature = declared["name"], declared.get("temperature")
-    expect, dataset = declared.get("expect"), held_out.get(name)
+def _check(check: _DeclaredCheck, held_out: Mapping[str, HeldOut], leaks: Mapping[str, int]) -> Check:
+    declared = check.value
+    name, temperature, threshold = declared["name"], declared.get("temperature"), declared.get("threshold")
+    dataset = held_out.get(name)
     return Check(
         name=name,
         prompt=declared.get("prompt", ""),
-        expect=_expectation(expect) if expect else None,
+        expect=_expected(declared),
         candidates=int(declared.get("candidates", 1)),
         min_pass=float(declared.get("minPass", 1)),
         temperature=None if temperature is None else float(temperature),
         evaluation=_evaluation(declared, dataset.dataset, leaks.get(name, 0)) if dataset else None,
+        threshold=None if threshold is None else float(threshold),
+        repeat=int(declared.get("repeat", 1)),
+        severity=declared.get("severity", "error"),
+        judge=(read_judge(declared.get("judge")) or check.judge) if has_rubric(declared) else None,
     )
 
 
-def _expectation(declared: Mapping[str, Any]) -> Expectation:
-    kind = next(kind for kind in _KINDS if kind in declared)
-    value = declared[kind]
-    return Expectation(kind, tuple(value if isinstance(value, list) else [value]))
+def _expected(declared: Mapping[str, Any]) -> tuple[Expectation, ...]:
+    if "assert" in declared:
+        return expectations(declared["assert"])
+    expect = declared.get("expect", {})
+    return tuple(
+        Expectation(kind, tuple(expect[kind] if isinstance(expect[kind], list) else [expect[kind]]))
+        for kind in _KINDS
+        if kind in expect
+    )
 
 
 def _evaluation(declared: Mapping[str, Any], dataset: Dataset, leaks: int) -> Evaluation:
     data = declared["dataset"]
-    sample = data.get("sample")
+    sample, metric = data.get("sample"), data.get("metric", "exactMatch")
+    threshold = data.get("threshold", DEFAULT_THRESHOLDS.get(metric))
     return Evaluation(
         path=dataset.path,
         digest=dataset.digest,
         examples=dataset.examples,
         minimum=float(data["minimum"]),
+        metric=metric,
+        threshold=None if threshold is None else float(threshold),
+        rubric=data.get("rubric", ""),
         sample=None if sample is None else int(sample),
         leaked=leaks,
         comparisons=tuple(

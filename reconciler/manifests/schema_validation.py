@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _ANNOTATIONS: Final = frozenset(
-    {"$schema", "$id", "$defs", "title", "description", "examples", "default", "patternErrorMessage"}
+    {"$schema", "$id", "$defs", "title", "description", "examples", "default", "patternErrorMessage", "enumRemedies"}
 )
 _WITH_OTHERS: Final = frozenset({"then", "else"})
 """Keywords that are part of another one."""
@@ -374,7 +374,8 @@ def _enum(error: Any, path: list[Any]) -> Iterator[Finding]:
     allowed = [str(value) for value in error.validator_value]
     remedy = "set one of these"
     if isinstance(error.instance, str):
-        remedy = suggest(error.instance, allowed, otherwise=remedy)
+        remedies = error.schema.get("enumRemedies", {})
+        remedy = remedies.get(error.instance) or suggest(error.instance, allowed, otherwise=remedy)
     yield path, invalid(error.instance, one_of(allowed)), remedy
 
 

@@ -18,6 +18,7 @@ from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileErro
 from reconciler.domain.lock import OWNER_FIELDS
 from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
 from reconciler.domain.text import invalid, shorten
+from reconciler.manifests.assertions import read_judge
 from reconciler.manifests.discovery import (
     DEFAULT,
     EMBEDDED,
@@ -362,6 +363,7 @@ def _target(document: YamlDocument) -> Target:
         publish=spec.get("publish", ""),
         public_access=policy.get("publicAccess", "allow") == "allow",
         show_examples=policy.get("showExamples", True),
+        judge=read_judge(spec.get("judge")),
         settings=spec.get(spec["provider"], {}),
         **{_TEXTS[name]: spec[name].rstrip("/") for name in _TEXTS if name in spec},
     )

@@ -132,7 +132,9 @@ def _load(
 ) -> Workspace:
     service = capabilities(root.target) if root.target else None
     public_access = root.target is None or root.target.public_access
-    reader = ManifestReader(LoadContext(root.folder, root.repository, service, public_access), is_selected)
+    judge = root.target.judge if root.target else None
+    context = LoadContext(root.folder, root.repository, service, public_access, judge=judge)
+    reader = ManifestReader(context, is_selected)
     reader.problems += root.problems
     for path in root.paths:
         if path != STDIN and (cwd / path).is_dir():

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from functools import cache
-from math import sqrt
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from math import fsum, sqrt
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import rfc8785
 from msgspec import Struct
@@ -18,12 +17,14 @@ from reconciler.domain.checks import (
     Check,
     CheckResult,
     CheckResults,
+    ComparedAnswer,
     ComparedModel,
     Comparison,
     ComparisonRule,
+    DifferentRow,
     Evaluation,
     Expectation,
-    ExpectationKind,
+    Judge,
     Miss,
     RecordedChecks,
     RecordedComparison,
@@ -33,47 +34,8 @@ from reconciler.domain.identity import normalize_newlines
 from reconciler.domain.model import Example
 from reconciler.domain.ports import Answer, Reply
 from reconciler.domain.text import shorten
-
-_MOST_INSTRUCTIONS = 50_000
-"""The largest program of an expression; a search takes at most this many steps for each character of the text."""
-
-
-class Expression(Protocol):
-    """A compiled expression."""
-
-    def search(self, text: str) -> object | None:
-        """Return a match or ``None``; the text must be valid UTF-8."""
-        ...
-
-
-class ExpressionError(ValueError):
-    """The text is not a valid RE2 expression, or one that is too large; the message is the reason."""
-
-
-@cache
-def compile_expression(expression: str) -> Expression:
-    """Return the compiled expression.
-
-    Raises:
-        ExpressionError: with the reason of the library.
-    """
-    # Imported here because most runs use no expressions.
-    import re2  # type: ignore[import-untyped]  # the library has no types
-
-    options = re2.Options()
-    options.log_errors = False  # the library would write to standard error
-    try:
-        found = re2.compile(expression, options)
-    except re2.error as error:
-        reason: str | bytes = error.args[0]
-        raise ExpressionError(reason.decode(errors="replace") if isinstance(reason, bytes) else reason) from None
-    except UnicodeEncodeError:
-        raise ExpressionError("unpaired surrogate") from None
-    if found.programsize > _MOST_INSTRUCTIONS:
-        raise ExpressionError("pattern too large")
-    searchable: Expression = found
-    return searchable
-
+from reconciler.planning.check_judge import JUDGE_VERSION, too_long_to_judge
+from reconciler.planning.check_metrics import Grade, grade, plain
 
 _VERSION: Final = 1
 _TRUNCATED: Final = "MAX_TOKENS"
@@ -83,31 +45,60 @@ _TOLERANCE: Final = 1e-9
 _SCORE_DIGITS: Final = 4
 _RECORDED_MISSES: Final = 3
 _RECORDED_CHARACTERS: Final = 80
-_QUOTED_CHARACTERS: Final = 60
+_GRADED: Final = frozenset({"similar", "bleu", "chrf", "llm-rubric"})
+_RUBRIC: Final = "llm-rubric"
+DEFAULT_RUBRIC: Final = 'The answer has the same meaning as "expected".'
+COMPARABLE_ROWS: Final = 1000
+"""The rows of a data set whose answers are kept for a report that shows models side by side."""
+_SHOWN_ROWS: Final = 20
+_SHOWN_CHARACTERS: Final = 500
 
 
 class OtherAnswers(Struct, frozen=True):
     """The answers of a model that a generation is compared with: whether each is correct, in the order of the rows.
 
     ``model`` is the remote name of a base model or the key of a generation. With a reason in ``skipped`` the model was
-    not asked.
+    not asked. ``mean_score`` is that of a graded check, and ``answers`` has those of the first rows.
     """
 
     model: str = ""
-    correct: Sequence[bool] = ()
+    correct: Sequence[int] = ()
     skipped: str = ""
+    mean_score: float | None = None
+    answers: Mapping[int, str] = MappingProxyType({})
 
 
 class Question(Struct, frozen=True):
-    """One prompt of a check, without preamble, and the expectation for its ``candidates`` answers."""
+    """One prompt of a check, without preamble, and what is expected of its ``candidates`` answers.
+
+    With a ``threshold``, the weighted mean of the scores of an answer decides. ``reference`` is a correct answer for a
+    judge.
+    """
 
     prompt: str
-    expect: Expectation
+    expect: tuple[Expectation, ...]
     candidates: int = 1
+    threshold: float | None = None
+    reference: str = ""
 
 
-Verdict = Miss | None
-"""The reason why an answer fails, or ``None`` if it passes."""
+class Verdict(Struct, frozen=True):
+    """The evaluation of one answer: its score from 0 to 1, and why it fails, or ``None`` if it passes."""
+
+    score: float
+    miss: Miss | None = None
+    answer: str = ""
+
+
+class ShownAnswer(Struct, frozen=True):
+    """What a report can show of a question: the prompt and one answer, shortened."""
+
+    prompt: str
+    answer: str
+
+
+Grades = Mapping[tuple[str, Expectation], Grade]
+"""The grades that a judge gave to plain answers."""
 
 
 def checks_digest(checks: Iterable[Check]) -> str:
@@ -125,11 +116,41 @@ def _content(check: Check) -> dict[str, Any]:
     if check.evaluation:
         data = check.evaluation
         content |= {"data": data.digest, "metric": data.metric, "minimum": data.minimum, "sample": data.sample}
+        content |= {"threshold": data.threshold, "rubric": data.rubric or None}
         content |= _comparisons(data.comparisons)
     else:
-        expect = {check.expect.kind: sorted(set(check.expect.values))} if check.expect else None
-        content |= {"prompt": check.prompt, "expect": expect, "candidates": check.candidates, "minPass": check.min_pass}
+        content |= {"prompt": check.prompt, "candidates": check.candidates, "minPass": check.min_pass}
+        content |= _expected(check.expect) | {"threshold": check.threshold}
+    content |= {
+        "repeat": check.repeat if check.repeat > 1 else None,
+        "severity": check.severity if check.severity != "error" else None,
+        "judge": _judge(check.judge) if check.judge and rubrics(check) else None,
+    }
     return {name: value for name, value in content.items() if value is not None}
+
+
+def _expected(expectations: Sequence[Expectation]) -> dict[str, Any]:
+    """Return the form of ``expect`` for one expectation without options, also if ``assert`` declares it."""
+    if len(expectations) == 1 and expectations[0] == Expectation(expectations[0].kind, expectations[0].values):
+        return {"expect": {expectations[0].kind: sorted(set(expectations[0].values))}}
+    return {"assert": [_assertion(expectation) for expectation in expectations]} if expectations else {}
+
+
+def _assertion(expectation: Expectation) -> dict[str, Any]:
+    content = {
+        "type": expectation.kind,
+        "values": sorted(set(expectation.values)),
+        "threshold": expectation.threshold,
+        "not": expectation.negated or None,
+        "weight": None if expectation.weight == 1 else expectation.weight,
+    }
+    return {name: value for name, value in content.items() if value is not None}
+
+
+def _judge(judge: Judge) -> dict[str, Any]:
+    content = {"model": judge.model, "endpoint": judge.endpoint, "prompt": judge.prompt}
+    named = {name: value for name, value in content.items() if value}
+    return named | {"temperature": judge.temperature, "v": JUDGE_VERSION}
 
 
 def _comparisons(rules: Iterable[ComparisonRule]) -> dict[str, Any]:
@@ -149,18 +170,58 @@ def questions(check: Check, held_out: Iterable[Example]) -> Iterator[Question]:
         chosen = _chosen(check.evaluation)
         for index, example in enumerate(held_out):
             if index in chosen:
-                yield Question(
-                    normalize_newlines(example.input), Expectation("equals", (example.output,)), check.candidates
-                )
+                yield _row(check.evaluation, example)
     elif check.expect:
-        yield Question(check.prompt, check.expect, check.candidates)
+        yield Question(check.prompt, check.expect, check.candidates, check.threshold)
 
 
-def longest_answer(expect: Expectation) -> int | None:
+def _row(data: Evaluation, example: Example) -> Question:
+    prompt, values = normalize_newlines(example.input), (example.output,)
+    if data.metric == "exactMatch":
+        return Question(prompt, (Expectation("equals", values),))
+    if data.metric == _RUBRIC:
+        rubric = Expectation(_RUBRIC, (data.rubric or DEFAULT_RUBRIC,), data.threshold)
+        return Question(prompt, (rubric,), reference=example.output)
+    return Question(prompt, (Expectation(data.metric, values, data.threshold),))
+
+
+def rubrics(check: Check) -> int:
+    """Return how many rubrics a judge evaluates each answer by."""
+    if check.evaluation:
+        return int(check.evaluation.metric == _RUBRIC)
+    return sum(expectation.kind == _RUBRIC for expectation in check.expect)
+
+
+def is_graded(check: Check) -> bool:
+    """Return whether the answers have scores between 0 and 1."""
+    if check.evaluation:
+        return check.evaluation.metric != "exactMatch"
+    return check.threshold is not None or any(expectation.kind in _GRADED for expectation in check.expect)
+
+
+def prompts_for(check: Check, models: int) -> int:
+    """Return how many prompts a check sends at most to that many models and to its judge."""
+    return question_count(check) * check.repeat * models * (1 + check.candidates * rubrics(check))
+
+
+def most_prompts(checks: Iterable[Check]) -> int:
+    """Return how many prompts checks send at most, also to the models that they compare with and to judges."""
+    return sum(
+        prompts_for(check, 1 + len({rule.other for rule in check.evaluation.comparisons} if check.evaluation else ()))
+        for check in checks
+    )
+
+
+def longest_answer(question: Question) -> int | None:
     """Return the bytes of the longest answer that can pass; ``None`` if an answer of any length can."""
-    if expect.kind not in {"equals", "oneOf"}:
+    if question.threshold is not None:
         return None
-    return max(len(text.encode(errors="replace")) for text in expect.values)
+    exact = [
+        max(len(text.encode(errors="replace")) for text in expectation.values)
+        for expectation in question.expect
+        if expectation.kind in {"equals", "oneOf"} and not expectation.negated and expectation.weight
+    ]
+    return min(exact, default=None)
 
 
 def question_count(check: Check) -> int:
@@ -183,75 +244,63 @@ def _chosen(evaluation: Evaluation) -> Container[int]:
     return frozenset(heapq.nsmallest(sample, everything, key=rank))
 
 
-def passes(expectation: Expectation, text: str) -> bool:
-    """Return whether an answer is as expected, without regard to surrounding whitespace and line endings.
+def rubrics_to_judge(question: Question, answer: Answer) -> tuple[Expectation, ...]:
+    """Return the rubrics that a judge must evaluate an answer by: none if it fails without them."""
+    text = plain(answer.text)
+    if not text or answer.finish not in {"", _TRUNCATED} or too_long_to_judge(text):
+        return ()
+    plainly = [expectation for expectation in question.expect if expectation.kind != _RUBRIC and expectation.weight]
+    if question.threshold is None and any(grade(expectation, text).reason for expectation in plainly):
+        return ()
+    return tuple(expectation for expectation in question.expect if expectation.kind == _RUBRIC and expectation.weight)
 
-    Raises:
-        ExpressionError: if an expression is invalid, which validation prevents.
+
+def verdicts(question: Question, reply: Reply, judged: Grades = MappingProxyType({})) -> tuple[Verdict, ...]:
+    """Return a verdict for each requested answer; a missing answer fails.
+
+    ``judged`` has the grades for the :func:`rubrics_to_judge` of each answer.
     """
-    test, answer = _TESTS[expectation.kind], _plain(text)
-    return any(test(answer, normalize_newlines(value)) for value in expectation.values)
-
-
-def _plain(text: str) -> str:
-    """Return the text with LF line endings, and without surrounding whitespace and unpaired surrogates.
-
-    JSON can contain unpaired surrogates; RE2 and files cannot.
-    """
-    return normalize_newlines(text).strip().encode(errors="replace").decode()
-
-
-def _equals(answer: str, value: str) -> bool:
-    return answer == value.strip()
-
-
-def _contains(answer: str, value: str) -> bool:
-    return value in answer
-
-
-def _matches(answer: str, value: str) -> bool:
-    return compile_expression(value).search(answer) is not None
-
-
-_TESTS: Final[Mapping[ExpectationKind, Callable[[str, str], bool]]] = {
-    "equals": _equals,
-    "oneOf": _equals,
-    "contains": _contains,
-    "matches": _matches,
-}
-_WANTED: Final[Mapping[ExpectationKind, str]] = {
-    "equals": "expected",
-    "oneOf": "expected one of",
-    "contains": "does not contain",
-    "matches": "does not match",
-}
-
-
-def verdicts(question: Question, reply: Reply) -> tuple[Verdict, ...]:
-    """Return a verdict for each requested answer; a missing answer fails."""
     answers = reply.answers[: question.candidates]
-    given = (_evaluate(question, answer, reply.blocked) for answer in answers)
-    absent = Miss(question.prompt, "", f"blocked: {reply.blocked}" if reply.blocked else "no answer")
+    given = (_evaluate(question, answer, reply.blocked, judged) for answer in answers)
+    reason = f"blocked: {reply.blocked}" if reply.blocked else "no answer"
+    absent = Verdict(0.0, Miss(question.prompt, "", reason))
     return (*given, *[absent] * (question.candidates - len(answers)))
 
 
-def _evaluate(question: Question, answer: Answer, blocked: str) -> Verdict:
-    text = _plain(answer.text)
-    reason = _failure(question.expect, text, answer.finish, blocked)
-    return Miss(question.prompt, text, reason) if reason else None
+def _evaluate(question: Question, answer: Answer, blocked: str, judged: Grades) -> Verdict:
+    """Return the verdict on an answer; a blocked answer fails even if it has text."""
+    text = plain(answer.text)
+    if answer.finish not in {"", _TRUNCATED}:
+        return Verdict(0.0, Miss(question.prompt, text, f"blocked: {answer.finish}"), text)
+    score, reason = _combined(question, text, judged) if text else (0.0, "the answer is empty")
+    if reason and answer.finish:
+        reason = f"truncated: {answer.finish}"
+    elif not text and blocked:
+        reason = f"blocked: {blocked}"
+    return Verdict(score, Miss(question.prompt, text, reason) if reason else None, text)
 
 
-def _failure(expect: Expectation, text: str, finish: str, blocked: str) -> str:
-    """Return why an answer fails, empty if it passes; a blocked answer fails even if it has text."""
-    if finish not in {"", _TRUNCATED}:
-        return f"blocked: {finish}"
-    if text and passes(expect, text):
-        return ""
-    if finish:
-        return f"truncated: {finish}"
-    if not text:
-        return f"blocked: {blocked}" if blocked else "the answer is empty"
-    return f"{_WANTED[expect.kind]} {shorten(', '.join(expect.values), _QUOTED_CHARACTERS)}"
+def _combined(question: Question, text: str, judged: Grades) -> tuple[float, str]:
+    """Return the weighted mean of the scores of an answer, and why it fails, empty if it passes."""
+    counted = sorted(
+        filter(lambda expectation: expectation.weight, question.expect),
+        key=lambda expectation: expectation.kind == _RUBRIC,
+    )
+    weighted = [(_grade(expectation, text, judged), expectation.weight) for expectation in counted]
+    score = fsum(graded.score * weight for graded, weight in weighted) / fsum(weight for _, weight in weighted)
+    reason = next((graded.reason for graded, _ in weighted if graded.reason), "")
+    if question.threshold is None:
+        return score, reason
+    if score >= question.threshold - _TOLERANCE:
+        return score, ""
+    return score, f"score {score:.2f}, {question.threshold:.4g} required: {reason or 'no expectation fails'}"
+
+
+def _grade(expectation: Expectation, text: str, judged: Grades) -> Grade:
+    if expectation.kind != _RUBRIC:
+        return grade(expectation, text)
+    reason = too_long_to_judge(text) or "not judged, because the answer fails without it"
+    return judged.get((text, expectation), Grade(0.0, reason))
 
 
 References = Mapping[ComparedModel, OtherAnswers]
@@ -260,26 +309,50 @@ References = Mapping[ComparedModel, OtherAnswers]
 
 def is_correct(found: Iterable[Verdict]) -> bool:
     """Return whether all answers to a question pass."""
-    return all(verdict is None for verdict in found)
+    return all(verdict.miss is None for verdict in found)
+
+
+def shown_answer(question: Question, found: Sequence[Verdict]) -> ShownAnswer:
+    """Return the first wrong answer to a question, or the first answer, for a report."""
+    verdict = next((verdict for verdict in found if verdict.miss), found[0])
+    text = verdict.answer or (f"({verdict.miss.reason})" if verdict.miss else "")
+    return ShownAnswer(_cut(question.prompt), _cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+
+
+def mean_score(check: Check, scores: Iterable[float]) -> float | None:
+    """Return the mean of the scores of a graded check, which does not depend on their order; else ``None``."""
+    found = list(scores) if is_graded(check) else []
+    return round(fsum(found) / len(found), _SCORE_DIGITS) if found else None
 
 
 def evaluate_check(
-    check: Check, found: Iterable[tuple[Verdict, ...]], references: References = MappingProxyType({})
+    check: Check,
+    found: Iterable[tuple[Verdict, ...]],
+    references: References = MappingProxyType({}),
+    shown: Mapping[int, ShownAnswer] = MappingProxyType({}),
+    judge: str = "",
 ) -> CheckResult:
     """Return the result of a check from the verdicts on its questions, in their order.
 
-    The share of correct answers is not rounded: 2 of 3 do not reach a ``minPass`` of 0.67.
+    The share of correct answers is not rounded: 2 of 3 do not reach a ``minPass`` of 0.67. A row of an evaluation
+    counts once, however often it is repeated, because repeated answers are not independent. ``shown`` has answers to
+    the first questions, and ``judge`` is the version of the model that judged.
     """
     rows = list(found)
-    all_verdicts = [verdict for question in rows for verdict in question]
-    misses = tuple(verdict for verdict in all_verdicts if verdict is not None)
-    answers, right = len(all_verdicts), len(all_verdicts) - len(misses)
+    correct = list(map(is_correct, rows))
     evaluation = check.evaluation
+    counted = [_first_miss(row) for row in rows] if evaluation else [verdict for row in rows for verdict in row]
+    misses = tuple(verdict.miss for verdict in counted if verdict.miss is not None)
+    answers, right = len(counted), len(counted) - len(misses)
     minimum = evaluation.minimum if evaluation else check.min_pass
     low, high = wilson_interval(right, answers) if evaluation else (0.0, 1.0)
-    correct = list(map(is_correct, rows))
     compared = [(rule, references[rule.other]) for rule in evaluation.comparisons] if evaluation else []
     comparisons = tuple(compare(rule, correct, other) for rule, other in compared if not other.skipped)
+    different = list(_different_rows(correct, [(rule.other, other) for rule, other in compared if not other.skipped]))
     return CheckResult(
         name=check.name,
         passed=right >= (minimum - _TOLERANCE) * answers and all(comparison.passed for comparison in comparisons),
@@ -287,12 +360,39 @@ def evaluate_check(
         answers=answers,
         score=round(right / answers, _SCORE_DIGITS) if answers else 0.0,
         minimum=minimum,
+        severity=check.severity,
+        mean_score=mean_score(check, (verdict.score for row in rows for verdict in row)),
         interval=_rounded(low, high) if evaluation else None,
         leaked=evaluation.leaked if evaluation else 0,
         comparisons=comparisons,
         skipped={rule.other: other.skipped for rule, other in compared if other.skipped},
         misses=misses,
+        different=len(different),
+        rows=tuple(
+            DifferentRow(shown[at].prompt, (ComparedAnswer("generation", shown[at].answer, correct[at]), *answers_of))
+            for at, answers_of in different
+            if at in shown
+        )[:_SHOWN_ROWS],
+        judge=judge,
     )
+
+
+def _first_miss(row: Sequence[Verdict]) -> Verdict:
+    return next((verdict for verdict in row if verdict.miss), row[0])
+
+
+def _different_rows(
+    correct: Sequence[bool], compared: Sequence[tuple[ComparedModel, OtherAnswers]]
+) -> Iterator[tuple[int, tuple[ComparedAnswer, ...]]]:
+    """Yield the positions of the rows that only some of the models answered correctly, with the others' answers."""
+    for at, own in enumerate(correct):
+        if any(bool(other.correct[at]) != own for _, other in compared):
+            yield (
+                at,
+                tuple(
+                    ComparedAnswer(name, other.answers.get(at, ""), bool(other.correct[at])) for name, other in compared
+                ),
+            )
 
 
 def compare(rule: ComparisonRule, correct: Sequence[bool], other: OtherAnswers) -> Comparison:
@@ -311,6 +411,7 @@ def compare(rule: ComparisonRule, correct: Sequence[bool], other: OtherAnswers) 
         score=round((both + worse) / rows, _SCORE_DIGITS) if rows else 0.0,
         difference=round((better - worse) / rows, _SCORE_DIGITS) if rows else 0.0,
         interval=_rounded(low, high),
+        mean_score=other.mean_score,
         passed=passed,
         required=rule.required,
         margin=rule.margin,
@@ -378,11 +479,13 @@ def _correlation(both: int, first: int, second: int, neither: int) -> float:
 
 def recorded_checks(report: CheckResults) -> RecordedChecks:
     """Return the part of a report for the lockfile: counts, scores, and one miss of each of the first failed checks."""
-    failures = [result for result in report.results if not result.passed and result.misses]
+    failures = [result for result in report.results if result.holds and result.misses]
     return RecordedChecks(
         digest=report.digest,
         passed=report.passed,
         failed=report.failed,
+        warned=report.warned,
+        judges={result.name: result.judge for result in report.results if result.judge},
         scores={result.name: result.score for result in report.results if result.interval},
         comparisons={
             result.name: tuple(map(_recorded_comparison, result.comparisons))

@@ -11,6 +11,7 @@ from reconciler.domain.identity import key_of
 from reconciler.domain.lock import MAX_GENERATIONS, parse_time
 from reconciler.domain.model import CANCELLED_CODE, PHASES, WAITING_PHASES, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Reason, TrainingCheck
+from reconciler.planning.check_evaluation import most_prompts
 from reconciler.planning.diff import SOURCE_FIELD, ReconcileContext
 from reconciler.planning.generations import (
     ResolvedGeneration,
@@ -247,6 +248,7 @@ def _create(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...
         changes=context.changes() if reason in {Reason.CONTENT_CHANGED, Reason.PARENT_CHANGED} else (),
         after=context.parent.key if context.parent and not context.parent.ready else "",
         checks=len(context.manifest.checks),
+        prompts=most_prompts(context.manifest.checks),
     )
 
 

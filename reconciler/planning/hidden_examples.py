@@ -30,7 +30,7 @@ _FAILURE: Final = re.compile(r"( fails): .*", re.DOTALL)
 
 def redact_report(report: CheckResults) -> CheckResults:
     """Return the results of checks without prompts and answers."""
-    return replace(report, results=tuple(replace(result, misses=()) for result in report.results))
+    return replace(report, results=tuple(replace(result, misses=(), rows=()) for result in report.results))
 
 
 def redact_lock(lock: Lock) -> Lock:

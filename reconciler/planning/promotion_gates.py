@@ -11,7 +11,7 @@ from reconciler.domain.checks import RecordedChecks, describe_comparison
 from reconciler.domain.model import State
 from reconciler.domain.plan import Action, Kind, Reason
 from reconciler.domain.text import join_names
-from reconciler.planning.check_evaluation import checks_digest
+from reconciler.planning.check_evaluation import checks_digest, most_prompts
 from reconciler.planning.diff import ReconcileContext, mutable_changes
 from reconciler.planning.generations import ResolvedGeneration
 
@@ -123,8 +123,9 @@ def failed_notice(context: ReconcileContext, generation: ResolvedGeneration) -> 
 
 def _check(context: ReconcileContext, generation: ResolvedGeneration, reason: Reason, recorded: str = "") -> Action:
     changed = "the checks have changed since they were run; nothing is trained"
-    message = changed if reason is Reason.CHECKS_CHANGED else recorded
-    return replace(context.action(Kind.CHECK, reason, generation, message), checks=len(context.manifest.checks))
+    message, checks = changed if reason is Reason.CHECKS_CHANGED else recorded, context.manifest.checks
+    action = context.action(Kind.CHECK, reason, generation, message)
+    return replace(action, checks=len(checks), prompts=most_prompts(checks))
 
 
 def _promotion(context: ReconcileContext, generation: ResolvedGeneration, checks: RecordedChecks | None) -> Action:
@@ -172,9 +173,8 @@ def failed_checks_remedy(checks: RecordedChecks) -> str:
 
 def describe_scores(checks: RecordedChecks) -> str:
     """Return ``2 of 3 checks passed``, with the shares of evaluations and their comparisons with other models."""
-    total = checks.passed + checks.failed
     shares = "".join(f", {name} {_share(checks, name)}" for name in sorted(checks.scores))
-    return f"{checks.passed} of {total} checks passed{shares}"
+    return f"{checks.passed} of {checks.total} checks passed{shares}"
 
 
 def _share(checks: RecordedChecks, name: str) -> str:

@@ -396,8 +396,8 @@ def _check_rows(model: CheckedModel) -> Iterator[SummaryRow]:
         passed, score = result.passed, score_text(result)
         yield SummaryRow(
             model.name,
-            "passed" if passed else "failed",
-            "good" if passed else "failed",
+            "passed" if passed else "failed" if result.holds else "warning",
+            "good" if passed else "failed" if result.holds else "warning",
             f"{REGRESSED}; {score}" if model.regressed and not passed else score,
             part=result.name,
             details=() if passed else (*about, *(("wrong", miss) for miss in miss_texts(result))),

@@ -303,7 +303,7 @@ class _ModelMerge:
 
     def _note_checks(self, ours: LockedGeneration, theirs: LockedGeneration, merged: LockedGeneration) -> None:
         if ours.checks and theirs.checks and merged.checks:
-            failed, total = merged.checks.failed, merged.checks.passed + merged.checks.failed
+            failed, total = merged.checks.failed, merged.checks.total
             self._note(
                 f"the results of the checks of {merged.key} differ; the result with {failed} of {total} failed is kept"
             )

@@ -203,5 +203,6 @@ class ServiceUnderTest(ABC):
         return self.run(lambda provider: provider.list(progress=progress))
 
     def prompt(self, model: RemoteModel, prompt: Prompt) -> Reply:
-        """Return the reply of a model, at its endpoint if it has one."""
-        return self.run(lambda provider: provider.infer(model.resources.endpoint or model.remote, prompt))
+        """Return the reply of a model, at its endpoint if it has one, without the version, which is optional."""
+        reply = self.run(lambda provider: provider.infer(model.resources.endpoint or model.remote, prompt))
+        return replace(reply, model_version="")

@@ -42,7 +42,8 @@ def grants(world: World, key: str) -> dict[str, str]:
 
 def checked(*pairs: tuple[str, str], **fields: object) -> Manifest:
     checks = tuple(
-        Check(f"c{number}", prompt, Expectation("equals", (wanted,))) for number, (prompt, wanted) in enumerate(pairs)
+        Check(f"c{number}", prompt, (Expectation("equals", (wanted,)),))
+        for number, (prompt, wanted) in enumerate(pairs)
     )
     return manifest(sampling=GREEDY, checks=checks, **fields)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.checks import Check, ComparisonRule, Evaluation, Expectation
+from reconciler.domain.checks import Check, ComparisonRule, Evaluation, Expectation, Judge
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Capabilities, Example, Manifest
@@ -50,14 +50,94 @@ def test_checks_are_read_in_their_order(tmp_path: Path) -> None:
     digest = dataset_digest([Example("5", "6"), Example("7", "8"), Example("9", "10")])
     checks = _only(load_in(tmp_path)).checks
     assert checks == (
-        Check("small", "8", Expectation("equals", ("9",))),
-        Check("words", "nine", Expectation("oneOf", ("ten", "Ten")), candidates=10, min_pass=1.0, temperature=1.0),
-        Check("within", "a", Expectation("contains", (" b",)), temperature=0.5),
-        Check("digits", "a", Expectation("matches", ("^[0-9]+$",)), min_pass=0.5),
+        Check("small", "8", (Expectation("equals", ("9",)),)),
+        Check("words", "nine", (Expectation("oneOf", ("ten", "Ten")),), candidates=10, min_pass=1.0, temperature=1.0),
+        Check("within", "a", (Expectation("contains", (" b",)),), temperature=0.5),
+        Check("digits", "a", (Expectation("matches", ("^[0-9]+$",)),), min_pass=0.5),
         Check("unseen", temperature=0.0, evaluation=Evaluation("unseen.csv", digest, 3, minimum=0.5, sample=2)),
     )
     numbers = (checks[1].candidates, checks[1].min_pass, checks[4].temperature)
     assert [type(number) for number in numbers] == [int, float, float]
+
+
+def test_assertions_are_read_as_promptfoo_writes_them(tmp_path: Path) -> None:
+    _checking(
+        tmp_path,
+        "{name: a, prompt: p, assert: [{type: equals, value: 9}, {type: not-contains-any, value: [a, true]}]}",
+        "{name: b, prompt: p, assert: [{type: is-json}, {type: equals, value: {b: 1, a: [2]}}], repeat: 3}",
+        "{name: c, prompt: p, assert: [{type: similar, value: a, weight: 2}, {type: bleu, value: [a, b]}],"
+        " threshold: 1}",
+        "{name: d, prompt: p, assert: [{type: llm-rubric, value: r}], severity: warn, judge: {model: m, prompt: Hi.}}",
+        "{name: e, dataset: {path: unseen.csv, minimum: 0.5, metric: chrf}}",
+        "{name: f, dataset: {path: unseen.csv, minimum: 0.5, metric: llm-rubric, rubric: r}, judge: {endpoint: e/1}}",
+    )
+    found = load_in(tmp_path, capabilities=replace(CAPABILITIES, features=CAPABILITIES.features | {"basePrompts"}))
+    a, b, c, d, e, f = _only(found).checks
+    assert a.expect == (Expectation("equals", ("9",)), Expectation("contains", ("a", "true"), negated=True))
+    assert b.expect == tuple(Expectation("json-schema", (text,)) for text in ("true", '{"const":{"a":[2],"b":1}}'))
+    assert c.expect == (
+        Expectation("similar", ("a",), threshold=0.75, weight=2.0),
+        Expectation("bleu", ("a", "b"), threshold=0.5),
+    )
+    assert (b.repeat, c.threshold, d.severity) == (3, 1.0, "warn")
+    assert (d.expect, d.judge) == ((Expectation("llm-rubric", ("r",)),), Judge("m", prompt="Hi."))
+    assert [(one.evaluation.metric, one.evaluation.threshold) for one in (e, f) if one.evaluation] == [
+        ("chrf", 0.5),
+        ("llm-rubric", None),
+    ]
+    assert (e.judge, f.judge, f.evaluation and f.evaluation.rubric) == (None, Judge(endpoint="e/1"), "r")
+
+
+@each_row(
+    ("check", "told"),
+    [
+        ("assert: [{type: string_check}]", 'assert[0].type: invalid value "string_check": expected '),
+        ("assert: [{type: contains}]", "assert[0].value: missing required field; add it"),
+        ("assert: [{type: contains-any, value: 'a, b'}]", 'assert[0].value: invalid value "a, b": expected a list of'),
+        ("assert: [{type: contains, value: [a]}]", "assert[0].value: invalid value"),
+        ("assert: [{type: icontains, value: ' '}]", "assert[0].value: is empty; fill it in, or delete the assertion"),
+        ("assert: [{type: equals, value: file://a.txt}]", "assert[0].value: checks read no files; write the contents"),
+        ("assert: [{type: regex, value: (a}]", "assert[0].value: invalid regular expression: missing ): (a; fix the"),
+        (
+            "assert: [{type: regex, value: a, threshold: 0.5}]",
+            "assert[0].threshold: type regex has no score; remove",
+        ),
+        ("assert: [{type: similar, value: a, threshold: 0}]", "assert[0].threshold: every answer has a score of at"),
+        (
+            "assert: [{type: similar, value: a, weight: 0}]",
+            "assert: each weight is 0, so that every answer passes;",
+        ),
+        ("assert: [{type: json-schema, value: {type: x}}]", "assert[0].value: invalid JSON Schema: $.type: 'x' is not"),
+        ("assert: [{type: json-schema, value: {$ref: 'http://x/y'}}]", "assert[0].value: the reference http://x/y is"),
+        ("assert: [{type: llm-rubric, value: r}]", "judge: missing field that llm-rubric requires; add judge: {model:"),
+        ("assert: [{type: llm-rubric, value: r}], judge: {model: m}", "judge: the test service cannot send prompts to"),
+        (
+            "assert: [{type: llm-rubric, value: r}], judge: {endpoint: m, prompt: '{{output}}'}",
+            "judge.prompt: contains {{, but has no variables: rubric, prompt and answer follow it; remove",
+        ),
+        ("assert: [{type: regex, value: a}], judge: {model: m}", "judge: no assertion and no metric is llm-rubric; "),
+        ("expect: {equals: a}, threshold: 0.5", "threshold: expect has no scores; write assert in place of expect, or"),
+    ],
+)
+def test_what_is_wrong_with_assertions(tmp_path: Path, check: str, told: str) -> None:
+    (message,) = _found(tmp_path, f"{{name: x, prompt: a, {check}}}")
+    assert message.partition(": ")[2].startswith(f"{_AT}.{told}")
+
+
+@each_row(
+    ("data", "told"),
+    [
+        (
+            "threshold: 0.5",
+            "threshold: metric exactMatch has no score; remove it, or use one of bleu, chrf,",
+        ),
+        ("metric: bleu, rubric: r", "rubric: metric bleu has no rubric; remove it, or set metric: llm-rubric"),
+        ("metric: fuzzy_match", 'metric: invalid value "fuzzy_match": expected exactMatch, similar, bleu, chrf or'),
+    ],
+)
+def test_what_is_wrong_with_a_metric(tmp_path: Path, data: str, told: str) -> None:
+    (message,) = _found(tmp_path, f"{{name: x, dataset: {{path: unseen.csv, minimum: 1, {data}}}}}")
+    assert message.partition(": ")[2].startswith(f"{_AT}.dataset.{told}")
 
 
 def test_without_checks_there_are_none(tmp_path: Path) -> None:

@@ -163,7 +163,10 @@ _IN_SPEC = [
         "  checks: [{name: a, expect: {equals: b}}]\n",
         "9:12: spec.checks[0]: missing required field: prompt or dataset; add one of them",
     ),
-    ("  checks: [{name: a, prompt: b}]\n", "9:12: spec.checks[0].expect: missing required field; add it"),
+    (
+        "  checks: [{name: a, prompt: b}]\n",
+        "9:12: spec.checks[0]: missing required field: expect or assert; add one of them",
+    ),
     (
         "  checks: [{name: a, prompt: b, dataset: {path: data.csv, minimum: 1}, expect: {equals: c}}]\n",
         "9:33: spec.checks[0].dataset: prompt and dataset are mutually exclusive; keep one of them",
@@ -213,8 +216,11 @@ _IN_SPEC = [
         "9:57: spec.checks[0].dataset.minimum: invalid value 80: expected at most 1; decrease it",
     ),
     (
-        "  checks: [{name: a, dataset: {path: data.csv, minimum: 1, metric: bleu}}]\n",
-        '9:68: spec.checks[0].dataset.metric: invalid value "bleu": expected exactMatch; set exactMatch',
+        "  checks: [{name: a, dataset: {path: data.csv, minimum: 1, metric: gleu}}]\n",
+        (
+            '9:68: spec.checks[0].dataset.metric: invalid value "gleu": expected exactMatch, similar, bleu, chrf or'
+            " llm-rubric; did you mean bleu?"
+        ),
     ),
     (
         "  checks: [{name: a, dataset: {path: data.csv, minimum: 1, sample: 0}}]\n",

@@ -60,7 +60,7 @@ def test_a_manifest_with_everything_in_it(tmp_path: Path) -> None:
         description="What it is for",
         preamble="Say ",
         sampling=Sampling(temperature=0.7, top_p=1, top_k=40),
-        checks=(Check("a", "b", Expectation("equals", ("c",)), candidates=2, min_pass=0.5),),
+        checks=(Check("a", "b", (Expectation("equals", ("c",)),), candidates=2, min_pass=0.5),),
         lifecycle=Lifecycle(
             protect=True,
             suspend=True,

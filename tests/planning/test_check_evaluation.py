@@ -35,19 +35,19 @@ from reconciler.planning.check_evaluation import (
     compare,
     evaluate_check,
     paired_interval,
-    passes,
     question_count,
     questions,
     recorded_checks,
     verdicts,
     wilson_interval,
 )
+from reconciler.planning.check_metrics import grade
 from support.cases import each_row
 
 DATA = "sha256:" + "a" * 64
-SMALL = Check("small", prompt="8", expect=Expectation("equals", ("9",)))
+SMALL = Check("small", prompt="8", expect=(Expectation("equals", ("9",)),))
 WORDS = Check(
-    "words", prompt="IV", expect=Expectation("oneOf", ("V", "five")), candidates=3, min_pass=0.6, temperature=1
+    "words", prompt="IV", expect=(Expectation("oneOf", ("V", "five")),), candidates=3, min_pass=0.6, temperature=1
 )
 UNSEEN = Check("unseen", evaluation=Evaluation("held-out.csv", DATA, examples=200, minimum=0.8, sample=50, leaked=2))
 UNSEEN_BY = UNSEEN.evaluation
@@ -55,8 +55,16 @@ assert UNSEEN_BY is not None
 EXAMPLES = tuple(Example(f"in {at}", f"out {at}") for at in range(200))
 
 
-def expecting(kind: ExpectationKind, *values: str) -> Expectation:
-    return Expectation(kind, values)
+def expecting(kind: ExpectationKind, *values: str, **fields: Any) -> Expectation:
+    return Expectation(kind, values, **fields)
+
+
+def passes(expectation: Expectation, text: str) -> bool:
+    return not grade(expectation, text).reason
+
+
+def misses(question: Question, answered: Reply) -> tuple[Miss | None, ...]:
+    return tuple(verdict.miss for verdict in verdicts(question, answered))
 
 
 def reply(*texts: str, blocked: str = "") -> Reply:
@@ -90,7 +98,7 @@ def test_digests_never_change() -> None:
     "same",
     [
         (WORDS, SMALL, UNSEEN),
-        (SMALL, replace(WORDS, expect=expecting("oneOf", "five", "V")), UNSEEN),
+        (SMALL, replace(WORDS, expect=(expecting("oneOf", "five", "V"),)), UNSEEN),
         (SMALL, WORDS, replace(UNSEEN, evaluation=replace(UNSEEN_BY, path="moved.csv", examples=9, leaked=0))),
         (SMALL, replace(WORDS, temperature=1.0), UNSEEN),
     ],
@@ -105,8 +113,8 @@ def test_what_decides_nothing_does_not_count(same: tuple[Check, ...]) -> None:
     [
         {"name": "more"},
         {"prompt": "V"},
-        {"expect": expecting("oneOf", "V")},
-        {"expect": expecting("contains", "V", "five")},
+        {"expect": (expecting("oneOf", "V"),)},
+        {"expect": (expecting("contains", "V", "five"),)},
         {"candidates": 4},
         {"min_pass": 0.5},
         {"temperature": 0.9},
@@ -176,14 +184,14 @@ def test_what_is_no_expression_is_an_error() -> None:
 
 
 def test_a_prompt_is_one_question() -> None:
-    assert list(questions(WORDS, ())) == [Question("IV", expecting("oneOf", "V", "five"), 3)]
+    assert list(questions(WORDS, ())) == [Question("IV", (expecting("oneOf", "V", "five"),), 3)]
     assert question_count(WORDS) == 1
 
 
 def test_an_evaluation_asks_for_each_output_exactly() -> None:
     whole = replace(UNSEEN, evaluation=replace(UNSEEN_BY, sample=None))
     assert list(questions(whole, EXAMPLES)) == [
-        Question(one.input, expecting("equals", one.output)) for one in EXAMPLES
+        Question(one.input, (expecting("equals", one.output),)) for one in EXAMPLES
     ]
     assert question_count(whole) == 200
 
@@ -234,7 +242,7 @@ def test_what_ends_the_lines_of_an_input_does_not_count() -> None:
     ],
 )
 def test_a_miss_says_what_was_expected(expectation: Expectation, why: str) -> None:
-    assert verdicts(Question("8", expectation), reply(" ten\n")) == (Miss("8", "ten", why),)
+    assert misses(Question("8", (expectation,)), reply(" ten\n")) == (Miss("8", "ten", why),)
 
 
 @each_row(
@@ -249,27 +257,27 @@ def test_a_miss_says_what_was_expected(expectation: Expectation, why: str) -> No
     ],
 )
 def test_the_services_reason_is_told(answer: Answer, verdict: Miss | None) -> None:
-    assert verdicts(Question("8", expecting("equals", "9")), Reply((answer,))) == (verdict,)
+    assert misses(Question("8", (expecting("equals", "9"),)), Reply((answer,))) == (verdict,)
 
 
 def test_an_answer_that_a_service_leaves_empty_passes_nothing() -> None:
-    assert verdicts(Question("8", expecting("matches", ".*")), reply("")) == (Miss("8", "", "the answer is empty"),)
+    assert misses(Question("8", (expecting("matches", ".*"),)), reply("")) == (Miss("8", "", "the answer is empty"),)
 
 
 def test_a_blocked_prompt_misses_every_answer() -> None:
-    question = Question("8", expecting("equals", "9"), 2)
-    assert verdicts(question, reply(blocked="SAFETY")) == (Miss("8", "", "blocked: SAFETY"),) * 2
-    assert verdicts(question, reply("9", "", blocked="OTHER")) == (None, Miss("8", "", "blocked: OTHER"))
+    question = Question("8", (expecting("equals", "9"),), 2)
+    assert misses(question, reply(blocked="SAFETY")) == (Miss("8", "", "blocked: SAFETY"),) * 2
+    assert misses(question, reply("9", "", blocked="OTHER")) == (None, Miss("8", "", "blocked: OTHER"))
 
 
 def test_answers_that_do_not_come_are_misses_and_further_ones_are_left_aside() -> None:
-    question = Question("8", expecting("equals", "9"), 2)
-    assert verdicts(question, reply("9")) == (None, Miss("8", "", "no answer"))
-    assert verdicts(question, reply("9", "9", "10")) == (None, None)
+    question = Question("8", (expecting("equals", "9"),), 2)
+    assert misses(question, reply("9")) == (None, Miss("8", "", "no answer"))
+    assert misses(question, reply("9", "9", "10")) == (None, None)
 
 
 def test_an_answer_can_be_written_to_a_file() -> None:
-    (miss,) = verdicts(Question("8", expecting("equals", "9")), reply("\ud800"))
+    (miss,) = misses(Question("8", (expecting("equals", "9"),)), reply("\ud800"))
     assert miss == Miss("8", "?", "expected 9")
 
 

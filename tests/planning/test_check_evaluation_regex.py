@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.planning.check_evaluation import ExpressionError, compile_expression
+from reconciler.planning.check_metrics import ExpressionError, compile_expression
 from support.cases import each_row
 
 
@@ -68,7 +68,7 @@ def test_the_library_is_loaded_where_an_expression_is_alone() -> None:
     program = (
         "import sys, reconciler.planning.check_evaluation, reconciler.manifests.workspace;"
         "assert 're2' not in sys.modules;"
-        "from reconciler.planning.check_evaluation import compile_expression;"
+        "from reconciler.planning.check_metrics import compile_expression;"
         "compile_expression('a'); assert 're2' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603 - our own program

@@ -18,7 +18,7 @@ from support.cases import each_row
 from support.core_cases import SCOPE, Made, at, manifest, recorded
 
 OLD, MIDDLE, NEW = (Made(hyperparameters={"epochCount": epochs}) for epochs in (1, 2, 3))
-CHECK = Check("small", "8", Expectation("equals", ("9",)))
+CHECK = Check("small", "8", (Expectation("equals", ("9",)),))
 DIGEST = checks_digest([CHECK])
 RECORDED = f"recorded generations: {NEW.key} (ACTIVE), {MIDDLE.key} (FAILED), {OLD.key} (ACTIVE)"
 TAKEN_BACK = f"remove the rejection with reconcile promote numbers --to {OLD.key}"

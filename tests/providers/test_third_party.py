@@ -155,8 +155,9 @@ def test_gemini_answers_us_as_it_does_googles_client(service: Process, version: 
     )
     theirs = client(kind, service).generate_content(request)
     ours = run(service, version, lambda provider: provider.infer(remote, PROMPT))
-    assert ours == Reply(tuple(Answer(candidate.content.parts[0].text) for candidate in theirs.candidates))
-    assert ours == Reply((Answer("4"), Answer("4")))
+    answers = tuple(Answer(candidate.content.parts[0].text) for candidate in theirs.candidates)
+    assert ours == Reply(answers, model_version=theirs.model_version)
+    assert answers == (Answer("4"), Answer("4"))
 
 
 @pytest.mark.parametrize("version", APIS)

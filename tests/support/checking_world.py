@@ -25,7 +25,7 @@ PATIENCE = 10
 
 
 def prompt_check(name: str = "small", prompt: str = "8", wanted: str = "9", **fields: object) -> Check:
-    return replace(Check(name, prompt=prompt, expect=Expectation("equals", (wanted,))), **fields)
+    return replace(Check(name, prompt=prompt, expect=(Expectation("equals", (wanted,)),)), **fields)
 
 
 def evaluation_check(name: str = "unseen", examples: int = 12, **fields: object) -> Check:

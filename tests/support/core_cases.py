@@ -187,7 +187,7 @@ def manifest(
 
 
 def checks_of(names: Iterable[str]) -> tuple[Check, ...]:
-    return tuple(Check(name, "8", Expectation("equals", ("9",))) for name in names)
+    return tuple(Check(name, "8", (Expectation("equals", ("9",)),)) for name in names)
 
 
 def permissions(access: Mapping[str, Role]) -> tuple[Permission, ...]:
@@ -423,6 +423,7 @@ class Case(Struct, frozen=True, dict=True):
             access=tuple(_access_change(who, *roles) for who, roles in one.get("access", {}).items()),
             after=self.made[one["after"]].key if "after" in one else "",
             checks=one.get("checks", 0),
+            prompts=one.get("checks", 0),
         )
 
     def _changes(self, changes: Mapping[str, tuple[Any, Any]]) -> Iterator[FieldChange]:

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from reconciler.domain.checks import Judge
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.model import HUB_SCHEME, REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, Dataset
 from reconciler.domain.text import counted
@@ -52,7 +53,7 @@ class LoadContext(Struct, frozen=True):
     """What a manifest is read with: the root, its resolved repository, and the capabilities of the service if known.
 
     ``public_access`` says whether the target allows access for everyone. ``offline`` reads data sets of the Hugging
-    Face Hub from the cache alone.
+    Face Hub from the cache alone. ``judge`` is that of the target, for checks without their own.
     """
 
     root: FilePath
@@ -60,6 +61,7 @@ class LoadContext(Struct, frozen=True):
     capabilities: Capabilities | None
     public_access: bool = True
     offline: bool = False
+    judge: Judge | None = None
 
 
 class Reading(Struct, frozen=True):

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
 from reconciler.domain.model import Sampling
 from reconciler.domain.ports import Answer, Prompt, Reply
-from reconciler.domain.text import sanitize
+from reconciler.domain.text import sanitize, shorten
 from reconciler.providers.google.errors import read_text
 from reconciler.providers.google.http import Client, HttpRequest, Json
+
+_VERSION_CHARACTERS: Final = 100
 
 
 class InferenceCodec(Struct, frozen=True):
@@ -62,7 +64,8 @@ def merge_replies(replies: Sequence[tuple[int, Reply]]) -> Reply:
     the caller must see that the reply is incomplete.
     """
     if any(reply.answers for _, reply in replies):
-        return Reply(tuple(chain.from_iterable(_with_withheld(count, reply) for count, reply in replies)))
+        answers = tuple(chain.from_iterable(_with_withheld(count, reply) for count, reply in replies))
+        return Reply(answers, model_version=next((reply.model_version for _, reply in replies), ""))
     return Reply((), next((reply.blocked for _, reply in replies if reply.blocked), ""))
 
 
@@ -99,7 +102,8 @@ def write_sampling(sampling: Sampling) -> Json:
 def _read_content(finish_reasons: Sequence[str], block_reasons: Sequence[str], body: Mapping[str, Any]) -> Reply:
     feedback: Mapping[str, Any] = body.get("promptFeedback") or {}
     answers = tuple(_read_candidate(finish_reasons, candidate) for candidate in body.get("candidates") or ())
-    return Reply(answers, read_enum(block_reasons, feedback.get("blockReason")))
+    version = shorten(sanitize(read_text(body.get("modelVersion"))), _VERSION_CHARACTERS)
+    return Reply(answers, read_enum(block_reasons, feedback.get("blockReason")), version)
 
 
 def _read_candidate(finish_reasons: Sequence[str], candidate: Mapping[str, Any]) -> Answer:

@@ -37,7 +37,9 @@ class CheckedModel(Record, frozen=True, kw_only=True):
     def with_results(self, results: CheckResults) -> CheckedModel:
         """Return a copy with the results of the checks."""
         before = self.before
-        passed_before = before is not None and before.digest == results.digest and not before.failed
+        judges = {result.name: result.judge for result in results.results if result.judge}
+        comparable = before is not None and (before.digest, before.judges) == (results.digest, judges)
+        passed_before = comparable and before is not None and not before.failed
         return replace(self, checks=results, regressed=passed_before and results.failed > 0)
 
 

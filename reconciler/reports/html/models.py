@@ -332,7 +332,7 @@ def _compared(name: str, checks: RecordedChecks) -> str:
 def _verdict(name: str, failed: set[str], checks: RecordedChecks) -> bool | None:
     if name in failed:
         return False
-    return True if len(failed) == checks.failed else None
+    return True if len(failed) == checks.failed and not checks.warned else None
 
 
 def _misses(generations: Iterable[_Generation], reports: Mapping[str, CheckResults]) -> Iterator[_WrongAnswer]:

@@ -351,6 +351,7 @@ def _finding_details(finding: Finding) -> Iterator[Detail]:
 
 _CHECK_ROLES: Final[Mapping[str, Role]] = {
     "failed": "error",
+    "warning": "warning",
     "not checked": "error",
     NO_SERVING_GENERATION: "muted",
     "passed": "good",
@@ -381,7 +382,7 @@ def _check_rows(model: CheckedModel) -> Iterator[TableRow]:
         yield TableRow(("not checked",), (name, Cell(), error, Cell(), key))
         return
     for result in model.checks.results:
-        verdict = "passed" if result.passed else "failed"
+        verdict = "passed" if result.passed else "failed" if result.holds else "warning"
         notes = (REGRESSED,) if model.regressed and not result.passed else ()
         verdict_cell = Cell(verdict, role=_CHECK_ROLES[verdict], notes=notes)
         score = Cell(order=str(result.score), score=score_of(result))

@@ -44,7 +44,8 @@ def _model_lines(model: CheckedModel, layout: Layout) -> Iterator[str]:
     if checks is None:
         yield from layout.lines(f"{model.name}  not checked: ", model.message, "error")
         return
-    verdict = layout.style("error" if checks.failed else "good", passed_text(checks))
+    role: Role = "error" if checks.failed else "warning" if checks.warned else "good"
+    verdict = layout.style(role, passed_text(checks))
     serving = "" if model.serving else " (not serving)"
     yield f"{terminal_safe(model.name)}  {verdict}: {terminal_safe(model.key)}{serving}"
     if model.regressed:
@@ -55,12 +56,17 @@ def _model_lines(model: CheckedModel, layout: Layout) -> Iterator[str]:
 
 
 def _result_lines(result: CheckResult, layout: Layout) -> Iterator[str]:
-    yield from layout.lines(f"  {result.name}  ", score_text(result), "good" if result.passed else "error")
+    yield from layout.lines(f"  {result.name}  ", score_text(result), result_role(result))
     misses = [] if result.passed else list(miss_texts(result))
     for miss in misses[:_SHOWN_MISSES]:
         yield from layout.lines("    ", miss)
     if len(misses) > _SHOWN_MISSES:
         yield layout.style("muted", f"    and {len(misses) - _SHOWN_MISSES} more; use --format json to see all")
+
+
+def result_role(result: CheckResult) -> Role:
+    """Return the role of the result of a check."""
+    return "good" if result.passed else "error" if result.holds else "warning"
 
 
 def miss_texts(result: CheckResult) -> Iterator[str]:
@@ -84,15 +90,19 @@ def score_details(result: CheckResult) -> Iterator[str]:
 
 
 def _correct(result: CheckResult) -> str:
-    correct = f"{result.passes} of {counted(result.answers, 'answer')} correct"
-    return f"{correct}, {percent(result.minimum)} required"
+    correct = f"{result.passes} of {counted(result.answers, 'answer')} correct, {percent(result.minimum)} required"
+    mean = f", mean score {result.mean_score:.2f}" if result.mean_score is not None else ""
+    judge = f", judged by {result.judge}" if result.judge else ""
+    return f"{correct}{mean}{judge}"
 
 
 def passed_text(checks: CheckResults) -> str:
     """Return ``3 of 3 checks passed``, with the names of failed checks."""
-    failed = [result.name for result in checks.results if not result.passed]
-    names = f" (failed: {', '.join(failed)})" if failed else ""
-    return f"{checks.passed} of {len(checks.results)} checks passed{names}"
+    failed = [result.name for result in checks.results if result.holds]
+    warned = [result.name for result in checks.results if not result.passed and not result.holds]
+    names = [f"{word}: {', '.join(found)}" for word, found in (("failed", failed), ("warning", warned)) if found]
+    suffix = f" ({'; '.join(names)})" if names else ""
+    return f"{checks.passed} of {checks.total} checks passed{suffix}"
 
 
 def prompt_text(report: PromptReport, _layout: Layout) -> str:

@@ -197,8 +197,8 @@ _SHOWN_CHARACTERS: Final = 60
 
 def checks_line(report: CheckResults) -> str:
     """Return ``checks passed: 3 of 3`` with the results of evaluations, or the first failed checks and the reasons."""
-    failed = [result for result in report.results if not result.passed]
-    shown = failed or [result for result in report.results if result.interval]
+    failed = [result for result in report.results if result.holds]
+    shown = failed or [result for result in report.results if result.interval or not result.passed]
     verdict, count = ("failed", report.failed) if failed else ("passed", report.passed)
     results = [f"{result.name} ({_result(result)})" for result in shown]
     names = [join_names(results, _SHOWN_CHECKS)] if results else []

@@ -102,7 +102,7 @@ def _origin(generation: HistoryGeneration) -> str:
 
 def _checks(checks: RecordedChecks) -> Iterator[Detail]:
     scores = "".join(f"; {name} {share(score)}" for name, score in checks.scores.items())
-    yield "checks", f"{checks.passed} of {checks.passed + checks.failed} passed{scores}"
+    yield "checks", f"{checks.passed} of {checks.total} passed{scores}"
     for name, comparisons in checks.comparisons.items():
         for comparison in comparisons:
             yield "", f"{name}: {describe_comparison(checks.scores.get(name, 0), comparison)}"

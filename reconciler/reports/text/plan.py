@@ -116,11 +116,15 @@ def action_phrase(action: PlannedAction) -> str:
         case Kind.NOOP:
             return "in sync" if action.reason is Reason.IN_SYNC else f"kept: {action.reason}"
         case Kind.CHECK if action.checks:
-            return f"check {action.generation}: {counted(action.checks, 'check')}"
+            return f"check {action.generation}: {counted(action.checks, 'check')}, {_prompts(action)}"
         case _ if action.reason is Reason.TRAINING:
             return f"wait for {action.generation}: training in progress"
         case kind:
             return f"{kind} {action.generation}"
+
+
+def _prompts(action: PlannedAction) -> str:
+    return f"at most {counted(action.prompts, 'prompt')}"
 
 
 def action_details(action: PlannedAction, explained: dict[str, str]) -> Iterator[Detail]:
@@ -183,7 +187,7 @@ def _training_details(action: PlannedAction, training: TrainingEstimate) -> Iter
     if action.validation_dataset:
         yield "validation", action.validation_dataset
     if action.checks:
-        yield "checks", f"{counted(action.checks, 'check')} before promotion"
+        yield "checks", f"{counted(action.checks, 'check')} before promotion, {_prompts(action)}"
     for name, setting in action.settings.items():
         shown = setting if isinstance(setting, str) else json.dumps(setting, ensure_ascii=False, sort_keys=True)
         yield name, cut(shown)

@@ -95,7 +95,7 @@ def _cells(model: ModelStatus) -> tuple[str, ...]:
 
 def passed_ratio(checks: RecordedChecks) -> str:
     """Return how many of recorded checks passed: ``2/3``."""
-    return f"{checks.passed}/{checks.passed + checks.failed}"
+    return f"{checks.passed}/{checks.total}"
 
 
 def status_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
