@@ -141,9 +141,9 @@ def test_yaml_examples_that_are_whole_documents_are_valid(tmp_path: Path) -> Non
                     for other in (project / "specs").glob("*.yaml"):
                         other.unlink()
             (project / "specs" / f"{name}.yaml").write_text(text)
-            if document["spec"].get("method") == "preference":  # the page shows its data
-                (data,) = blocks(page.read_text(encoding="utf-8"), "jsonl")
-                (project / "specs" / document["spec"]["dataset"]["path"]).write_text(data)
+            if document["spec"].get("method") == "preference":
+                for data in blocks(page.read_text(encoding="utf-8"), "jsonl"):  # a page may show its data
+                    (project / "specs" / document["spec"]["dataset"]["path"]).write_text(data)
         for target in targets:
             said = run(f"reconcile validate specs --target {target}", project, Clock())
             assert re.search(r"^\d+ manifests? (is|are) valid", said, re.MULTILINE), f"{page.name}: {said}"
