@@ -38,37 +38,8 @@ spec:
   dataset: {{path: next-number.csv}}
   hyperparameters: {{batchSize: 2, rank: 8}}
 """
-_SCRIPT: Final = """
-import csv, sys
-import torch
-from datasets import Dataset
-from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import SFTConfig, SFTTrainer
-
-base, data, output = sys.argv[1:]
-torch.set_num_threads(1)
-rows = [
-    {
-        "prompt": [{"role": "user", "content": row["text_input"]}],
-        "completion": [{"role": "assistant", "content": row["output"]}],
-    }
-    for row in csv.DictReader(open(data, encoding="utf-8"))
-]
-settings = SFTConfig(
-    output_dir=output, num_train_epochs=3, per_device_train_batch_size=2, learning_rate=2e-4, warmup_steps=2, seed=42,
-    lr_scheduler_type="constant_with_warmup", optim="adamw_torch", use_cpu=True, bf16=False, logging_steps=1,
-    gradient_checkpointing=False, save_strategy="no", report_to="none", max_length=None,
-)
-trainer = SFTTrainer(
-    AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), settings, train_dataset=Dataset.from_list(rows),
-    processing_class=AutoTokenizer.from_pretrained(base),
-    peft_config=LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear"),
-)
-trainer.train()
-trainer.save_model(output)
-"""
-"""The same training with TRL alone; it writes no checkpoints."""
+_SCRIPT: Final = Path(__file__).with_name("trl_alone.py")
+"""The same training with TRL alone."""
 
 
 class Cost(NamedTuple):
@@ -89,7 +60,7 @@ def compare(base: Path, rounds: int) -> None:
             (folder / "next-number.csv").write_bytes((EXAMPLE / "next-number.csv").read_bytes())
             command = [PYTHON, "-m", "reconciler"]
             allowed = ["--allow-folder", str(base.parent)]
-            script = [PYTHON, "-c", _SCRIPT, str(base), "next-number.csv", "adapter"]
+            script = [PYTHON, str(_SCRIPT), str(base), "next-number.csv", "adapter"]
             taken["reconcile plan"].append(measure([*command, "plan", *allowed], folder))
             taken["reconcile apply"].append(measure([*command, "apply", "--yes", *allowed], folder))
             taken["TRL alone"].append(measure(script, folder))
