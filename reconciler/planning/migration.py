@@ -77,7 +77,7 @@ def migration_of(manifest: Manifest, context: CatalogContext) -> Migration:
     successor, obstacle = _successor(name, context)
     if obstacle:
         remedy = model.advice if model and model.advice else _ADD_SUCCESSOR.format(name)
-        return replace(plain, obstacle=obstacle, remedy=remedy)
+        return replace(plain, obstacle=obstacle, remedy=remedy, is_needed=plain.is_due or model is None)
     target = context.catalog.models.get(successor, BaseModel())
     edits = tuple(_hyperparameter_edits(manifest, target))
     values = dict(manifest.hyperparameters)

@@ -132,12 +132,12 @@ def test_manifests_migrate_all_or_none(reconcile: Cli) -> None:
     files["other"].write_bytes(block.replace("\n", "\r\n").encode())
     before = {name: file.read_bytes() for name, file in files.items()}
 
-    report = reconcile.folder / "migration.md"
-    refused = reconcile("migrate", "--report", str(report))
+    reports = [reconcile.folder / f"migration.{suffix}" for suffix in ("md", "html", "xml", "json")]
+    refused = reconcile("migrate", *(option for file in reports for option in ("--report", str(file))))
     place = "specs/other.yaml:5:14: spec.baseModel: its value spans several lines; write it on the line of its key"
     assert (refused.status, place in refused.out) == (1, True)
     assert "1 manifest cannot be changed; nothing was written." in refused.out
-    assert "❌ refused" in report.read_text()
+    assert all("its value spans several lines" in file.read_text() for file in reports)
     assert {name: file.read_bytes() for name, file in files.items()} == before
 
     planned = reconcile("migrate", "--dry-run", "adder", "child", "--format", "json")
@@ -154,10 +154,8 @@ def test_manifests_migrate_all_or_none(reconcile: Cli) -> None:
     expected = before["adder"].replace(NAME.encode(), b"models/next").replace(b"epochCount: 2", b"epochCount: 1")
     assert files["adder"].read_bytes() == expected
     again = reconcile("migrate", "--only", "adder", "--format", "json")
-    assert (again.status, again.document["models"][0]["message"].split("; ")[0]) == (
-        1,
-        "specs/adder.yaml:5:3: spec.baseModel: the model catalog of 2025-12-01 names no successor of models/next",
-    )
+    message = "the model catalog of 2025-12-01 names no successor of models/next"
+    assert (again.status, again.document["models"][0]["message"].split("; ")[0]) == (0, message)
     unknown = reconcile("migrate", "addr")
     assert (unknown.status, unknown.err.strip()) == (
         64,

@@ -29,6 +29,7 @@ from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.envelope import display_path, is_simulated, kind_of, notices_of, target_of
 from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.inspection import InspectionReport
+from reconciler.reports.documents.models import MigrationReport
 from reconciler.reports.documents.plan import DataChange, LockfileChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import SETTLED, ModelOutcome, ResultReport
 from reconciler.reports.documents.status import ModelStatus, StatusReport
@@ -39,6 +40,7 @@ from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, pass
 from reconciler.reports.text.drift import SIGNS, drift_summary, finding_weight
 from reconciler.reports.text.format import Detail, Layout, Role, counted, loss, minute, share, unchanged_models, value
 from reconciler.reports.text.inspection import inspection_facts, inspection_summary, place_text
+from reconciler.reports.text.models import migration_details, migration_summary, migration_why
 from reconciler.reports.text.plan import (
     SYMBOLS,
     action_details,
@@ -469,12 +471,39 @@ def _bar_chart(title: str, counts: Sequence[tuple[str, int]]) -> BarChart:
     return BarChart(title, tuple((label, count, count / most) for label, count in counts))
 
 
+_MIGRATION_ROLES: Final[Mapping[str, Role]] = {"changed": "update", "unchanged": "muted", "refused": "error"}
+
+
+def _migration(report: MigrationReport) -> PageModel:
+    rows = [
+        TableRow(
+            (model.outcome,),
+            (
+                Cell(model.name),
+                Cell(model.outcome, role=_MIGRATION_ROLES[model.outcome]),
+                Cell(migration_why(model), details=tuple(migration_details(model))),
+                _manifest_cell(model.manifest, model.line, None, report.target.root),
+            ),
+        )
+        for model in report.models
+    ]
+    return PageModel(
+        title="Migration",
+        role="error" if report.exit_status else ("update" if report.changes else "good"),
+        lines=(migration_summary(report),),
+        heading="Manifests",
+        tallies=_tallies(rows, _MIGRATION_ROLES),
+        rows=tuple(rows),
+    )
+
+
 _PAGES: Final[Mapping[str, Callable[[Any], PageModel]]] = {
     "Check": _check,
     "Drift": _drift,
     "Error": _error,
     "History": _history,
     "Inspection": _inspection,
+    "Migration": _migration,
     "Plan": _plan,
     "Result": _result,
     "Status": _status,
