@@ -548,18 +548,23 @@ async def prove_serving(
     return await prove_generation(project, service, manifest.name, serving)
 
 
-async def prove_record(project: Project, service: Provider, name: str, recorded: LockedGeneration) -> Corrected | None:
+async def prove_record(
+    project: Project, service: Provider, name: str, recorded: LockedGeneration, serve: str | None = None
+) -> Corrected | None:
     """Return the event that gives a record the facts that its live model shows; ``None`` if the model is gone.
 
+    ``serve`` is the checkpoint that must be deployed, as in ``spec.serve``; by default it is the recorded one.
+
     Raises:
-        ReconcileError: when no endpoint has the model, or the live model does not prove the record; then it names the
-            line of the lockfile.
+        ReconcileError: when no endpoint has the model, the checkpoint does not exist, or the live model does not prove
+            the record; then it names the line of the lockfile.
     """
-    from reconciler.domain.model import Handle
+    from reconciler.domain.model import BEST, Handle
     from reconciler.domain.plan import Observation
     from reconciler.planning.generations import owners_of, resolve_recorded
     from reconciler.planning.live_proof import is_elsewhere
     from reconciler.planning.observed_events import correction_of
+    from reconciler.planning.promotion_gates import describe_missing
 
     owner = owners_of(project.world()).owner(name)
     live = None if is_elsewhere(recorded, owner) else await service.observe(Handle(recorded.remote))
@@ -569,7 +574,11 @@ async def prove_record(project: Project, service: Provider, name: str, recorded:
         path = generation_path(project.lock, name, recorded.key, found.mismatch.field)
         remedy = found.mismatch.remedy or "restore the record from the history of the lockfile"
         raise InvalidFile(locate(project, path), show_path(path), found.mismatch.message, remedy)
-    if not found.is_deployed(""):
+    checkpoint = recorded.checkpoint if serve is None else found.resources.named(serve)
+    if checkpoint and found.live and found.resources.checkpoint(checkpoint) is None:
+        existing = (known.id for known in found.resources.checkpoints)
+        raise ReconcileError(*describe_missing(recorded.key, checkpoint, existing, "spec.serve.checkpoint"))
+    if not found.is_deployed(checkpoint) and not (serve == BEST and found.deployed_checkpoints):
         raise ReconcileError(
             f"{recorded.key} is not deployed: no endpoint has its model", "run reconcile apply, which deploys it again"
         )

@@ -36,7 +36,7 @@ from reconciler.domain.errors import (
     UsageError,
 )
 from reconciler.domain.lock import Lock, LockedGeneration, format_time
-from reconciler.domain.model import REMOTE_SCHEME, Manifest, Sampling
+from reconciler.domain.model import BEST, REMOTE_SCHEME, Manifest, Sampling
 from reconciler.domain.plan import Action, Reason
 from reconciler.engine.check import Checker, checked_generation
 from reconciler.manifests.discovery import absolute
@@ -44,11 +44,10 @@ from reconciler.paths import find_writable, repository_of
 from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.events import Corrected, Disappeared, Event, Promoted, Withheld, record
 from reconciler.planning.lineage import descendants
-from reconciler.planning.lock_review import published_lock, requested_serving, withheld_promotions
+from reconciler.planning.lock_review import Served, published_lock, requested_serving, withheld_promotions
 from reconciler.planning.observed_events import declared_preamble
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
 from reconciler.planning.rollout import require_passed, unusable_error
-from reconciler.providers.registry import callable_name
 from reconciler.reports.documents.change import (
     ResolvedModel,
     ResolveReport,
@@ -118,10 +117,17 @@ class Publisher:
         Raises:
             ReconcileError: when the pointer cannot be read, is invalid, or is another target's.
         """
+        models = self._published()
+        return None if models is None else {name: model.key for name, model in models.items()}
+
+    def _published(self) -> dict[str, PublishedModel] | None:
         text = self._store.read() if self._store else None
-        if text is None:
-            return None
-        return {name: model.key for name, model in read_pointer(text, self._target, self.shown).items()}
+        return None if text is None else read_pointer(text, self._target, self.shown)
+
+    def served(self) -> dict[str, Served] | None:
+        """Return what is published by name, as :meth:`keys` does."""
+        models = self._published()
+        return None if models is None else {name: Served(model.key, model.checkpoint) for name, model in models.items()}
 
     def exists(self) -> bool:
         """Whether there is a pointer, or the target has none."""
@@ -225,7 +231,7 @@ def promotion_requests(
     """
     pointer = None
     try:
-        pointer = None if offline else publisher_of(project).keys()
+        pointer = None if offline else publisher_of(project).served()
     except (AccessError, ServiceError):
         raise
     except ReconcileError as error:
@@ -297,7 +303,7 @@ def change_serving(
         before=(before or "") if events else "",
         reason=reason,
         published=publisher.shown,
-        serving=ServingGeneration(key=chosen.key, remote=callable_name(chosen.remote, run.chosen.resources)),
+        serving=ServingGeneration(key=chosen.key, remote=run.chosen.address, checkpoint=run.chosen.checkpoint),
         rejected=rejected_generations(recorder.lock.models[name]),
         warning=warning,
         lockfile=project.lockfile,
@@ -325,11 +331,16 @@ class _ServingChange:
         self.chosen = chosen
         service = self._project.session.connect()
         try:
-            proved = loop.run(_prepare(self._project, self._recorder, self._name, chosen, service))
+            serve = self._manifest.serve if self._manifest and events and not rolls_back else None
+            proved = loop.run(_prepare(self._project, self._recorder, self._name, chosen, service, serve))
             self.chosen = proved.correct(chosen)
             if not events:
                 return ""
-            warning = "" if rolls_back else self._check(loop, service)
+            if serve is not None:
+                self.chosen = replace(self.chosen, checkpoint=self.chosen.resources.named(serve))
+            candidates = proved.model.deployed_checkpoints if serve == BEST else ()
+            warning = "" if rolls_back else self._check(loop, service, candidates)
+            events = tuple(self._with_checkpoint(event) for event in events)
             loop.run(_grant_access(service, self._manifest, chosen))
             self._recorder.emit(proved)
             only = loop.run(self._prove_published(service))
@@ -338,11 +349,20 @@ class _ServingChange:
         finally:
             loop.run(service.aclose())
 
-    def _check(self, loop: EventLoop, service: Provider) -> str:
-        """Run the checks; raise ReconcileError if they fail and the manifest does not allow it."""
+    def _with_checkpoint(self, event: Event) -> Event:
+        return replace(event, checkpoint=self.chosen.checkpoint) if isinstance(event, Promoted) else event
+
+    def _check(self, loop: EventLoop, service: Provider, candidates: tuple[str, ...]) -> str:
+        """Run the checks, and choose the best of the candidates if there are any.
+
+        Raises ReconcileError if they fail and the manifest does not allow it.
+        """
         if self._manifest is None or not self._manifest.checks:
             return ""
-        checks = loop.run(_run_checks(self._project, self._recorder, self._manifest, self.chosen, service))
+        run = _run_checks(self._project, self._recorder, self._manifest, self.chosen, service, candidates)
+        checks = loop.run(run)
+        if candidates:
+            self.chosen = replace(self.chosen, checkpoint=checks.checkpoint)
         require_passed(self.chosen.key, checks, self._manifest)
         return f"its checks fail: {describe_scores(checks)}" if checks.failed else ""
 
@@ -371,7 +391,7 @@ class _ServingChange:
 
 def promotion(environment: Environment, name: str, generation: LockedGeneration) -> Promoted:
     """Return the event that makes a generation the serving one."""
-    return Promoted(name, generation.key, generation.remote, format_time(environment.clock()))
+    return Promoted(name, generation.key, generation.remote, format_time(environment.clock()), generation.checkpoint)
 
 
 def _manifest(project: Project, name: str) -> Manifest | None:
@@ -395,11 +415,14 @@ def _manifest(project: Project, name: str) -> Manifest | None:
 
 
 async def _prepare(
-    project: Project, recorder: Recorder, name: str, chosen: LockedGeneration, service: Provider
+    project: Project, recorder: Recorder, name: str, chosen: LockedGeneration, service: Provider, serve: str | None
 ) -> Corrected:
-    """Return the facts that the live model of the chosen generation, which is ready, shows; record it if it is gone."""
+    """Return the facts that the live model of the chosen generation, which is ready, shows; record it if it is gone.
+
+    ``serve`` is the checkpoint that is to serve, as in ``spec.serve``; ``None`` for the recorded one.
+    """
     try:
-        found = await prove_record(project, service, name, chosen)
+        found = await prove_record(project, service, name, chosen, serve)
     except (AccessError, ServiceError):
         raise
     except ReconcileError as error:
@@ -414,12 +437,21 @@ async def _prepare(
 
 
 async def _run_checks(
-    project: Project, recorder: Recorder, manifest: Manifest, chosen: LockedGeneration, service: Provider
+    project: Project,
+    recorder: Recorder,
+    manifest: Manifest,
+    chosen: LockedGeneration,
+    service: Provider,
+    candidates: tuple[str, ...] = (),
 ) -> RecordedChecks:
-    """Run the checks of a generation, and record the results."""
+    """Run the checks of a generation, or find the best one of its checkpoints, and record the results."""
     checker = Checker(service, project.workspace, recorder.emit, project.target)
     serving = await prove_serving(project, service, recorder.lock, manifest, chosen.key)
-    results = await checker.check(manifest, checked_generation(chosen, serving, recorder.lock))
+    checked = [
+        checked_generation(replace(chosen, checkpoint=checkpoint), serving, recorder.lock)
+        for checkpoint in candidates or (chosen.checkpoint,)
+    ]
+    results = await checker.check(manifest, *checked, search=bool(candidates))
     recorder.flush()
     return recorded_checks(results)
 

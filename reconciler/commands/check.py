@@ -29,7 +29,6 @@ from reconciler.engine.check import Checker, checked_generation
 from reconciler.engine.observe import run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
-from reconciler.providers.registry import callable_name
 from reconciler.reports.documents.check import CheckedModel, CheckReport, check_report
 
 if TYPE_CHECKING:
@@ -146,8 +145,7 @@ async def _examine(
         generation = await prove_generation(project, service, name, recorded)
         if generation is None:
             return replace(examined, message=gone), ExitStatus.ERROR
-        remote = callable_name(generation.remote, generation.resources)
-        examined = replace(examined, remote=remote)
+        examined = replace(examined, remote=generation.address)
         serving = await prove_serving(project, service, project.lock, trial.manifest, recorded.key)
         results = await checker.check(trial.manifest, checked_generation(generation, serving, project.lock))
     except ServiceError as error:

@@ -18,7 +18,6 @@ from reconciler.domain.errors import ExitStatus, Problem, ReconcileError, Servic
 from reconciler.domain.model import Manifest, Sampling, State
 from reconciler.domain.ports import Prompt, Reply
 from reconciler.environment import Environment
-from reconciler.providers.registry import callable_name
 from reconciler.reports.documents.check import PromptReport, missing_answer
 from reconciler.reports.text.check import prompt_notes
 
@@ -106,12 +105,12 @@ def require_ready(generation: LockedGeneration, name: str) -> None:
 
 def _callable_name(project: Project, generation: LockedGeneration) -> str:
     """Return the name that prompts are sent to; raise ReconcileError for a generation without an endpoint."""
-    if project.capabilities.prompts_to_endpoint and not generation.resources.endpoint:
+    if project.capabilities.prompts_to_endpoint and not generation.resources.endpoint_of(generation.checkpoint):
         raise ReconcileError(
             f"{generation.key} has no endpoint",
             f"deploy its model to an endpoint in {project.capabilities.label}",
         )
-    return callable_name(generation.remote, generation.resources)
+    return generation.address
 
 
 def _sampling(project: Project, manifest: Manifest | None, requested: Sampling) -> Sampling:

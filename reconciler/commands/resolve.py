@@ -31,7 +31,7 @@ from reconciler.domain.model import Resources, State, Target
 from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import UnknownPathError
-from reconciler.providers.registry import callable_name, endpoint_of, recorded_spec, url_of
+from reconciler.providers.registry import endpoint_of, recorded_spec, url_of
 from reconciler.reports.documents.change import ModelFiles, ResolvedModel, ResolveReport
 from reconciler.reports.text.change import resolve_text
 from reconciler.reports.text.format import Layout
@@ -125,9 +125,14 @@ def _require_own(project: RecordedProject, name: str, generation: LockedGenerati
     if weights and not own:
         cause = f"{sanitize(weights)} is not where the target {project.target.name} writes the weights of this key"
         raise _record_error(project, name, generation, "resources.weights", cause)
+    endpoint = generation.resources.endpoint_of(generation.checkpoint)
+    if generation.checkpoint and not endpoint:
+        cause = f"no endpoint of the checkpoint {sanitize(generation.checkpoint)} is recorded"
+        raise _record_error(project, name, generation, "checkpoint", cause)
     for field, value, pattern in (
         ("remote", generation.remote, capabilities.remote_pattern),
         ("resources.endpoint", generation.resources.endpoint, capabilities.endpoint_pattern),
+        ("resources.checkpoints", endpoint, capabilities.endpoint_pattern),
     ):
         if value and not re.fullmatch(pattern, value):
             cause = f"{sanitize(value)} is not in the project and location of the target {project.target.name}"
@@ -162,11 +167,12 @@ _LOCATION = re.compile(r"/locations/([a-z0-9-]+)/")
 
 def resolved(target: Target, name: str, model: LockedModel, serving: LockedGeneration) -> ResolvedModel:
     """Return how applications call the serving generation of a recorded model."""
-    remote = callable_name(serving.remote, serving.resources)
+    remote = serving.address
     url, found = url_of(target, remote), _LOCATION.search(remote)
     return ResolvedModel(
         name=name,
         key=serving.key,
+        checkpoint=serving.checkpoint,
         remote=remote,
         provider=target.provider,
         location=found[1] if found else target.location or "",

@@ -231,6 +231,19 @@ class CheckResult(Record, frozen=True, kw_only=True):
         return not self.passed and self.severity == "error"
 
 
+class CheckpointScore(Record, frozen=True, kw_only=True):
+    """The results of one of several checkpoints."""
+
+    checkpoint: NonEmpty
+    """The ID of the checkpoint."""
+    passed: Count
+    """The number of checks that passed."""
+    failed: Count
+    """The number of checks that failed."""
+    score: Share
+    """The mean score of the checks: the share of correct answers, or the score of a graded metric."""
+
+
 class CheckResults(Record, frozen=True):
     """The results of the checks that ran."""
 
@@ -244,6 +257,10 @@ class CheckResults(Record, frozen=True):
     """Each check, in the order of the manifest."""
     warned: Count = 0
     """The number of checks of the severity `warn` that failed."""
+    checkpoint: str = ""
+    """The ID of the checkpoint that was checked; omitted for the default one."""
+    candidates: tuple[CheckpointScore, ...] = ()
+    """All checkpoints that were checked to find the best one, in the order of the training."""
 
     @property
     def total(self) -> int:
@@ -289,6 +306,10 @@ class RecordedChecks(Record, frozen=True):
     """The number of checks of the severity `warn` that failed."""
     judges: Mapping[str, NonEmpty] = {}
     """The models that judged answers, with their versions if the service returns them, by check name."""
+    checkpoint: str = ""
+    """The ID of the checkpoint that was checked; omitted for the default one."""
+    candidates: tuple[CheckpointScore, ...] = ()
+    """All checkpoints that were checked to find the best one, in the order of the training."""
 
     @property
     def total(self) -> int:
@@ -307,3 +328,12 @@ def describe_comparison(score: float, comparison: RecordedComparison) -> str:
     difference = f"difference {comparison.difference:z.2f} [{low:z.2f}, {high:z.2f}]"
     limit = "interval above 0" if comparison.required == "better" else f"at least {-comparison.margin:z.4g}"
     return ", ".join((scores, difference, *(() if comparison.passed else (f"{limit} required",))))
+
+
+def describe_candidates(checks: RecordedChecks | CheckResults) -> str:
+    """Return which checkpoint is the best, and the results of all; empty if only one was checked."""
+    scores = (
+        f"{known.checkpoint}: {known.passed} of {checks.total} checks, score {known.score:.2f}"
+        for known in checks.candidates
+    )
+    return f"checkpoint {checks.checkpoint} is the best ({'; '.join(scores)})" if checks.candidates else ""

@@ -140,6 +140,8 @@ class LockedGeneration(Record, frozen=True, kw_only=True):
     """The result of the last run of the checks."""
     promote_time: str = ""
     """When it was last promoted; RFC 3339."""
+    checkpoint: Annotated[str, Meta(examples=["2"])] = ""
+    """The ID of the checkpoint that was promoted; omitted for the default one."""
     rejection: str = ""
     """The reason for the rollback."""
 
@@ -147,6 +149,14 @@ class LockedGeneration(Record, frozen=True, kw_only=True):
     def handle(self) -> Handle:
         """The handle of the model."""
         return Handle(self.remote, self.operation, self.provider_data)
+
+    @property
+    def address(self) -> str:
+        """The name that takes prompts: the endpoint of the promoted checkpoint if there is one, else the model.
+
+        Of a model that is not deployed, it is the folder of its weights.
+        """
+        return self.resources.endpoint_of(self.checkpoint) or self.resources.weights or self.remote
 
     def mark(self, scope: str, name: str) -> Mark:
         """Return the ownership mark of this generation for a manifest and a scope.

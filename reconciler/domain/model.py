@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr, replace
@@ -174,7 +174,8 @@ class Manifest(Struct, frozen=True):
     ``formerly`` are previous names, whose generations belong to this manifest, and ``adopted`` is the remote name of
     the model that it adopts. The provider's own block has already
     replaced the common fields. ``validation`` and ``last_checkpoint_only`` (keep only the last checkpoint) apply to the
-    next training and are not part of a generation's content. ``dataset_error`` and ``validation_error`` are the
+    next training and are not part of a generation's content. ``serve`` is the checkpoint that serves: an ID, ``best``,
+    ``last``, or empty for the default one. ``dataset_error`` and ``validation_error`` are the
     reasons why data sets in Cloud Storage have no current version. ``training_bytes`` and ``validation_bytes`` are
     the sizes of the examples of local data sets, and ``longest_example`` is that of the longest one in bytes.
     ``training_tokens`` is the estimated number of tokens that an epoch trains on; ``None`` if it is unknown.
@@ -200,6 +201,7 @@ class Manifest(Struct, frozen=True):
     ignore_drift: frozenset[str] = frozenset()
     validation: Dataset | None = None
     last_checkpoint_only: bool | None = None
+    serve: str = ""
     formerly: tuple[str, ...] = ()
     adopted: str = ""
     dataset_error: str = ""
@@ -289,6 +291,7 @@ FIELDS = (
     ManifestField("spec.sampling.topP", FieldRole.MUTABLE, "sampling.top_p"),
     ManifestField("spec.sampling.topK", FieldRole.MUTABLE, "sampling.top_k", is_integer=True),
     ManifestField("spec.adopted", FieldRole.POLICY, "adopted", "the record of the adopted model counts"),
+    ManifestField("spec.serve", FieldRole.POLICY, "serve", "the checks run again, and another checkpoint serves"),
     ManifestField("spec.access", FieldRole.ACCESS, "access"),
     ManifestField("spec.checks", FieldRole.POLICY, "checks", "the checks run again; nothing is trained"),
     ManifestField("spec.lifecycle", FieldRole.POLICY, "lifecycle"),
@@ -381,6 +384,11 @@ class Failure(Record, frozen=True):
     """The service's own message."""
 
 
+BEST: Final = "best"
+LAST: Final = "last"
+"""Values of ``spec.serve.checkpoint`` that are no ID: the checkpoint that checks find, and that with the most steps."""
+
+
 class Checkpoint(Record, frozen=True):
     """A model at one point of its training."""
 
@@ -409,6 +417,13 @@ class Resources(Record, frozen=True):
     """The available checkpoints."""
     weights: Annotated[str, Meta(examples=["gs://acme-models/support/support-3kq7w2ma"])] = ""
     """The folder in Cloud Storage with the weights of an open model."""
+
+    def named(self, serve: str) -> str:
+        """Return the ID of the checkpoint that ``spec.serve`` names, empty for the default one and for the best one."""
+        if serve != LAST:
+            return "" if serve == BEST else serve
+        last = max(enumerate(self.checkpoints), key=lambda known: (known[1].step, known[0]), default=None)
+        return last[1].id if last else ""
 
     def checkpoint(self, identifier: str) -> Checkpoint | None:
         """Return the checkpoint with that ID, or for an empty one the default: that of the model's own endpoint."""
@@ -522,6 +537,12 @@ class RemoteModel(Struct, frozen=True):
     def deployed(self) -> bool:
         """Whether the endpoint of the model has it, or it needs none."""
         return self.is_deployed("")
+
+    @property
+    def deployed_checkpoints(self) -> tuple[str, ...]:
+        """The IDs of the checkpoints that an endpoint has, in the order of the training."""
+        ordered = sorted(self.resources.checkpoints, key=lambda checkpoint: checkpoint.step)
+        return tuple(known.id for known in ordered if known.endpoint and known.endpoint not in self.undeployed)
 
     def is_deployed(self, checkpoint: str) -> bool:
         """Whether the endpoint of a checkpoint, or of the default one, has it, or it needs none."""

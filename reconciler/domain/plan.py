@@ -87,6 +87,11 @@ class Reason(TableEnum):
         (Kind.CHECK,),
     )
     CHECKS_CHANGED = "ChecksChanged", "the checks changed since they were run", (Kind.CHECK,)
+    CHECKPOINT_CHANGED = (
+        "CheckpointChanged",
+        "the checks were run with another checkpoint than the one that is to serve",
+        (Kind.CHECK,),
+    )
     SERVING_CHANGED = (
         "ServingChanged",
         "the failed checks compared the generation with one that is no longer serving",
@@ -318,7 +323,8 @@ class Action(Struct, frozen=True):
     ``hyperparameters`` (the declared ones), ``settings`` (those of the manifest) and ``training`` describe a create;
     ``changes`` are the fields that an update patches, or that require a new generation; ``access`` are the permissions
     that it sets. ``after`` is the key of the parent generation that must be serving before a create can begin, or
-    empty. ``checks`` is the number of checks to run, and ``prompts`` the most prompts that they send. ``deletion``
+    empty. ``checks`` is the number of checks to run, and ``prompts`` the most prompts that they send. ``checkpoints``
+    are the IDs of the checkpoints that are checked, promoted or deployed; empty for the default one. ``deletion``
     describes a generation to delete, and ``descendants`` are the remote names of the generations tuned from it, which
     are deleted first.
     """
@@ -342,6 +348,7 @@ class Action(Struct, frozen=True):
     after: str = ""
     checks: int = 0
     prompts: int = 0
+    checkpoints: tuple[str, ...] = ()
     deletion: Deletion | None = None
     descendants: frozenset[str] = frozenset()
 

@@ -27,6 +27,7 @@ from reconciler.planning.check_evaluation import (
     ShownAnswer,
     Verdict,
     checks_digest,
+    choose_best,
     evaluate_check,
     is_correct,
     longest_answer,
@@ -51,7 +52,7 @@ class CheckedGeneration(Struct, frozen=True):
 
     Prompts are sent to ``remote``: the model, or its endpoint where the service has one. ``preamble`` is the one of
     the training. ``base_model`` is the one at the root of the lineage, empty if that is unknown. ``serving`` is the
-    serving generation.
+    serving generation. ``checkpoint`` is the ID of the checkpoint that is checked, empty for the default one.
     """
 
     key: str
@@ -59,6 +60,7 @@ class CheckedGeneration(Struct, frozen=True):
     preamble: str
     base_model: str = ""
     serving: CheckedGeneration | None = None
+    checkpoint: str = ""
 
 
 def checked_generation(recorded: LockedGeneration, serving: LockedGeneration | None, lock: Lock) -> CheckedGeneration:
@@ -66,11 +68,16 @@ def checked_generation(recorded: LockedGeneration, serving: LockedGeneration | N
     ready = serving if serving and serving.state is State.ACTIVE else None
     return CheckedGeneration(
         recorded.key,
-        recorded.resources.endpoint or recorded.remote,
+        recorded.address,
         recorded.preamble,
         root_base_model(recorded.source, lock),
         checked_generation(ready, None, lock) if ready else None,
+        recorded.checkpoint,
     )
+
+
+_References = Mapping[str, Mapping[ComparedModel, CheckedGeneration | str]]
+"""The models that each check compares with, or why there is no comparison."""
 
 
 class _Task(Struct, frozen=True):
@@ -119,22 +126,43 @@ class Checker:
         self._judges: dict[Judge, str] = {}
         self._asking: defaultdict[_Rows, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def check(self, manifest: Manifest, generation: CheckedGeneration) -> CheckResults:
+    async def check(
+        self, manifest: Manifest, generation: CheckedGeneration, *others: CheckedGeneration, search: bool = False
+    ) -> CheckResults:
         """Run every check of a manifest, emit the report, and return it; the first error ends all checks.
+
+        With ``search``, the generation and the others are its checkpoints, and the report is that of the best one.
 
         Raises:
             ServiceError: the service refuses to answer, or cannot be reached.
             AccessError: the service denies access.
             ReconcileError: a held-out data set changed after it was validated, or the base model is unknown.
         """
-        references = {
+        candidates = (generation, *others)
+        references = [self._references(manifest, candidate) for candidate in candidates]
+        prompts = [_prompts(manifest, compared) for compared in references]
+        reports = []
+        for position, candidate in enumerate(candidates):
+            tally = _Tally(manifest, candidate.key, self._emit, sum(prompts), sum(prompts[:position]))
+            report = await self._report(manifest, candidate, references[position], tally)
+            reports.append(replace(report, checkpoint=candidate.checkpoint))
+        report = choose_best(reports) if search else reports[0]
+        report = redact_report(report) if self._redact else report
+        self._emit(Checked(manifest.name, generation.key, report))
+        return report
+
+    def _references(self, manifest: Manifest, generation: CheckedGeneration) -> _References:
+        return {
             check.name: {
                 rule.other: self._other(check, generation, rule.other) for rule in check.evaluation.comparisons
             }
             for check in manifest.checks
             if check.evaluation
         }
-        tally = _Tally(manifest, generation.key, self._emit, _prompts(manifest, references))
+
+    async def _report(
+        self, manifest: Manifest, generation: CheckedGeneration, references: _References, tally: _Tally
+    ) -> CheckResults:
         await self._ask(generation, self._tasks(manifest, manifest.checks), self._own_sampling(manifest), tally.add)
         compared = {
             check.name: {
@@ -143,10 +171,7 @@ class Checker:
             }
             for check in manifest.checks
         }
-        report = tally.report(compared, self._judges)
-        report = redact_report(report) if self._redact else report
-        self._emit(Checked(manifest.name, generation.key, report))
-        return report
+        return tally.report(compared, self._judges)
 
     async def _verdicts(self, task: _Task, model: CheckedGeneration, prompt: Prompt) -> tuple[Verdict, ...]:
         """Return the verdicts on all answers to a question, which is sent as often as the check repeats it."""
@@ -213,7 +238,9 @@ class Checker:
         if other == "serving":
             if generation.serving is None:
                 return _NO_SERVING
-            return _ITSELF if generation.serving.key == generation.key else generation.serving
+            serving = generation.serving
+            same = (serving.key, serving.checkpoint) == (generation.key, generation.checkpoint)
+            return _ITSELF if same else serving
         if not generation.base_model or not isinstance(self._provider, BasePrompts):
             raise ReconcileError(
                 f"{generation.key} cannot be compared with its base model in the check {check.name}: the lockfile does"
@@ -286,7 +313,7 @@ def _with_temperature(sampling: Sampling, check: Check) -> Sampling:
     return sampling if check.temperature is None else replace(sampling, temperature=check.temperature)
 
 
-def _prompts(manifest: Manifest, references: Mapping[str, Mapping[ComparedModel, CheckedGeneration | str]]) -> int:
+def _prompts(manifest: Manifest, references: _References) -> int:
     """Return the number of prompts of all checks, to the generation and to the models that it is compared with."""
     models = {
         name: 1 + sum(not isinstance(other, str) for other in found.values()) for name, found in references.items()
@@ -297,14 +324,14 @@ def _prompts(manifest: Manifest, references: Mapping[str, Mapping[ComparedModel,
 class _Tally:
     """The verdicts on the answers of one generation, in any order, and their progress events."""
 
-    def __init__(self, manifest: Manifest, key: str, emit: EventSink, total: int) -> None:
+    def __init__(self, manifest: Manifest, key: str, emit: EventSink, total: int, done: int) -> None:
         self._manifest = manifest
         self._key = key
         self._emit = emit
         self._total = total
         self._verdicts: dict[str, dict[int, tuple[Verdict, ...]]] = {check.name: {} for check in manifest.checks}
         self._shown: dict[str, dict[int, ShownAnswer]] = {check.name: {} for check in manifest.checks}
-        self._done = 0
+        self._done = done
         self.advance(0)
 
     def add(self, task: _Task, found: tuple[Verdict, ...]) -> None:

@@ -14,7 +14,7 @@ from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.identity import key_of
 from reconciler.domain.lock import Lock, LockedGeneration, format_time
-from reconciler.domain.model import CreateRequest, Handle, Manifest, Mark, RemoteModel, State, Target, Update
+from reconciler.domain.model import BEST, CreateRequest, Handle, Manifest, Mark, RemoteModel, State, Target, Update
 from reconciler.domain.plan import Action, Kind, Observation, Reason, Request, World
 from reconciler.domain.ports import Clock, Created, Examples, Exists, Provider, Sleeper
 from reconciler.engine.check import CheckedGeneration, Checker, checked_generation
@@ -84,6 +84,10 @@ _REFUSAL_CODES = frozenset(
 """Codes of a ServiceError after which nothing was created; with any other code a model can exist."""
 
 
+_ActionId = tuple[Kind, str, str, tuple[str, ...]]
+"""The kind of an action, the key and the remote name of its generation, and its checkpoints."""
+
+
 class _LiveState(Struct):
     """Live models and permissions by remote name, updated by each action."""
 
@@ -108,7 +112,7 @@ class Executor:
         self._provider = context.provider
         self._recorder = context.recorder
         self._checker = Checker(context.provider, context.examples, context.recorder.emit, context.target)
-        self._tried: set[tuple[Kind, str, str]] = set()
+        self._tried: set[_ActionId] = set()
 
     def untried(self, actions: Iterable[Action]) -> list[Action]:
         """Return the actions that were not tried yet, without those of refused manifests."""
@@ -148,7 +152,8 @@ class Executor:
             case Kind.UPDATE:
                 await self._update(manifest, action, live)
             case Kind.CHECK:
-                await self._checker.check(manifest, self._checked_generation(manifest, action))
+                searches = manifest.serve == BEST and bool(action.checkpoints)
+                await self._checker.check(manifest, *self._checked_generations(manifest, action), search=searches)
                 self.checked.add(action.key)
             case Kind.PROMOTE:
                 await self._promote(manifest, action)
@@ -250,7 +255,8 @@ class Executor:
     async def _update(self, manifest: Manifest, action: Action, live: _LiveState) -> None:
         model = live.models[action.remote]
         if action.reason is Reason.UNDEPLOYED:
-            update = Update(self._mark(manifest, action, model), deploy=True)
+            mark, checkpoint = self._mark(manifest, action, model), "".join(action.checkpoints)
+            update = Update(mark, deploy=True, checkpoint=checkpoint)
             live.models[action.remote] = deployed = await self._provider.update(action.remote, update)
             self._recorder.emit(events.Corrected(manifest.name, action.key, deployed))
             self._recorder.emit(events.Updated(manifest.name, action.key, ("endpoint",)))
@@ -271,19 +277,22 @@ class Executor:
             raise AssertionError("only models that are recorded or have a mark are updated")
         return mark
 
-    def _checked_generation(self, manifest: Manifest, action: Action) -> CheckedGeneration:
+    def _checked_generations(self, manifest: Manifest, action: Action) -> list[CheckedGeneration]:
         recorded = self._recorded(manifest.name, action.key)
         if recorded is None:
             raise AssertionError("only recorded generations are checked")
         lock = self._recorder.lock
-        return checked_generation(recorded, lock.models[manifest.name].serving_generation, lock)
+        serving = lock.models[manifest.name].serving_generation
+        return [
+            checked_generation(replace(recorded, checkpoint=checkpoint), serving, lock)
+            for checkpoint in action.checkpoints or ("",)
+        ]
 
     async def _promote(self, manifest: Manifest, action: Action) -> None:
         """Save the serving generation, then publish it; an error of publishing is reported at the end of the run."""
         await self._require_model(action)
-        self._recorder.emit(
-            events.Promoted(manifest.name, action.key, action.remote, format_time(self._context.clock()))
-        )
+        time, checkpoint = format_time(self._context.clock()), "".join(action.checkpoints)
+        self._recorder.emit(events.Promoted(manifest.name, action.key, action.remote, time, checkpoint))
         self._recorder.flush()
         with suppress(ReconcileError):
             self.publish()
@@ -320,5 +329,5 @@ def _is_in_doubt(error: ReconcileError) -> bool:
     return error.outcome_unknown
 
 
-def _id_of(action: Action) -> tuple[Kind, str, str]:
-    return action.kind, action.key, action.remote
+def _id_of(action: Action) -> _ActionId:
+    return action.kind, action.key, action.remote, action.checkpoints

@@ -91,7 +91,7 @@ def _is_requested(generation: LockedGeneration, model: RemoteModel | None, *, se
     if model is None or generation.state is State.DELETING:  # an interrupted run may have deleted the model
         return True
     ended = generation.state is State.CREATING and model.state is not State.CREATING
-    return ended or (serves and not model.deployed)
+    return ended or (serves and not model.is_deployed(generation.checkpoint))
 
 
 def _handle(generation: LockedGeneration) -> Handle:

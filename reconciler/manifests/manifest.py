@@ -290,6 +290,7 @@ def _manifest(
         ignore_drift=frozenset(spec.get("ignoreDrift", ())),
         last_checkpoint_only=block.get("exportLastCheckpointOnly"),
         settings={name: block[name] for name in settings_fields if name in block},
+        serve=str(mapping(spec.get("serve")).get("checkpoint", "")),
         formerly=tuple(metadata.get("formerly", ())),
         adopted=spec.get("adopted", ""),
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from reconciler.domain.errors import Problem
-from reconciler.domain.model import Capabilities, Source
+from reconciler.domain.model import BEST, LAST, Capabilities, Source
 from reconciler.domain.text import exceeds_limit, invalid, shorten
 from reconciler.manifests.schema_validation import Finding
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
@@ -150,6 +150,23 @@ def _features(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[F
         yield ["spec", "method"], f"preference tuning is not supported by {capabilities.label}", remedy
 
 
+def _serve(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
+    serve = mapping(spec.get("serve")).get("checkpoint")
+    path: FieldPath = ["spec", "serve", "checkpoint"]
+    if serve is None:
+        return
+    if CHECKPOINTS not in capabilities.features:
+        message = f"checkpoints are not supported by {capabilities.label}"
+        yield path, message, "remove spec.serve: the model serves as its training left it"
+        return
+    field = "exportLastCheckpointOnly"
+    if block_of(spec, capabilities).get(field) is True and serve != LAST:
+        message = f"spec.{capabilities.block}.{field} keeps only the last checkpoint"
+        yield path, message, f"set last, or remove {field}"
+    if serve == BEST and not spec.get("checks"):
+        yield path, "the checks find the best checkpoint, and none are declared", "add spec.checks, or set last"
+
+
 def _remote_source(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
     remote = tuned_further(spec, capabilities).get("remote")
     if (
@@ -168,4 +185,4 @@ def _display_name(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterat
         yield ["spec", "displayName"], message, "shorten it"
 
 
-_RULES: tuple[Rule, ...] = (_hyperparameters, _base_model_problems, _features, _remote_source, _display_name)
+_RULES: tuple[Rule, ...] = (_hyperparameters, _base_model_problems, _features, _serve, _remote_source, _display_name)

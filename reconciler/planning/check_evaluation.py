@@ -12,9 +12,11 @@ from typing import Any, Final
 
 import rfc8785
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.checks import (
     Check,
+    CheckpointScore,
     CheckResult,
     CheckResults,
     ComparedAnswer,
@@ -477,6 +479,29 @@ def _correlation(both: int, first: int, second: int, neither: int) -> float:
     return product / sqrt(margins) if margins else 0.0
 
 
+def choose_best(reports: Iterable[CheckResults]) -> CheckResults:
+    """Return the report of the best checkpoint, with the scores of all; the reports are in the order of the training.
+
+    A checkpoint that passes all checks is better than others. Then the number of passed checks counts, and then the
+    mean score. Of equally good checkpoints, the latest is the best.
+    """
+    ordered = tuple(reports)
+    scores = tuple(
+        CheckpointScore(
+            checkpoint=report.checkpoint, passed=report.passed, failed=report.failed, score=_mean_score(report)
+        )
+        for report in ordered
+    )
+    ranks = [(not score.failed, score.passed, score.score, position) for position, score in enumerate(scores)]
+    return replace(ordered[ranks.index(max(ranks))], candidates=scores)
+
+
+def _mean_score(report: CheckResults) -> float:
+    results = report.results
+    scores = [result.score if result.mean_score is None else result.mean_score for result in results]
+    return round(fsum(scores) / len(scores), _SCORE_DIGITS) if scores else 0.0
+
+
 def recorded_checks(report: CheckResults) -> RecordedChecks:
     """Return the part of a report for the lockfile: counts, scores, and one miss of each of the first failed checks."""
     failures = [result for result in report.results if result.holds and result.misses]
@@ -493,6 +518,8 @@ def recorded_checks(report: CheckResults) -> RecordedChecks:
             if result.comparisons
         },
         misses=tuple(_recorded(result.name, result.misses[0]) for result in failures[:_RECORDED_MISSES]),
+        checkpoint=report.checkpoint,
+        candidates=report.candidates,
     )
 
 

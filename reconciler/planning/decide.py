@@ -284,8 +284,8 @@ def _unusable_source(context: ReconcileContext) -> Action | None:
     checkpoint, parent = context.manifest.source.checkpoint, context.parent
     if not checkpoint or parent is None or not parent.checkpoints or checkpoint in parent.checkpoints:
         return None
-    message = describe_missing(parent.key, checkpoint, parent.checkpoints, "spec.source.checkpoint")
-    return context.action(Kind.HOLD, Reason.CHECKPOINT_MISSING, message=message)
+    missing = describe_missing(parent.key, checkpoint, parent.checkpoints, "spec.source.checkpoint")
+    return context.action(Kind.HOLD, Reason.CHECKPOINT_MISSING, message="; ".join(missing))
 
 
 def _adoption(context: ReconcileContext, generation: ResolvedGeneration) -> Iterator[Action]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.access import Permission
 from reconciler.domain.identity import same_data, same_value
@@ -27,6 +28,7 @@ from reconciler.planning.generations import ResolvedGeneration, satisfies
 from reconciler.planning.lineage import ParentGeneration
 
 SOURCE_FIELD = "source"
+CHECKPOINT_FIELD = "source.checkpoint"
 
 
 def mutable_changes(
@@ -76,8 +78,12 @@ def content_changes(manifest: Manifest, known: ResolvedGeneration) -> tuple[Fiel
 
 
 def _content(manifest: Manifest, known: ResolvedGeneration) -> Iterator[FieldChange]:
-    if known.source and not manifest.source.is_same(known.source):
-        yield FieldChange(_source_field(known, manifest), known.source.identity, manifest.source.identity)
+    source = manifest.source
+    if known.source and replace(source, checkpoint="").is_same(known.source):
+        if not source.is_same(known.source):
+            yield FieldChange(CHECKPOINT_FIELD, known.source.checkpoint or None, source.checkpoint)
+    elif known.source:
+        yield FieldChange(_source_field(known, manifest), known.source.identity, source.identity)
     if known.locked and known.locked.dataset.method != manifest.method:
         yield FieldChange("method", known.locked.dataset.method, manifest.method)
     if not same_data(known.mark.data, manifest.dataset.digest):

@@ -283,7 +283,13 @@ def _in_progress(case: _Case, action: Action) -> Iterator[Finding]:
 def _ready(case: _Case, action: Action) -> Iterator[Finding]:
     """Find a ready generation that was not checked, recorded or promoted."""
     generation, context = case.generations[action.key], case.context
-    if context.serves(generation):
+    if context.serves(generation) and (action.kind is Kind.PROMOTE or action.reason is Reason.CHECKPOINT_CHANGED):
+        fields = {"field": "serve.checkpoint", "declared": context.manifest.serve or None, "remedy": case.apply()}
+        message = (
+            f"another checkpoint than spec.serve asks for is serving{': ' if action.message else ''}{action.message}"
+        )
+        yield case.finding(case.outdated(), message, generation, live=generation.checkpoint or None, **fields)
+    elif context.serves(generation):
         changed = action.reason is Reason.CHECKS_CHANGED
         message = "its checks changed after they last ran" if changed else "its checks have not run"
         remedy = case.command("check", context.manifest.name)

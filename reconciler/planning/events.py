@@ -220,14 +220,15 @@ class Updated(_GenerationEvent, frozen=True):
 
 
 class Promoted(_GenerationEvent, frozen=True):
-    """A generation became the serving one; ``time`` is an RFC 3339 time."""
+    """A checkpoint of a generation, by default the default one, serves since ``time``, an RFC 3339 time."""
 
     remote: str
     time: str = ""
+    checkpoint: str = ""
 
     def apply(self, model: LockedModel) -> LockedModel:
         """Record the serving generation; only a ready one is promoted, so it exists."""
-        promoted = _update(model, self.key, promote_time=self.time).with_serving(self.key)
+        promoted = _update(model, self.key, promote_time=self.time, checkpoint=self.checkpoint).with_serving(self.key)
         generation = promoted.generation(self.key)
         deleting = generation is not None and generation.state is State.DELETING
         return _update(promoted, self.key, state=State.ACTIVE) if deleting else promoted
@@ -247,8 +248,12 @@ class Checked(_GenerationEvent, frozen=True):
     report: CheckResults
 
     def apply(self, model: LockedModel) -> LockedModel:
-        """Record a summary of the results."""
-        return _update(model, self.key, checks=recorded_checks(self.report))
+        """Record a summary of the results; scores of other checkpoints that were not checked again are kept."""
+        checks, known = recorded_checks(self.report), model.generation(self.key)
+        before = known.checks if known else None
+        if before and (before.digest, before.checkpoint) == (checks.digest, checks.checkpoint):
+            checks = replace(checks, candidates=checks.candidates or before.candidates)
+        return _update(model, self.key, checks=checks)
 
 
 class Rejected(_GenerationEvent, frozen=True):
@@ -273,13 +278,16 @@ class Restored(_GenerationEvent, frozen=True):
 
 
 class Withheld(_GenerationEvent, frozen=True):
-    """A changed lockfile names this generation as serving; until it is promoted, ``before`` serves."""
+    """A changed lockfile names this generation as serving; until its promotion, ``checkpoint`` of ``before`` serves."""
 
     before: str | None
+    checkpoint: str = ""
 
     def apply(self, model: LockedModel) -> LockedModel:
-        """Record the generation that served before, unless another one has been promoted since."""
-        return replace(model, serving=self.before) if model.serves(self.key) else model
+        """Record the checkpoint that served before, unless another one has been promoted since."""
+        if not model.serves(self.key):
+            return model
+        return _update(replace(model, serving=self.before), self.before or "", checkpoint=self.checkpoint)
 
 
 class Published(ModelEvent, frozen=True):

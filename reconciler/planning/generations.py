@@ -48,6 +48,16 @@ class ResolvedGeneration(Struct, frozen=True):
         shown = self.live.resources if self.live else Resources()
         return shown if shown.model or shown.weights or not self.locked else self.locked.resources
 
+    @property
+    def deployed_checkpoints(self) -> tuple[str, ...]:
+        """The IDs of the checkpoints that an endpoint has, in the order of the training."""
+        return (self.live or RemoteModel(self.remote, self.state, resources=self.resources)).deployed_checkpoints
+
+    @property
+    def checkpoint(self) -> str:
+        """The ID of the checkpoint that was promoted last; empty for the default one."""
+        return self.locked.checkpoint if self.locked else ""
+
     def is_deployed(self, checkpoint: str) -> bool:
         """Whether an endpoint has the checkpoint, or without an ID the model, or it needs none."""
         return self.live is None or self.live.is_deployed(checkpoint)

@@ -87,6 +87,8 @@ def _mismatches(generation: LockedGeneration, owner: Owner, live: RemoteModel) -
         yield from _unproved_content(generation, owner, generation.hyperparameters.declared, data)
     elif live.mark is None:
         yield from _unproved_content(generation, owner, {}, UNKNOWN_DATA)  # as adopt recorded it
+    if generation.checkpoint and live.resources.checkpoint(generation.checkpoint) is None:
+        yield Mismatch("checkpoint", f"the model has no checkpoint {generation.checkpoint}")
     if live.chosen_id is not None:  # a service that chooses the names may spell the content differently
         yield from _other_content(generation, owner, live)
 

@@ -34,7 +34,7 @@ Leaves = dict[Path, Scalar]
 _UNFINISHED: Final = frozenset({State.INTENDED, State.CREATING})
 _REPLACEABLE: Final = frozenset({State.INTENDED, State.MISSING, State.DELETING, State.DELETED})
 """States of a record that another training with the same content replaces."""
-_DECISIONS: Final = ("promoteTime", "rejection")
+_DECISIONS: Final = ("promoteTime", "checkpoint", "rejection")
 """Fields of a generation that a promotion or rollback writes."""
 _PROGRESS: Final = frozenset(
     {
@@ -110,8 +110,15 @@ def _target_changes(base: Lock, head: Lock, target: Target) -> Iterator[LockChan
             )
 
 
-def published_lock(lock: Lock, pointer: Mapping[str, str], manifests: Iterable[Manifest]) -> Lock:
-    """Return the lock with the generations as serving that a published pointer names; ``pointer`` has keys by name.
+class Served(Struct, frozen=True):
+    """What a published pointer names: the key of a generation, and the ID of its checkpoint, empty for the default."""
+
+    key: str
+    checkpoint: str = ""
+
+
+def published_lock(lock: Lock, pointer: Mapping[str, Served], manifests: Iterable[Manifest]) -> Lock:
+    """Return the lock with the generations as serving that a published pointer names, by the name of the manifest.
 
     A model whose pointer was changed out-of-band stays as it is: nothing is published then.
     """
@@ -121,8 +128,13 @@ def published_lock(lock: Lock, pointer: Mapping[str, str], manifests: Iterable[M
         names = (name, *former_names.get(name, ()))
         found = next((known for known in names if known in pointer), name)
         written = lock.models[found].published if found in lock.models else None
-        is_ours = pointer.get(found) == written
-        return replace(model, serving=pointer.get(found)) if is_ours else model
+        served = pointer.get(found)
+        if (served.key if served else None) != written:
+            return model
+        known = model.generation(served.key) if served else None
+        if served and known:
+            model = model.with_generation(replace(known, checkpoint=served.checkpoint))
+        return replace(model, serving=written)
 
     return replace(lock, models={name: last(name, model) for name, model in lock.models.items()})
 
@@ -136,12 +148,16 @@ def withheld_promotions(base: Lock, head: Lock, manifests: Iterable[Manifest]) -
     found: list[Withheld] = []
     for name, model in head.models.items():
         known = (base.models.get(known) for known in (name, *former_names.get(name, ())))
-        before = next((recorded.serving_key for recorded in known if recorded and has_content(recorded)), None)
-        key = model.serving_key
-        if key is None or key == before or before in model.rejected:
+        recorded = next((recorded for recorded in known if recorded and has_content(recorded)), None)
+        before = recorded.serving_generation if recorded else None
+        key, kept = model.serving_key, model.generation(before.key if before else None)
+        checkpoint = before.checkpoint if before else ""
+        if key is None or (recorded and recorded.serving_key in model.rejected):
             continue
-        kept = model.generation(before)
-        found.append(Withheld(name, key, before if kept and kept.state is State.ACTIVE else None))
+        if recorded and recorded.serving_key == key and (kept is None or kept.checkpoint == checkpoint):
+            continue
+        is_ready = kept is not None and kept.state is State.ACTIVE
+        found.append(Withheld(name, key, kept.key if kept and is_ready else None, checkpoint))
     return tuple(found)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, access_changes
-from reconciler.domain.checks import RecordedChecks, describe_comparison
-from reconciler.domain.model import State
-from reconciler.domain.plan import Action, Kind, Reason
+from reconciler.domain.checks import RecordedChecks, describe_candidates, describe_comparison
+from reconciler.domain.model import BEST, State
+from reconciler.domain.plan import Action, FieldChange, Kind, Reason
 from reconciler.domain.text import join_names
 from reconciler.planning.check_evaluation import checks_digest, most_prompts
 from reconciler.planning.diff import ReconcileContext, mutable_changes
-from reconciler.planning.generations import ResolvedGeneration
+from reconciler.planning.generations import ResolvedGeneration, satisfies
 
 
 def update_actions(context: ReconcileContext, desired: ResolvedGeneration | None = None) -> Iterator[Action]:
@@ -25,8 +25,8 @@ def update_actions(context: ReconcileContext, desired: ResolvedGeneration | None
             yield context.action(
                 Kind.HOLD, Reason.ACCESS_UNAVAILABLE, generation, context.unreadable[generation.remote]
             )
-        if context.serves(generation) and not generation.is_deployed(""):
-            yield _deployment(context, generation)
+        if context.serves(generation) and not generation.is_deployed(generation.checkpoint):
+            yield _deployment(context, generation, generation.checkpoint)
         mutable = context.serves(generation) or generation is desired
         changes = (
             mutable_changes(context.manifest, generation.live, context.capabilities.mutable, generation.mark)
@@ -39,10 +39,12 @@ def update_actions(context: ReconcileContext, desired: ResolvedGeneration | None
             yield replace(context.action(Kind.UPDATE, reason, generation), changes=changes, access=access)
 
 
-def _deployment(context: ReconcileContext, generation: ResolvedGeneration) -> Action:
-    endpoint = generation.live.resources.endpoint if generation.live else ""
+def _deployment(context: ReconcileContext, generation: ResolvedGeneration, checkpoint: str) -> Action:
+    endpoint = generation.resources.endpoint_of(checkpoint)
     lost = f"{endpoint} does not exist or does not have its model" if endpoint else "its training created no endpoint"
-    return context.action(Kind.UPDATE, Reason.UNDEPLOYED, generation, f"{lost}; it is deployed again")
+    deployed = f"checkpoint {checkpoint}" if checkpoint else "it"
+    action = context.action(Kind.UPDATE, Reason.UNDEPLOYED, generation, f"{lost}; {deployed} is deployed again")
+    return replace(action, checkpoints=(checkpoint,) if checkpoint else ())
 
 
 def _access(context: ReconcileContext, generation: ResolvedGeneration) -> tuple[AccessChange, ...]:
@@ -65,21 +67,32 @@ def promotion_actions(context: ReconcileContext, generation: ResolvedGeneration)
     Recorded results that passed are not used for a promotion: the lockfile can be edited. A rollback that a changed
     lockfile records is checked too, but not held: the generation is already serving, and the one before is rejected.
     """
-    if not generation.is_deployed(""):
-        if not context.serves(generation):  # else an update of the serving generation
-            yield _deployment(context, generation)
+    wanted = wanted_checkpoint(context, generation)
+    serves = context.serves(generation) and generation.checkpoint == wanted
+    obstacle = _checkpoint_obstacle(context, generation, wanted)
+    if obstacle:
+        if not (serves and obstacle.reason is Reason.UNDEPLOYED):  # else an update of the serving generation
+            yield obstacle
         return
-    rolled_back = context.serves(generation) and generation is context.requested
-    if not context.serves(generation) and _is_open(context, generation):
+    if not serves and _is_open(context, generation):
         if generation.remote not in context.unreadable:
             yield context.action(Kind.WAIT, Reason.ACCESS_CHANGED, generation, "its permissions could not be read yet")
         return
+    yield from _checked_promotion(context, generation, wanted, serves=serves)
+
+
+def _checked_promotion(
+    context: ReconcileContext, generation: ResolvedGeneration, wanted: str | None, *, serves: bool
+) -> Iterator[Action]:
+    rolled_back = serves and generation is context.requested
     checks = generation.locked.checks if generation.locked else None
     digest = checks_digest(context.manifest.checks) if context.manifest.checks else ""
     if digest and (checks is None or checks.digest != digest):
-        yield _check(context, generation, Reason.CHECKS_CHANGED if checks else Reason.CHECKS_NOT_RUN)
+        yield _check(context, generation, wanted, Reason.CHECKS_CHANGED if checks else Reason.CHECKS_NOT_RUN)
+    elif digest and checks and context.request.promotes and checks.checkpoint != wanted:
+        yield _check(context, generation, wanted, Reason.CHECKPOINT_CHANGED)
     elif digest and checks and checks.failed and _is_outdated(context, generation, checks):
-        yield _check(context, generation, Reason.SERVING_CHANGED)
+        yield _check(context, generation, wanted, Reason.SERVING_CHANGED)
     elif (
         digest
         and checks
@@ -88,15 +101,42 @@ def promotion_actions(context: ReconcileContext, generation: ResolvedGeneration)
         and not rolled_back
     ):
         yield context.action(Kind.HOLD, Reason.CHECKS_FAILED, generation, _failure(context, generation, checks))
-    elif (
-        digest
-        and context.request.promotes
-        and generation.key not in context.checked
-        and (rolled_back or not context.serves(generation))
-    ):
-        yield _check(context, generation, Reason.CHECKS_NOT_RUN, _recorded(context, checks) if checks else "")
-    elif not context.serves(generation):
-        yield _promotion(context, generation, checks if digest else None)
+    elif digest and context.request.promotes and generation.key not in context.checked and (rolled_back or not serves):
+        yield _check(context, generation, wanted, Reason.CHECKS_NOT_RUN, _recorded(context, checks) if checks else "")
+    elif not serves:
+        yield _promotion(context, generation, wanted, checks if digest else None)
+
+
+def wanted_checkpoint(context: ReconcileContext, generation: ResolvedGeneration) -> str | None:
+    """Return the ID of the checkpoint that is to serve, empty for the default one; ``None`` if checks have to find it.
+
+    ``spec.serve`` is about generations that match the manifest. Of others, which a rollback promotes, the checkpoint
+    that was promoted before serves. The best one is found among the recorded results only if it was compared with all
+    others; a promotion checks them again.
+    """
+    if not satisfies(generation, context.manifest):
+        return generation.checkpoint
+    serve, resources = context.manifest.serve, generation.resources
+    if serve != BEST:
+        return resources.named(serve)
+    if not (context.manifest.checks and resources.checkpoints):
+        return ""
+    checks = generation.locked.checks if generation.locked else None
+    compared = checks is not None and bool(checks.candidates) and resources.checkpoint(checks.checkpoint) is not None
+    return checks.checkpoint if checks and compared else None
+
+
+def _checkpoint_obstacle(
+    context: ReconcileContext, generation: ResolvedGeneration, wanted: str | None
+) -> Action | None:
+    """Return what has to happen before a checkpoint can be checked; ``None`` if an endpoint has it."""
+    if wanted and generation.resources.checkpoint(wanted) is None:
+        existing = (checkpoint.id for checkpoint in generation.resources.checkpoints)
+        missing = describe_missing(generation.key, wanted, existing, "spec.serve.checkpoint")
+        return context.action(Kind.HOLD, Reason.CHECKPOINT_MISSING, generation, "; ".join(missing))
+    if wanted is None:
+        return None if generation.deployed_checkpoints else _deployment(context, generation, "")
+    return None if generation.is_deployed(wanted) else _deployment(context, generation, wanted)
 
 
 def _is_outdated(context: ReconcileContext, generation: ResolvedGeneration, checks: RecordedChecks) -> bool:
@@ -108,9 +148,9 @@ def _is_outdated(context: ReconcileContext, generation: ResolvedGeneration, chec
     )
 
 
-def describe_missing(key: str, checkpoint: str, existing: Iterable[str], field: str) -> str:
-    """Return that a generation lacks the checkpoint in a field of the manifest, and which ones it has."""
-    return f"{key} has no checkpoint {checkpoint}; set {field} to one of {join_names(tuple(existing))}"
+def describe_missing(key: str, checkpoint: str, existing: Iterable[str], field: str) -> tuple[str, str]:
+    """Return that a generation lacks the checkpoint in a field of the manifest, and which ones can be set there."""
+    return f"{key} has no checkpoint {checkpoint}", f"set {field} to one of {join_names(tuple(existing))}"
 
 
 def failed_notice(context: ReconcileContext, generation: ResolvedGeneration) -> str:
@@ -121,20 +161,38 @@ def failed_notice(context: ReconcileContext, generation: ResolvedGeneration) -> 
     return f"{context.manifest.name} is serving although its checks fail: {describe_scores(checks)}"
 
 
-def _check(context: ReconcileContext, generation: ResolvedGeneration, reason: Reason, recorded: str = "") -> Action:
+def _check(
+    context: ReconcileContext, generation: ResolvedGeneration, wanted: str | None, reason: Reason, recorded: str = ""
+) -> Action:
+    """Return the action that runs the checks; on every deployed checkpoint if the best one serves."""
+    searches = context.manifest.serve == BEST and satisfies(generation, context.manifest)
+    checkpoints = generation.deployed_checkpoints if searches else (wanted,) if wanted else ()
     changed = "the checks have changed since they were run; nothing is trained"
-    message, checks = changed if reason is Reason.CHECKS_CHANGED else recorded, context.manifest.checks
-    action = context.action(Kind.CHECK, reason, generation, message)
-    return replace(action, checks=len(checks), prompts=most_prompts(checks))
+    compared = f"the best of the checkpoints {join_names(checkpoints)} is to serve" if searches and checkpoints else ""
+    message = "; ".join(filter(None, (changed if reason is Reason.CHECKS_CHANGED else recorded, compared)))
+    action, checks = context.action(Kind.CHECK, reason, generation, message), context.manifest.checks
+    prompts = most_prompts(checks) * max(1, len(checkpoints))
+    return replace(action, checks=len(checks), prompts=prompts, checkpoints=checkpoints)
 
 
-def _promotion(context: ReconcileContext, generation: ResolvedGeneration, checks: RecordedChecks | None) -> Action:
-    over = f"it replaces {context.locked.serving_key}" if context.locked.serving_key else ""
+def _promotion(
+    context: ReconcileContext, generation: ResolvedGeneration, wanted: str | None, checks: RecordedChecks | None
+) -> Action:
+    before = context.locked.serving_key
+    moves = before == generation.key and context.serves(generation)
+    over = _checkpoint_name(generation.checkpoint) if moves else before
+    found = describe_candidates(checks) if checks and not checks.failed and context.manifest.serve == BEST else ""
     failure = (
         f"{describe_scores(checks)}, and spec.lifecycle.onFailedChecks is serve" if checks and checks.failed else ""
     )
-    message = "; ".join(filter(None, (over, failure)))
-    return replace(context.action(Kind.PROMOTE, Reason.READY, generation, message), changes=context.changes())
+    message = "; ".join(filter(None, (f"it replaces {over}" if over else "", found, failure)))
+    moved = (FieldChange("serve.checkpoint", generation.checkpoint or None, wanted or None),) if moves else ()
+    action = context.action(Kind.PROMOTE, Reason.READY, generation, message)
+    return replace(action, changes=(*context.changes(), *moved), checkpoints=(wanted,) if wanted else ())
+
+
+def _checkpoint_name(checkpoint: str) -> str:
+    return f"checkpoint {checkpoint}" if checkpoint else "the default checkpoint"
 
 
 def _failure(context: ReconcileContext, generation: ResolvedGeneration, checks: RecordedChecks) -> str:
@@ -174,7 +232,8 @@ def failed_checks_remedy(checks: RecordedChecks) -> str:
 def describe_scores(checks: RecordedChecks) -> str:
     """Return ``2 of 3 checks passed``, with the shares of evaluations and their comparisons with other models."""
     shares = "".join(f", {name} {_share(checks, name)}" for name in sorted(checks.scores))
-    return f"{checks.passed} of {checks.total} checks passed{shares}"
+    best = describe_candidates(checks)
+    return f"{checks.passed} of {checks.total} checks passed{shares}{f', {best}' if best else ''}"
 
 
 def _share(checks: RecordedChecks, name: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.errors import ReconcileError, UsageError
-from reconciler.domain.model import Capabilities, Resources, Target
+from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.text import join_names, suggest
 from reconciler.providers.spec import ConnectedProvider, ProviderContext, ProviderSpec
 
@@ -143,14 +143,6 @@ def endpoint_of(target: Target) -> str:
 def url_of(target: Target, remote: str) -> str:
     """Return the address that takes prompts for a remote model or its endpoint; empty if there is none."""
     return recorded_spec(target.provider).url(target, remote)
-
-
-def callable_name(remote: str, resources: Resources) -> str:
-    """Return the name that takes prompts: the endpoint if the model has one, else the model.
-
-    Of a model that is not deployed, it is the folder of its weights.
-    """
-    return resources.endpoint or resources.weights or remote
 
 
 def connect(context: ProviderContext) -> ConnectedProvider:

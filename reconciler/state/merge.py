@@ -289,6 +289,9 @@ class _ModelMerge:
         if not _is_same_training(ours, theirs):
             return self._pick_training(base, ours, theirs)
         merged = _merge_fields(base, ours, theirs)
+        promoted = max(ours, theirs, key=lambda side: (parse_time(side.promote_time) or EARLIEST, side.checkpoint))
+        if (ours.promote_time, ours.checkpoint) != (theirs.promote_time, theirs.checkpoint):
+            merged = replace(merged, checkpoint=promoted.checkpoint)
         last = max(ours, theirs, key=_progress)
         state, failure = pick_changed(
             (base.state, base.failure) if base else ABSENT,

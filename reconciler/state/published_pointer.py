@@ -25,10 +25,11 @@ _MOST_LISTED: Final = 3
 
 
 class PublishedModel(Struct, frozen=True, rename="camel"):
-    """A model in a pointer: key, remote name, preamble and sampling parameters of its serving generation."""
+    """A model in a pointer: key, checkpoint, remote name, preamble and sampling of its serving generation."""
 
     name: str
     key: str
+    checkpoint: str = ""
     remote: str = ""
     preamble: str = ""
     sampling: Sampling = Sampling()

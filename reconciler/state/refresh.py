@@ -162,7 +162,7 @@ def refresh_notices(before: Lock, world: World) -> Iterator[str]:
                 "to fix this"
             )
         live = find_live_model(serving, owners.owner(name), world.observation) if serving else None
-        if serving and live and not live.deployed:
+        if serving and live and not live.is_deployed(serving.checkpoint):
             yield (
                 f"{serving.key}, the serving generation of {name}, is not deployed: no endpoint has its model; run"
                 " reconcile apply to deploy it again"

@@ -28,6 +28,7 @@ OTHER: Mapping[str, Any] = {
     "validation": Dataset("sha256:c", "c.csv", 1),
     "last_checkpoint_only": True,
     "settings": {"outputUri": "gs://acme/weights"},
+    "serve": "best",
     "display_name": "other",
     "description": "other",
     "sampling.temperature": 0.9,

@@ -28,7 +28,7 @@ from reconciler.planning.drift import drift
 from reconciler.planning.events import record
 from reconciler.planning.generations import find_live_model
 from reconciler.planning.live_proof import Owner, Owners, find_mismatch, is_elsewhere
-from reconciler.planning.lock_review import published_lock, requested_serving, review_lock, withheld_promotions
+from reconciler.planning.lock_review import Served, published_lock, requested_serving, review_lock, withheld_promotions
 from reconciler.planning.observed_events import apply_corrections
 from reconciler.planning.planner import plan
 from support.cases import each_row
@@ -131,7 +131,7 @@ CHECKED = {"of": ("small",), "failed": 1}
 DECLARED = replace(
     manifest(CANDIDATE, checks=("small",)), lifecycle=Lifecycle(retain=1), labels={"team": "sums"}, preamble="Add. "
 )
-POINTER = {"numbers": SERVING.key, "words": ORPHAN.key}
+POINTER = {"numbers": Served(SERVING.key), "words": Served(ORPHAN.key)}
 DETAILS: dict[str, Any] = {"preamble": "Add. ", "total_steps": 15, "final_loss": 0.5}
 ENDED = replace(recorded(ORPHAN, completed=1), total_steps=15, final_loss=0.5)
 HONEST = Lock(
@@ -176,6 +176,7 @@ GENERATION_FIELDS: list[tuple[str, Any]] = [
     ("provider_data", {"host": "evil.example"}),
     ("checks", recorded(CANDIDATE, checks={"of": ("small",)}).checks),
     ("promote_time", at(59)),
+    ("checkpoint", "9"),
     ("rejection", "worse"),
 ]
 MODEL_FIELDS: list[tuple[str, Any]] = [
@@ -207,7 +208,7 @@ def world_of(lock: Lock) -> World:
         now=START + timedelta(hours=1),
         observation=observation,
         request=Request(
-            pruning=Pruning(published=frozenset(POINTER.values())),
+            pruning=Pruning(published=frozenset(served.key for served in POINTER.values())),
             serving=requested_serving(before, lock, (DECLARED,)),
         ),
     )

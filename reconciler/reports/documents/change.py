@@ -125,6 +125,8 @@ class ServingGeneration(Record, frozen=True, kw_only=True):
     key: Key
     remote: NonEmpty
     """The remote name that answers prompts."""
+    checkpoint: str = ""
+    """The ID of the checkpoint; omitted for the default one."""
 
 
 class RejectedGeneration(Record, frozen=True, kw_only=True):
@@ -187,9 +189,11 @@ class ResolvedModel(Record, frozen=True, kw_only=True):
 
     name: ManifestName
     key: Key
+    checkpoint: str = ""
+    """The ID of the checkpoint that is serving; omitted for the default one."""
     remote: Remote
-    """The remote name to send prompts to: the tuned model, or its endpoint on Vertex AI. For an open model it is the
-    folder of its weights."""
+    """The remote name to send prompts to: the tuned model, or the endpoint of the checkpoint on Vertex AI. For an open
+    model it is the folder of its weights."""
     provider: NonEmpty
     """The provider, as in the target file."""
     location: str = ""

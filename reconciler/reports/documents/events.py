@@ -142,6 +142,9 @@ class DroppedLine(RemoteLine, frozen=True, kw_only=True, tag="dropped"):
 class PromotedLine(RemoteLine, frozen=True, kw_only=True, tag="promoted"):
     """A generation became the serving one."""
 
+    checkpoint: str = ""
+    """The ID of the checkpoint; omitted for the default one."""
+
 
 class DeletedLine(RemoteLine, frozen=True, kw_only=True, tag="deleted"):
     """A generation was deleted."""

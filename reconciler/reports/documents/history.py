@@ -155,6 +155,7 @@ def _generation(recorded: HistoryEntry) -> HistoryGeneration:
         create_time=generation.create_time,
         complete_time=generation.complete_time,
         promote_time=generation.promote_time,
+        checkpoint=generation.checkpoint,
         rejection=generation.rejection,
         total_steps=generation.total_steps,
         final_loss=number(generation.final_loss),

@@ -140,6 +140,8 @@ class PlannedAction(Record, frozen=True, kw_only=True):
     """The number of checks that run now, or before the new generation is promoted."""
     prompts: Count = 0
     """The largest number of prompts that these checks send, also to models that they compare with and to judges."""
+    checkpoints: tuple[str, ...] = ()
+    """The IDs of the checkpoints that are checked, promoted or deployed again; omitted for the default one."""
     changes: tuple[FieldChange, ...] = ()
     """The fields that an update patches, or that require a new generation; a permission is a field such as
     `access.user:ada@example.com`, and its value is the role."""
@@ -358,6 +360,7 @@ def _action(action: Action, places: Places) -> PlannedAction:
         training=action.training,
         checks=action.checks,
         prompts=action.prompts,
+        checkpoints=action.checkpoints,
         changes=(*action.changes, *map(_access_change, action.access)),
         deletion=action.deletion,
         line=place.line if place else None,

@@ -67,7 +67,8 @@ class RecordedFacts(Record, frozen=True, kw_only=True):
     rejected: tuple[str, ...]
     """The keys of the rejected generations."""
     generations: Mapping[str, Digest]
-    """The digest of what does not change in the record of each generation, by key: remote name, inputs and origin."""
+    """The digest of what does not change in the record of each generation, by key: remote name, inputs,
+    origin and promoted checkpoint."""
     serving: str = ""
     """The key of the serving generation."""
 
@@ -179,4 +180,5 @@ def _unchanging(generation: LockedGeneration) -> tuple[object, ...]:
         generation.hyperparameters.declared,
         generation.dataset,
         generation.preamble,
+        *filter(None, (generation.checkpoint,)),
     )

@@ -68,6 +68,8 @@ class GenerationSummary(Record, frozen=True, kw_only=True):
     """When its training ended; RFC 3339, as the service wrote it."""
     promote_time: str = ""
     """When it was last promoted; RFC 3339."""
+    checkpoint: str = ""
+    """The ID of the checkpoint that was promoted; omitted for the default one."""
     rejection: str = ""
     """The reason for the rollback."""
     total_steps: TotalSteps | None = None
@@ -163,6 +165,7 @@ def live_generation(
         create_time=generation.create_time or (live.create_time if live else ""),
         complete_time=generation.complete_time or (live.complete_time if live else ""),
         promote_time=generation.promote_time,
+        checkpoint=generation.checkpoint,
         rejection=generation.rejection,
         total_steps=generation.total_steps or (live.total_steps if live else None),
         final_loss=number(snapshots[-1].loss if snapshots else generation.final_loss),
@@ -261,6 +264,8 @@ class ServingKey(Record, frozen=True):
 
     key: Key
     remote: Remote
+    checkpoint: str = ""
+    """The ID of its checkpoint; omitted for the default one."""
 
 
 class ModelStatus(Record, frozen=True, kw_only=True):
@@ -354,7 +359,7 @@ def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel]) -> Mo
     return ModelStatus(
         name=name,
         manifest=model.manifest,
-        serving=ServingKey(serving.key, serving.remote) if serving else None,
+        serving=ServingKey(serving.key, serving.remote, serving.checkpoint) if serving else None,
         protect=model.protect,
         in_progress=any(generation.state is State.CREATING for generation in generations),
         generations=generations,
@@ -371,7 +376,7 @@ def _generation(generation: LockedGeneration, live: RemoteModel | None, model: L
         attempt=generation.attempt,
         origin=generation.origin,
         phase=live.phase if live else "",
-        undeployed=live is not None and not live.deployed,
+        undeployed=live is not None and not live.is_deployed(generation.checkpoint),
         resources=None if resources == Resources() else resources,
         progress=_progress(generation, live) if live else None,
     )

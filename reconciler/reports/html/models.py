@@ -200,6 +200,7 @@ def _inputs(generation: _Generation) -> tuple[Detail, ...]:
     hyperparameters = sorted(_hyperparameters(generation).items())
     return (
         ("tuned from", _source(generation.source)),
+        *((("checkpoint", generation.checkpoint),) if generation.checkpoint else ()),
         ("data set", ", ".join([generation.dataset.path or "inline", *_examples(generation.dataset)])),
         ("with", ", ".join(f"{name} {value(amount)}" for name, amount in hyperparameters)),
     )

@@ -73,7 +73,8 @@ def serving_text(report: ServingReport, layout: Layout) -> str:
     summary = f"{key} is now serving" if report.changed else f"{key} is already serving; nothing was changed"
     if report.changed and report.before:
         summary += f" instead of {report.before}"
-    details = [("remote", report.serving.remote)]
+    details = [("checkpoint", report.serving.checkpoint)] if report.serving.checkpoint else []
+    details.append(("remote", report.serving.remote))
     details += [("warning", report.warning)] if report.warning else []
     details += [("rejected", ": ".join(filter(None, (rejected.key, rejected.reason)))) for rejected in report.rejected]
     details += _recorded(report, changed=report.changed)

@@ -12,6 +12,7 @@ from reconciler.reports.text.format import (
     Detail,
     Layout,
     Role,
+    checkpoint_text,
     comparison_details,
     confidence,
     counted,
@@ -47,7 +48,8 @@ def _model_lines(model: CheckedModel, layout: Layout) -> Iterator[str]:
     role: Role = "error" if checks.failed else "warning" if checks.warned else "good"
     verdict = layout.style(role, passed_text(checks))
     serving = "" if model.serving else " (not serving)"
-    yield f"{terminal_safe(model.name)}  {verdict}: {terminal_safe(model.key)}{serving}"
+    key = terminal_safe(model.key + checkpoint_text(checks.checkpoint))
+    yield f"{terminal_safe(model.name)}  {verdict}: {key}{serving}"
     if model.regressed:
         yield layout.style("error", f"  {REGRESSED}")
     for result in checks.results:

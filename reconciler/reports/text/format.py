@@ -272,3 +272,8 @@ def unchanged_models(unmanaged: int, candidates: int = 0) -> Iterator[str]:
         yield f"{counted(unmanaged, 'unmanaged model is', 'unmanaged models are')} not changed."
     if candidates:
         yield f"{counted(candidates, 'candidate is', 'candidates are')} not declared here and not changed."
+
+
+def checkpoint_text(checkpoint: str) -> str:
+    """Return `` checkpoint 2``; empty for the default one."""
+    return f" checkpoint {checkpoint}" if checkpoint else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from reconciler.domain.checks import RecordedChecks, describe_comparison
+from reconciler.domain.checks import RecordedChecks, describe_candidates, describe_comparison
 from reconciler.domain.model import REMOTE_SCHEME, Source
 from reconciler.reports.documents.envelope import display_path
 from reconciler.reports.documents.history import (
@@ -18,6 +18,7 @@ from reconciler.reports.text.format import (
     Detail,
     Layout,
     Role,
+    checkpoint_text,
     counted,
     minute,
     report_heading,
@@ -65,7 +66,7 @@ def generation_state(generation: HistoryGeneration) -> str:
     """Return the state of a generation of a History report in a few words."""
     if generation.role == "serving":
         since = f" since {minute(generation.promote_time)}" if generation.promote_time else ""
-        return f"{generation.state}, serving{since}"
+        return f"{generation.state}, serving{checkpoint_text(generation.checkpoint)}{since}"
     reason = {"rejected": generation.rejection, "held": "checks failed"}.get(generation.role, "")
     return ": ".join(filter(None, [", ".join(filter(None, [generation.state, generation.role])), reason]))
 
@@ -97,12 +98,15 @@ def _origin(generation: HistoryGeneration) -> str:
     attempt = f", attempt {generation.attempt}" if generation.attempt else ""
     if not generation.promote_time or generation.role == "serving":
         return f"{created}{attempt}"
-    return f"{created}, last promoted {minute(generation.promote_time)}{attempt}"
+    promoted = f"last promoted{checkpoint_text(generation.checkpoint)} {minute(generation.promote_time)}"
+    return f"{created}, {promoted}{attempt}"
 
 
 def _checks(checks: RecordedChecks) -> Iterator[Detail]:
     scores = "".join(f"; {name} {share(score)}" for name, score in checks.scores.items())
     yield "checks", f"{checks.passed} of {checks.total} passed{scores}"
+    if checks.candidates:
+        yield "", describe_candidates(checks)
     for name, comparisons in checks.comparisons.items():
         for comparison in comparisons:
             yield "", f"{name}: {describe_comparison(checks.scores.get(name, 0), comparison)}"

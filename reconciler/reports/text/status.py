@@ -17,7 +17,7 @@ from reconciler.reports.documents.status import (
     StatusReport,
     TrainingProgress,
 )
-from reconciler.reports.text.format import Layout, Role, counted, loss, minute, report_heading, table
+from reconciler.reports.text.format import Layout, Role, checkpoint_text, counted, loss, minute, report_heading, table
 
 _HEADINGS: Final = ("NAME", "SERVING", "STATE", "STEPS", "FINAL LOSS", "CHECKS", "SINCE")
 _RIGHT: Final = frozenset({3, 4, 5})
@@ -79,7 +79,7 @@ def _narrow_row(model: ModelStatus, layout: Layout) -> Iterator[str]:
 
 def _cells(model: ModelStatus) -> tuple[str, ...]:
     shown = model.shown
-    serving = model.serving.key if model.serving else "-"
+    serving = model.serving.key + checkpoint_text(model.serving.checkpoint) if model.serving else "-"
     if shown is None:
         return (model.name, serving, *["-"] * (len(_HEADINGS) - 2))
     return (
