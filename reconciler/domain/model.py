@@ -385,8 +385,9 @@ class Failure(Record, frozen=True):
 
 
 BEST: Final = "best"
+"""The value of ``spec.serve.checkpoint`` for the checkpoint with the best results of the checks."""
 LAST: Final = "last"
-"""Values of ``spec.serve.checkpoint`` that are no ID: the checkpoint that checks find, and that with the most steps."""
+"""The value of ``spec.serve.checkpoint`` for the checkpoint with the most steps."""
 
 
 class Checkpoint(Record, frozen=True):

@@ -127,18 +127,18 @@ class Checker:
         self._asking: defaultdict[_Rows, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def check(
-        self, manifest: Manifest, generation: CheckedGeneration, *others: CheckedGeneration, search: bool = False
+        self, manifest: Manifest, generation: CheckedGeneration, *further: CheckedGeneration, search: bool = False
     ) -> CheckResults:
         """Run every check of a manifest, emit the report, and return it; the first error ends all checks.
 
-        With ``search``, the generation and the others are its checkpoints, and the report is that of the best one.
+        With ``search``, all of these are checkpoints of one generation, and the report is that of the best one.
 
         Raises:
             ServiceError: the service refuses to answer, or cannot be reached.
             AccessError: the service denies access.
             ReconcileError: a held-out data set changed after it was validated, or the base model is unknown.
         """
-        candidates = (generation, *others)
+        candidates = (generation, *further)
         references = [self._references(manifest, candidate) for candidate in candidates]
         prompts = [_prompts(manifest, compared) for compared in references]
         reports = []

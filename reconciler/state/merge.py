@@ -289,9 +289,7 @@ class _ModelMerge:
         if not _is_same_training(ours, theirs):
             return self._pick_training(base, ours, theirs)
         merged = _merge_fields(base, ours, theirs)
-        promoted = max(ours, theirs, key=lambda side: (parse_time(side.promote_time) or EARLIEST, side.checkpoint))
-        if (ours.promote_time, ours.checkpoint) != (theirs.promote_time, theirs.checkpoint):
-            merged = replace(merged, checkpoint=promoted.checkpoint)
+        _, checkpoint = pick_changed(_promotion(base) if base else ABSENT, _promotion(ours), _promotion(theirs), _later)
         last = max(ours, theirs, key=_progress)
         state, failure = pick_changed(
             (base.state, base.failure) if base else ABSENT,
@@ -302,7 +300,7 @@ class _ModelMerge:
         before = base.checks if base else ABSENT
         if ours.checks != theirs.checks and before not in (ours.checks, theirs.checks):
             self._note_checks(ours, theirs, merged)
-        return replace(merged, state=state, failure=failure)
+        return replace(merged, state=state, failure=failure, checkpoint=checkpoint)
 
     def _note_checks(self, ours: LockedGeneration, theirs: LockedGeneration, merged: LockedGeneration) -> None:
         if ours.checks and theirs.checks and merged.checks:
@@ -322,6 +320,18 @@ class _ModelMerge:
             self._note(f"{kept.key} was trained on both sides, as {' and '.join(remotes)}; {kept.remote} is kept")
         rejection = pick_changed(base.rejection if base else ABSENT, ours.rejection, theirs.rejection, join_reasons)
         return replace(kept, rejection=rejection)
+
+
+_Promotion = tuple[datetime, str]
+
+
+def _promotion(generation: LockedGeneration) -> _Promotion:
+    """Return when a generation was last promoted, and with which checkpoint."""
+    return parse_time(generation.promote_time) or EARLIEST, generation.checkpoint
+
+
+def _later(_base: object, ours: _Promotion, theirs: _Promotion) -> _Promotion:
+    return max(ours, theirs)
 
 
 def _without_reason(generation: LockedGeneration, revoked: AbstractSet[str]) -> LockedGeneration:

@@ -125,6 +125,12 @@ def test_a_checkpoint_in_a_changed_lockfile_does_not_serve(reconcile: Cli, world
         assert served(reconcile)["checkpoint"] == published(reconcile)["checkpoint"] == "1"
         assert published(reconcile)["remote"] == names["1"]
 
+    write(reconcile, "9")  # nothing is promoted in this run that could replace the forged checkpoint
+    edit(reconcile, checkpoint="2")
+    assert apply(reconcile).status == 1
+    assert (served(reconcile)["checkpoint"], published(reconcile)["remote"]) == ("1", names["1"])
+    write(reconcile, "best")
+
     theirs = names["1"][:-1] + "666"
     points = [{**known, "endpoint": theirs} for known in record["resources"]["checkpoints"]]
     lock_file(reconcile, "vertex").write_text(honest)
@@ -138,9 +144,13 @@ def test_a_checkpoint_in_a_changed_lockfile_does_not_serve(reconcile: Cli, world
 
     before = published(reconcile)
     edit(reconcile, checkpoint="7")
-    for command in (("resolve", "adder", "--live"), ("resolve", "adder"), ("prompt", "adder", "x")):
+    for command, message in (
+        (("resolve", "adder"), "no endpoint of the checkpoint 7 is recorded"),
+        (("resolve", "adder", "--live"), "no endpoint of the checkpoint 7 is recorded"),
+        (("prompt", "adder", "x"), "the model has no checkpoint 7"),
+    ):
         done = on(reconcile, *command)
-        assert (done.status, "checkpoint: " in done.err) == (1, True), command
+        assert (done.status, f"checkpoint: {message}" in done.err) == (1, True), command
     assert apply(reconcile).status == 0
     assert (published(reconcile), served(reconcile)["checkpoint"]) == (before, "1")
 

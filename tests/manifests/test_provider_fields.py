@@ -144,3 +144,24 @@ def test_a_checkpoint_of_a_source_has_an_id_and_a_service_with_checkpoints(tmp_p
         "spec.source.checkpoint: checkpoints are not supported by this machine; remove it: the whole model is tuned"
         " further"
     )
+
+
+def test_a_checkpoint_serves_only_where_it_can(tmp_path: Path) -> None:
+    able = replace(VERTEX, features=frozenset({"checkpoints"}))
+    check = '  checks: [{name: eight, prompt: "7", expect: {equals: "8"}}]\n'
+    only_last = "  vertex: {exportLastCheckpointOnly: true}\n"
+
+    def told(serve: object, more: str = "", capabilities: Capabilities = able) -> list[str]:
+        manifest = f"{_BARE}  serve: {{checkpoint: {serve}}}\n{more}"
+        found = messages(load_in(sample(tmp_path, manifest=manifest), capabilities=capabilities))
+        return [message.partition("spec.serve.checkpoint: ")[2] for message in found]
+
+    kept = "spec.vertex.exportLastCheckpointOnly keeps only the last checkpoint; set last, or remove"
+    assert told("best", check) == told("last", only_last) == told(2) == told("ep-2") == []
+    assert told("best") == ["the checks find the best checkpoint, and none are declared; add spec.checks, or set last"]
+    assert told("best", check + only_last) == told(2, only_last) == [f"{kept} exportLastCheckpointOnly"]
+    (message,) = told("two/2")
+    assert message.startswith('invalid value "two/2"; use best, last or the ID of a checkpoint')
+    assert told("last", capabilities=VERTEX) == [
+        "checkpoints are not supported by Vertex AI; remove spec.serve: the model serves as its training left it"
+    ]

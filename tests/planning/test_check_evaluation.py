@@ -32,6 +32,7 @@ from reconciler.planning.check_evaluation import (
     OtherAnswers,
     Question,
     checks_digest,
+    choose_best,
     compare,
     evaluate_check,
     paired_interval,
@@ -510,3 +511,35 @@ def test_three_misses_are_enough() -> None:
     results = tuple(replace(judge(SMALL, "10"), name=name) for name in "abcdef")
     recorded = recorded_checks(check_results("", results))
     assert ([miss.check for miss in recorded.misses], recorded.failed) == (["a", "b", "c"], 6)
+
+
+@each_row(
+    ("scores", "best"),
+    [
+        ({"1": (1.0, 1.0), "2": (1.0, 1.0)}, "2"),
+        ({"1": (1.0, 1.0), "2": (1.0, 0.9)}, "1"),
+        ({"1": (0.4, 1.0), "2": (0.6, 0.6), "3": (0.4, 1.0)}, "2"),
+        ({"1": (0.4, 1.0), "2": (0.4, 0.9)}, "1"),
+        ({"1": (0.1, 0.1), "2": (0.2, 0.2), "3": (0.1, 0.2)}, "2"),
+        ({"7": (0.0, 0.0)}, "7"),
+    ],
+)
+def test_the_best_checkpoint_passes_most_checks_then_has_the_best_score_and_is_the_latest(
+    scores: dict[str, tuple[float, ...]], best: str
+) -> None:
+    """A check passes with half of the answers."""
+    digest = "sha256:" + "0" * 64
+    reports = [
+        check_results(
+            digest,
+            (
+                CheckResult(name=str(number), passed=score >= 0.5, passes=0, answers=0, score=score, minimum=0.5)
+                for number, score in enumerate(own)
+            ),
+        )
+        for own in scores.values()
+    ]
+    chosen = choose_best(replace(report, checkpoint=name) for name, report in zip(scores, reports, strict=True))
+    assert chosen.checkpoint == best
+    assert [candidate.checkpoint for candidate in chosen.candidates] == list(scores)
+    assert recorded_checks(chosen).candidates == chosen.candidates

@@ -219,6 +219,27 @@ def test_the_later_promotion_is_kept_and_noted() -> None:
     )
 
 
+@each_row(
+    ("ours", "theirs", "kept"),
+    [
+        ((8, "2"), (7, "1"), "2"),
+        ((7, "2"), (8, "1"), "1"),
+        ((8, ""), (7, "1"), ""),
+        ((None, ""), (7, "1"), "1"),
+    ],
+)
+def test_the_checkpoint_of_the_later_promotion_is_kept(
+    ours: tuple[int | None, str], theirs: tuple[int | None, str], kept: str
+) -> None:
+    base = after(BASE, begun(B, 5))
+    sides = [
+        base if minute is None else after(base, Promoted("numbers", B, "", moment(minute), checkpoint))
+        for minute, checkpoint in (ours, theirs)
+    ]
+    (merged,) = [found for found in model(merge(base, *sides).lock).generations if found.key == B]
+    assert merged.checkpoint == kept
+
+
 def test_a_promoted_generation_that_the_other_side_rejected_is_not_serving() -> None:
     base = after(BASE, begun(B, 5))
     ours = after(base, Promoted("numbers", B, "", moment(8)))
