@@ -129,7 +129,7 @@ class _Reader:
         merged: Mapping[str, Any] = {**(builtins_of(base) if base else {}), **table}
         if "retirement" in table and "retirementCanBeLater" not in table:
             merged = {**merged, "retirementCanBeLater": False}
-        if "successor" in table and not _NAME.fullmatch(str(table["successor"])):
+        if not _NAME.fullmatch(str(table.get("successor") or name)):
             raise self.error("successor", name, invalid(str(table["successor"]), _EXPECTED["successor"]), _REMEDY)
         try:
             return convert(merged, BaseModel)

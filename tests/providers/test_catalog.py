@@ -61,6 +61,13 @@ def test_a_field_of_the_file_replaces_that_of_the_catalog(tmp_path: Path) -> Non
             '[models."a b"]\n',
             'm.toml:1:1: models."a b": invalid name of a base model; write the name that the service has',
         ),
+        (
+            '[models.a]\nsuccessor = "b\\t\\n::error::"',
+            (
+                'm.toml:2:1: models."a".successor: invalid value "b ::error::": expected the name of a base model;'
+                f" {REMEDY}"
+            ),
+        ),
         ("a = " + "[" * 5000, f"m.toml:1:1: nested too deeply; {REMEDY}"),
         ("#" * (2**20 + 1), "m.toml:1:1: larger than 1,048,576 bytes; remove entries"),
     ],
