@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct, field
 
 from reconciler.domain.document import Count, NonEmpty, Record, Share
+from reconciler.domain.money import Money
 
 Method = Literal["SFT", "DPO"]
 Names = tuple[NonEmpty, ...]
@@ -46,8 +47,8 @@ class BaseModel(Record, frozen=True, kw_only=True):
     """The highest number of epochs."""
     cmek: bool | None = None
     """Whether customer-managed encryption keys are supported."""
-    price: Annotated[float, Meta(ge=0)] | None = None
-    """The public price of a million training tokens in US dollars."""
+    price: Money | None = None
+    """The public price of a million training tokens, as in `"9.06 USD"`."""
     retirement: date | None = None
     """The day of its retirement: from then on, nothing can be tuned from it."""
     retirement_can_be_later: bool = False

@@ -78,7 +78,9 @@ class LockedTarget(Record, frozen=True):
     """The Google Cloud project."""
     location: str | None = None
     """The location of the service."""
-    limits: Annotated[Mapping[str, Count], Meta(examples=[{"maxCreates": 5}])] = field(default_factory=dict)
+    limits: Annotated[
+        Mapping[str, Count | NonEmpty | None], Meta(examples=[{"maxCreates": 5, "maxCost": "50 USD"}])
+    ] = field(default_factory=dict)
     """The values in `spec.limits` of the target that differ from the defaults."""
 
 
@@ -296,12 +298,13 @@ def record_target(target: Target) -> LockedTarget:
     )
 
 
-def limits_by_name(target: Target) -> dict[str, int]:
-    """Return the limits of a target by their wire names."""
+def limits_by_name(target: Target) -> dict[str, int | str | None]:
+    """Return the limits of a target by their wire names; a limit that is not set is ``None``."""
     limits = target.limits
     return {
         "maxCreates": limits.max_creates,
         "maxSteps": limits.max_steps,
+        "maxCost": None if limits.max_cost is None else str(limits.max_cost),
         "maxDeletePercent": limits.max_delete_percent,
         "maxDeletes": limits.max_deletes,
         "concurrency": limits.concurrency,

@@ -16,6 +16,7 @@ from reconciler.domain.access import Grant
 from reconciler.domain.checks import Check, Judge
 from reconciler.domain.document import Count, Digest, NonEmpty, Position, Record, TableEnum
 from reconciler.domain.errors import Place, Severity
+from reconciler.domain.money import Money
 
 Number = int | float
 HyperparameterValue = Number | str
@@ -309,10 +310,14 @@ def with_value(record: _RecordT, attribute: str, value: Any) -> _RecordT:
 
 
 class Limits(Struct, frozen=True):
-    """The limits of one run; a run may delete ``max_deletes`` models, or ``max_delete_percent`` of the managed ones."""
+    """The limits of one run; a run may delete ``max_deletes`` models, or ``max_delete_percent`` of the managed ones.
+
+    With ``max_cost`` no training of unknown cost is started.
+    """
 
     max_creates: int = 20
     max_steps: int = 100_000
+    max_cost: Money | None = None
     max_delete_percent: int = 30
     max_deletes: int = 3
     concurrency: int = 5
@@ -631,7 +636,8 @@ class Capabilities(Struct, frozen=True):
     ``label`` is the name of the service for users. ``hyperparameters`` are the supported names. ``defaults`` are the
     documented defaults, for estimates only; ``effective`` returns the effective hyperparameters of a training with
     these declared ones and this data set, where they are known before. ``seconds_per_step`` and ``overhead_seconds``
-    are known for simulated training, which ``simulated`` marks in every output. ``features`` are the supported optional
+    are known for simulated training, which ``simulated`` marks in every output. ``billed`` is
+    whether the service charges for training tokens. ``features`` are the supported optional
     parts of a manifest (``access``, ``projectAccess`` for whole projects, ``lineage``, ``cloudStorage`` for data sets
     at ``gs://``, ``checkpoints`` that have endpoints and can be tuned further, ``conversations`` for examples in Vertex
     AI's own form, ``preference`` for that method, ``cancellation`` if a stopped training leaves a record,
@@ -660,6 +666,7 @@ class Capabilities(Struct, frozen=True):
     settings_fields: tuple[str, ...] = ()
     check_spec: Callable[[Mapping[str, Any]], Iterable[FieldFault]] | None = None
     simulated: bool = False
+    billed: bool = True
     defaults: Hyperparameters = {}
     effective: Callable[[Hyperparameters, Dataset], Hyperparameters] | None = None
     seconds_per_step: float | None = None

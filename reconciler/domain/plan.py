@@ -24,6 +24,7 @@ from reconciler.domain.model import (
     Source,
     Target,
 )
+from reconciler.domain.money import Money
 
 MARK_FIELD = "ownership mark"
 """The name of the ownership mark in field changes."""
@@ -195,7 +196,7 @@ class TrainingNeeds(Record, frozen=True, kw_only=True):
     """What is known about a training before it starts, if its provider can find it out."""
 
     tokens: Count | None = None
-    """The tokens of all training examples."""
+    """The tokens of all training examples; with the method `preference`, those of the input count for each answer."""
     trained_tokens: Count | None = None
     """Those of the tokens that the loss is computed on."""
     longest_tokens: Count | None = None
@@ -258,6 +259,21 @@ class TrainingCheck(Record, frozen=True, kw_only=True):
         return tuple(fault for fault in self.faults if fault.is_warning)
 
 
+class TrainingCost(Record, frozen=True, kw_only=True):
+    """What a training costs, by the public price of its base model."""
+
+    billable_tokens: Count | None = None
+    """The tokens of all epochs; omitted if unknown."""
+    price: Money | None = None
+    """The price of a million tokens; omitted if unknown."""
+    total: Money | None = None
+    """The cost; omitted if unknown."""
+    unknown: str = ""
+    """Why the cost is unknown."""
+    remedy: str = ""
+    """How to make it known."""
+
+
 class TrainingEstimate(TrainingNeeds, frozen=True, kw_only=True):
     """The amount of training that a create starts, and what it needs."""
 
@@ -271,6 +287,10 @@ class TrainingEstimate(TrainingNeeds, frozen=True, kw_only=True):
     """The training steps; omitted if unknown."""
     estimated: bool
     """Whether the service chooses the epochs or the batch size; the numbers are its documented defaults."""
+    tokens_estimated: bool = False
+    """Whether the tokens are estimated from the texts, without the tokenizer of the model."""
+    cost: TrainingCost | None = None
+    """The cost; omitted if nothing is paid."""
 
 
 class FieldChange(Record, frozen=True):
@@ -490,7 +510,9 @@ def hold_over_limits(actions: tuple[Action, ...], limits: Limits) -> tuple[Actio
                 f"{unit} in this plan: {amount}, but limits.{name} of the target is {limit}, so nothing is created; "
                 f"raise spec.limits.{name} in the target, or select fewer manifests with --only or -l"
             )
-            return tuple(_held(action, message) if action.kind is Kind.CREATE else action for action in actions)
+            return tuple(
+                hold_over_limit(action, message) if action.kind is Kind.CREATE else action for action in actions
+            )
     return actions
 
 
@@ -505,21 +527,30 @@ def hold_over_records(actions: tuple[Action, ...], lock: Lock) -> tuple[Action, 
         " another target"
     )
     return tuple(
-        _held(action, message) if action.kind is Kind.CREATE and action.name in new else action for action in actions
+        hold_over_limit(action, message) if action.kind is Kind.CREATE and action.name in new else action
+        for action in actions
     )
 
 
-def _held(action: Action, message: str) -> Action:
+def hold_over_limit(action: Action, message: str) -> Action:
+    """Return an action as one that is held because of a limit."""
     return replace(action, kind=Kind.HOLD, reason=Reason.GUARDED, message=message)
+
+
+def _shown_limit(value: int | str | None) -> int | str:
+    return "none" if value is None else value
 
 
 def limit_notices(lock: Lock, target: Target) -> tuple[str, ...]:
     """Return a notice for each limit that differs from the recorded one: a pull request can change them."""
     if lock.target is None:
         return ()
-    recorded: Mapping[str, int] = {**limits_by_name(replace(target, limits=Limits())), **lock.target.limits}
+    recorded: Mapping[str, int | str | None] = {
+        **limits_by_name(replace(target, limits=Limits())),
+        **lock.target.limits,
+    }
     return tuple(
-        f"{target.file} changes limits.{name} from {recorded[name]} to {value}"
+        f"{target.file} changes limits.{name} from {_shown_limit(recorded[name])} to {_shown_limit(value)}"
         for name, value in limits_by_name(target).items()
         if recorded[name] != value
     )

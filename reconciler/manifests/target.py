@@ -17,6 +17,7 @@ from reconciler.domain.endpoints import is_host, is_loopback
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.lock import OWNER_FIELDS
 from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
+from reconciler.domain.money import parse_money
 from reconciler.domain.text import invalid, shorten
 from reconciler.manifests.assertions import read_judge
 from reconciler.manifests.discovery import (
@@ -134,6 +135,13 @@ _LIMITS = {
     "concurrency": "concurrency",
     "requestsPerMinute": "requests_per_minute",
 }
+
+
+def _limits(declared: Mapping[str, Any]) -> Limits:
+    numbers = {_LIMITS[name]: int(value) for name, value in declared.items() if name in _LIMITS}
+    cost = declared.get("maxCost")
+    return Limits(**numbers, max_cost=None if cost is None else parse_money(cost))
+
 
 _TEXTS = {
     "project": "project",
@@ -358,7 +366,7 @@ def _target(document: YamlDocument) -> Target:
         file=document.file,
         provider=spec["provider"],
         scope=spec["scope"],
-        limits=Limits(**{_LIMITS[name]: int(value) for name, value in spec.get("limits", {}).items()}),
+        limits=_limits(spec.get("limits", {})),
         storage_endpoint=_storage_endpoint(spec),
         publish=spec.get("publish", ""),
         public_access=policy.get("publicAccess", "allow") == "allow",

@@ -25,6 +25,7 @@ from reconciler.domain.plan import (
     limit_notices,
 )
 from reconciler.domain.text import join_names
+from reconciler.planning.costs import hold_over_cost, with_costs
 from reconciler.planning.decide import decide
 from reconciler.planning.diff import ReconcileContext
 from reconciler.planning.generations import (
@@ -145,9 +146,7 @@ def plan(world: World) -> Plan:
         deletions = PruneDecisions()
     claimed = declared | world.lock.models.keys()
     return Plan(
-        actions=tuple(
-            sorted(hold_over_records(hold_over_limits(actions, world.target.limits), world.lock), key=Action.sort_key)
-        ),
+        actions=tuple(sorted(hold_over_records(_within_limits(actions, world), world.lock), key=Action.sort_key)),
         notices=(
             *limit_notices(world.lock, world.target),
             *(action.message for action in decided if action.reason is Reason.IN_SYNC and action.message),
@@ -164,6 +163,12 @@ def plan(world: World) -> Plan:
         kept=deletions.kept,
         skipped=deletions.notices,
     )
+
+
+def _within_limits(actions: tuple[Action, ...], world: World) -> tuple[Action, ...]:
+    """Return the actions with the costs of trainings, and with creates held that are over a limit of the target."""
+    limits = world.target.limits
+    return hold_over_cost(hold_over_limits(with_costs(actions, world), limits), limits.max_cost)
 
 
 def _without_deleted(

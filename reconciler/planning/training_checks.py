@@ -19,7 +19,7 @@ _SHOWN_NAMES: Final = 5
 def with_needs(estimate: TrainingEstimate, needs: TrainingNeeds) -> TrainingEstimate:
     """Return an estimate with what a check found out."""
     found = {name: value for name in needs.__struct_fields__ if (value := getattr(needs, name))}
-    return replace(estimate, **found)
+    return replace(estimate, **found, tokens_estimated=estimate.tokens_estimated and needs.tokens is None)
 
 
 def describe_faults(faults: Sequence[TrainingFault]) -> str:

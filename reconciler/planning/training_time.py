@@ -42,6 +42,8 @@ def estimate_training(manifest: Manifest, capabilities: Capabilities) -> Trainin
         epochs=number_of(assumed, "epochCount"),
         batch=number_of(assumed, "batchSize"),
         steps=steps,
+        tokens=manifest.training_tokens,
+        tokens_estimated=manifest.training_tokens is not None,
         estimated=not effective and not {"epochCount", "batchSize"} <= declared.keys(),
         effective=effective,
         seconds=None if steps is None or pace is None else capabilities.overhead_seconds + steps * pace,

@@ -16,6 +16,7 @@ from msgspec import ValidationError, convert
 from reconciler.domain.base_models import BaseModel, ModelCatalog
 from reconciler.domain.document import builtins_of
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError
+from reconciler.domain.money import parse_money
 from reconciler.domain.text import decode_utf8, invalid, quote, shorten, suggest
 from reconciler.paths import find_file, repository_of
 
@@ -41,7 +42,7 @@ _EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
         "hyperparameters": "a list of names",
         "maxEpochs": _NUMBER,
         "cmek": "true or false",
-        "price": "a number, 0 or more",
+        "price": 'an amount, as in "9.06 USD"',
         "retirement": "a date, as in 2027-05-19",
         "retirementCanBeLater": "true or false",
         "successor": "the name of a base model",
@@ -127,6 +128,8 @@ class _Reader:
                 remedy = suggest(field, _FIELDS, otherwise=_REMEDY)
                 raise self.error(field, name, f"unknown field {quote(field)}", remedy)
         merged: Mapping[str, Any] = {**(builtins_of(base) if base else {}), **table}
+        if "price" in table:
+            merged = {**merged, "price": self._price(table["price"], name)}
         if "retirement" in table and "retirementCanBeLater" not in table:
             merged = {**merged, "retirementCanBeLater": False}
         if not _NAME.fullmatch(str(table.get("successor") or name)):
@@ -137,6 +140,12 @@ class _Reader:
             field = re.split(r"[`\[.]", str(error).partition(" - at `$.")[2])[0]
             value = table[field] if isinstance(table[field], str | int | float) else str(table[field])
             raise self.error(field, name, invalid(value, _EXPECTED[field]), _REMEDY) from error
+
+    def _price(self, declared: Any, name: str) -> dict[str, Any]:
+        try:
+            return builtins_of(parse_money(declared if isinstance(declared, str) else ""))
+        except ValueError:
+            raise self.error("price", name, invalid(str(declared), _EXPECTED["price"]), _REMEDY) from None
 
     def error(self, field: str, name: str, message: str, remedy: str) -> InvalidInput:
         path = f'models."{shorten(name)}".{field}'.rstrip(".") if name else field

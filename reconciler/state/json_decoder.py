@@ -56,6 +56,7 @@ _TYPE_NAMES: Final[Mapping[str, str]] = {
     "float": "a number",
     "int": "an integer",
     "int | float": "a number",
+    "int | str": "an integer or a string",
     "int | float | str": "a number or a string",
     "array": "a list",
     "str": "a string",

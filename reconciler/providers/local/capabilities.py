@@ -64,6 +64,7 @@ DEFAULTS: Final[Mapping[str, HyperparameterValue]] = MappingProxyType(
     effective_hyperparameters({}, Dataset(UNKNOWN_DATA, examples=1))
 )
 CAPABILITIES: Final = Capabilities(
+    billed=False,
     label="this machine",
     hyperparameters=frozenset(HYPERPARAMETERS),
     mutable=frozenset(field.group for field in MUTABLE_FIELDS),

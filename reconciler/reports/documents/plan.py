@@ -33,7 +33,9 @@ from reconciler.domain.model import (
     Target,
     TrainingExample,
 )
+from reconciler.domain.money import Money
 from reconciler.domain.plan import Action, Deletion, FieldChange, KeptGeneration, Kind, Plan, Reason, TrainingEstimate
+from reconciler.planning.costs import count_unknown, total_cost
 from reconciler.planning.datasets import ChangedExample, DatasetChange, DatasetChanges, Use
 from reconciler.reports.documents.envelope import Places, TargetReport, TargetSummary, target_summary
 from reconciler.reports.documents.status import RecordedDetails
@@ -93,6 +95,14 @@ class PlanSummary(Record, frozen=True):
     """The training steps of all creates, where they can be estimated."""
     estimated: bool
     """Whether some of the steps are estimates."""
+    seconds: Annotated[float, Meta(ge=0)] | None = None
+    """The estimated duration of all trainings, one after the other, in seconds; omitted if one is unknown."""
+    billable_tokens: Count = 0
+    """The tokens of all epochs of all creates that are paid, where they can be estimated."""
+    cost: Money | None = None
+    """The cost of all creates, where it is known."""
+    unknown_costs: Count = 0
+    """The number of creates whose cost is unknown."""
 
 
 class PlannedAction(Record, frozen=True, kw_only=True):
@@ -328,11 +338,17 @@ def plan_report(
 
 def _summary(plan: Plan) -> PlanSummary:
     counted = Counter(action.kind for action in plan.actions)
+    trainings = [action.training for action in plan.of_kind(Kind.CREATE) if action.training]
+    seconds = [training.seconds for training in trainings if training.seconds is not None]
     return PlanSummary(
         **{kind.value: counted[kind] for kind in Kind},
         failing=len(plan.failing),
         steps=plan.steps,
-        estimated=any(action.training.estimated for action in plan.of_kind(Kind.CREATE) if action.training),
+        estimated=any(training.estimated for training in trainings),
+        seconds=sum(seconds) if seconds and len(seconds) == len(trainings) else None,
+        billable_tokens=sum(training.cost.billable_tokens or 0 for training in trainings if training.cost),
+        cost=total_cost(plan.actions),
+        unknown_costs=count_unknown(plan.actions),
     )
 
 

@@ -83,7 +83,7 @@ def _cells(model: ListedBaseModel) -> tuple[str, ...]:
         f"{facts.max_examples:,}" if facts.max_examples else "-",
         f"{facts.max_tokens:,}" if facts.max_tokens else "-",
         ", ".join(map(str, facts.adapter_sizes)) or "-",
-        f"{facts.price:.2f}" if facts.price is not None else "-",
+        str(facts.price) if facts.price is not None else "-",
         _retirement(facts, model.days_left),
     )
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Final
 
 from reconciler.domain.model import Hyperparameters, Source
-from reconciler.domain.plan import Deletion, Kind, Reason, TrainingEstimate, TrainingNeeds
+from reconciler.domain.plan import Deletion, Kind, Reason, TrainingCost, TrainingEstimate, TrainingNeeds
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.envelope import display_path
 from reconciler.reports.documents.plan import (
@@ -192,14 +192,16 @@ def _training_details(action: PlannedAction, training: TrainingEstimate) -> Iter
         shown = setting if isinstance(setting, str) else json.dumps(setting, ensure_ascii=False, sort_keys=True)
         yield name, cut(shown)
     yield "training", _training(training, action.hyperparameters)
+    if training.cost and (training.cost.total or action.action is Kind.CREATE):
+        yield "cost", _cost(training, training.cost)
     yield from _needs_details(training)
 
 
 def _needs_details(needs: TrainingNeeds) -> Iterator[Detail]:
     """Yield what a check found out about a training."""
-    if needs.tokens:
+    if needs.trained_tokens:
         longest = f"; the longest example has {needs.longest_tokens:,}" if needs.longest_tokens else ""
-        yield "tokens", f"{needs.trained_tokens or 0:,} of {needs.tokens:,} tokens are trained{longest}"
+        yield "tokens", f"{needs.trained_tokens:,} of {needs.tokens or 0:,} tokens are trained{longest}"
     device = f" on {needs.device}" if needs.device else ""
     for label, requirement, where in (("memory", needs.memory, device), ("disk", needs.disk, "")):
         if requirement:
@@ -209,6 +211,14 @@ def _needs_details(needs: TrainingNeeds) -> Iterator[Detail]:
     if weights:
         amount = "" if weights.size is None else f"{size(weights.size)} "
         yield "weights", f"{amount}in {weights.source}" if weights.present else f"{amount}from {weights.source}"
+
+
+def _cost(training: TrainingEstimate, cost: TrainingCost) -> str:
+    about = "about " if training.tokens_estimated else ""
+    billed = "" if cost.billable_tokens is None else f"{about}{cost.billable_tokens:,} billed tokens"
+    if cost.total is None:
+        return f"unknown: {cost.unknown}; {cost.remedy}{f' ({billed})' if billed else ''}"
+    return f"{cost.total.approximate}: {billed} at {cost.price} a million"
 
 
 def _source(source: Source, after: str) -> str:
@@ -277,6 +287,11 @@ def _counts(summary: PlanSummary, always: tuple[str, ...]) -> Iterator[str]:
     about = "About " if summary.estimated else ""
     if summary.steps:
         yield f"{about}{counted(summary.steps, 'training step')}."
+    if summary.cost:
+        further = f", and {counted(summary.unknown_costs, 'training')} of unknown cost" if summary.unknown_costs else ""
+        yield f"Cost: {summary.cost.approximate}{further}."
+    elif summary.unknown_costs:
+        yield "The cost is unknown."
     if summary.wait:
         yield f"{counted(summary.wait, 'training')} in progress."
     if summary.hold:

@@ -1,0 +1,128 @@
+"""What trainings cost, by the public prices of their base models, and the limit of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from msgspec.structs import replace
+
+from reconciler.domain.model import Source
+from reconciler.domain.money import Money, dollars
+from reconciler.domain.plan import Action, Kind, TrainingCost, TrainingEstimate, World, hold_over_limit
+
+MILLION = 1_000_000
+"""The number of tokens that a price is for."""
+
+
+def price_of(tokens: int, price: Money) -> Money:
+    """Return what tokens cost at the price of a million."""
+    return dollars(tokens * price.amount / MILLION)
+
+
+def with_costs(actions: Iterable[Action], world: World) -> tuple[Action, ...]:
+    """Return the actions, with the cost of each training that a create starts."""
+    return tuple(
+        replace(action, training=replace(action.training, cost=_cost(action, action.training, world)))
+        if action.kind is Kind.CREATE and action.training and world.capabilities.billed
+        else action
+        for action in actions
+    )
+
+
+def hold_over_cost(actions: tuple[Action, ...], limit: Money | None) -> tuple[Action, ...]:
+    """Return the actions, with creates of unknown cost held, and all if the others cost more than the limit."""
+    if limit is None:
+        return actions
+    held: dict[str, str] = {}
+    for action in actions:  # parents come before their children
+        cost = action.training.cost if action.kind is Kind.CREATE and action.training else None
+        if cost and cost.total is None:
+            reason = f"{cost.unknown}; {cost.remedy}"
+            held[action.key] = f"its cost is unknown, and limits.maxCost of the target is {limit}: {reason}"
+        elif action.kind is Kind.CREATE and action.after in held:
+            held[action.key] = f"the training of its parent is held: {held[action.after]}"
+    actions = tuple(hold_over_limit(action, held[action.key]) if action.key in held else action for action in actions)
+    total = total_cost(actions)
+    if total is None or total.amount <= limit.amount:
+        return actions
+    message = (
+        f"the trainings of this plan cost {total.approximate}, but limits.maxCost of the target is {limit}, so"
+        " nothing is created; raise spec.limits.maxCost in the target, or select fewer manifests with --only or -l"
+    )
+    return tuple(hold_over_limit(action, message) if action.kind is Kind.CREATE else action for action in actions)
+
+
+def total_cost(actions: Iterable[Action]) -> Money | None:
+    """Return the cost of all creates together where it is known; ``None`` if no cost is."""
+    totals = [cost.total.amount for cost in _costs(actions) if cost.total]
+    return dollars(sum(totals)) if totals else None
+
+
+def count_unknown(actions: Iterable[Action]) -> int:
+    """Return the number of creates whose cost is unknown."""
+    return sum(cost.total is None for cost in _costs(actions))
+
+
+def _costs(actions: Iterable[Action]) -> Iterator[TrainingCost]:
+    for action in actions:
+        if action.kind is Kind.CREATE and action.training and action.training.cost:
+            yield action.training.cost
+
+
+def _cost(action: Action, training: TrainingEstimate, world: World) -> TrainingCost | None:
+    name = _base_model(action.source or Source(), world)
+    model = world.catalog.models.get(name)
+    price = model.price if model else None
+    if price is None and world.capabilities.simulated and world.target.limits.max_cost is None:
+        return None  # nothing is paid
+    tokens = None
+    if training.tokens is not None and training.epochs is not None:
+        tokens = round(training.tokens * training.epochs)
+    unknown = list(_unknown(action, training, price, name, world))
+    return TrainingCost(
+        billable_tokens=tokens,
+        price=price,
+        total=None if tokens is None or price is None else price_of(tokens, price),
+        unknown=" and ".join(reason for reason, _ in unknown),
+        remedy="; ".join(remedy for _, remedy in unknown),
+    )
+
+
+def _unknown(
+    action: Action, training: TrainingEstimate, price: Money | None, name: str, world: World
+) -> Iterator[tuple[str, str]]:
+    """Yield each reason why the cost of a training is unknown, and what to do."""
+    if not name:
+        yield "the base model of its parent is unknown", "select the parent too"
+    elif price is None:
+        entry = f'price = "AMOUNT USD" below [models."{name}"]'
+        file = world.target.models
+        remedy = (
+            f"add {entry} to {file}"
+            if file
+            else f"write {entry} into a file models.toml beside {world.target.file}, and add models: models.toml to the"
+            " spec of the target"
+        )
+        yield f"{world.catalog.named} has no price of {name}", remedy
+    if training.tokens is None and action.dataset and action.dataset.is_remote:
+        yield "data sets in Cloud Storage are not read", "train from a file of the repository"
+    elif training.tokens is None:
+        yield "the tokens of media are not estimated", "remove the parts with fileData and inlineData from the examples"
+    if training.epochs is None:
+        yield "the service chooses the number of epochs", "set spec.hyperparameters.epochCount"
+
+
+def _base_model(source: Source, world: World) -> str:
+    """Return the base model at the root of the lineage: what live parents are tuned from, or planned ones will be."""
+    manifests = {manifest.name: manifest for manifest in world.manifests}
+    for _ in range(len(manifests) + len(world.lock.models) + 1):  # a lockfile can be edited
+        if source.base_model or not source.tuned_model:
+            break
+        model, manifest = world.lock.models.get(source.tuned_model), manifests.get(source.tuned_model)
+        recorded = model.generation(source.key) if model else None
+        live = world.observation.models.get(recorded.remote) if recorded else None
+        if live and live.source and live.source.base_model:
+            source = live.source
+        else:
+            source = manifest.source if manifest else Source()
+    return source.base_model
