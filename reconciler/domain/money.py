@@ -46,7 +46,7 @@ def dollars(amount: float) -> Money:
 
 
 def parse_money(text: str) -> Money:
-    """Return an amount such as ``50 USD``; raises ValueError if the text is not one."""
+    """Return an amount such as ``50 USD``; raises ValueError for any other text."""
     if not _TEXT.fullmatch(text):
         raise ValueError("expected an amount in US dollars")
     return dollars(float(text.removesuffix(" USD")))
