@@ -93,7 +93,7 @@ def _memory_problem(estimate: Estimate, *, full: bool) -> CheckProblem:
     needed, available = (estimate.memory_bytes or 0) / _MIB, (estimate.memory_available or 0) / _MIB
     message = f"weights and optimizer need {needed:,.0f} MiB, and {estimate.device} has {available:,.0f} MiB free"
     remedy = "use a smaller base model, or " + ("set tuning to lora or qlora" if full else "free memory")
-    return CheckProblem(message=message, remedy=remedy)
+    return CheckProblem(message=message, remedy=remedy, resource="memory")
 
 
 def _estimate(prepared: Preparation) -> Estimate:

@@ -161,7 +161,7 @@ def disk_problem(prepared: Preparation) -> CheckProblem | None:
     if free >= needed:
         return None
     message = f"checkpoints and result need {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
-    return CheckProblem(message=message, remedy="free disk space, or move the run folder to a larger disk")
+    return CheckProblem(message=message, remedy="free disk space", resource="disk")
 
 
 def _require_quantization(device: Device) -> None:

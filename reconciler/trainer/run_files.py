@@ -28,6 +28,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -264,6 +265,8 @@ class CheckProblem(Record, frozen=True):
     line: Count = 0
     path: str = ""
     """The dotted path of the field in run.json."""
+    resource: Literal["", "disk", "memory"] = ""
+    """What the machine has too little of."""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -495,6 +498,11 @@ def is_locked(path: Path) -> bool | None:
     finally:
         os.close(descriptor)
     return False
+
+
+def command_of(run: Path) -> str:
+    """Return the command that starts or resumes a training."""
+    return f"python -m reconciler.trainer {quote(str(run.absolute()))}"
 
 
 def process_count() -> int:

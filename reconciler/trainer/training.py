@@ -38,6 +38,7 @@ from reconciler.trainer.run_files import (
     ADAPTER_FOLDER,
     CARD_FILE,
     CHECKPOINTS_FOLDER,
+    command_of,
     is_canceled,
     newest_start,
     start_folder,
@@ -311,7 +312,7 @@ class _Saver:
             remedy = f"check the permissions of {self._run}"
         reason = os.strerror(number) if number else "the disk is full"
         return ReconcileError(
-            f"the {written} cannot be written: {reason}", f"{remedy}, then run the trainer again: {resumes}"
+            f"the {written} cannot be written: {reason}", f"{remedy}, then run `{command_of(self._run)}`: {resumes}"
         )
 
 

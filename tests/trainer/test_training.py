@@ -44,7 +44,9 @@ from support.cli_world import EXAMPLES, Cli
 from support.local_world import LOCAL_TARGET
 from support.tiny_model import TEMPLATE, write_tiny_model
 from support.training import (
+    WORDS,
     at_event,
+    conversation,
     preference_rows,
     run_check,
     supervised_rows,
@@ -309,7 +311,7 @@ def test_a_full_disk_fails_with_its_reason_and_keeps_the_earlier_checkpoint(
     full = at_event(6, fill, event="open", ending="metrics.jsonl")
     assert train_forked(run, full) == TrainerExit.FAILED
     assert reason_of(run).startswith("the checkpoint of step 6 cannot be written: ")
-    assert reason_of(run).endswith("then run the trainer again: it resumes after step 3")
+    assert reason_of(run).endswith(f"then run `python -m reconciler.trainer {run}`: it resumes after step 3")
     assert sorted(path.name for path in (start_folder(run, 1) / "checkpoints").iterdir()) == ["step-3"]
     assert train_forked(run) == TrainerExit.SUCCEEDED
     assert status_of(run).adapter_digest == status_of(complete("supervised")).adapter_digest
@@ -380,6 +382,28 @@ def test_a_training_that_cannot_succeed_names_the_step(
     assert error is not None
     assert error.step > 0
     assert reason_of(run).startswith(f"step {error.step}: {reason}")
+    assert complete_adapter(run) is None
+
+
+def test_a_training_that_learns_nothing_names_the_step(base: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    certain = shutil.copytree(base, tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(certain)
+    with torch.no_grad():  # whatever it reads, its next token is the end of the turn
+        model.model.embed_tokens.weight.fill_(1)
+        model.lm_head.weight.fill_(0)
+        model.lm_head.weight[model.config.eos_token_id] = 1000
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.fill_(0)
+            layer.mlp.down_proj.weight.fill_(0)
+    model.save_pretrained(certain)
+    rows = [conversation(word, "") for word in WORDS]
+    run = write_run(tmp_path / "run", certain, rows, hyperparameters={**FAST, "targetModules": ["q_proj"]})
+    assert train_forked(run) == TrainerExit.FAILED
+    assert reason_of(run).startswith("step 1: the loss is 0, so nothing is learned; check that the answers")
+    assert status_of(run).step == 1
     assert complete_adapter(run) is None
 
 
@@ -590,3 +614,53 @@ def test_a_plan_shows_what_a_training_needs_and_the_line_of_an_example_that_does
     assert hold["message"].startswith(f"specs/short.csv:{first}: row {first - 1}: has ")
     kept = [path.name for path in (reconcile.specs / "store/.checks").iterdir()]
     assert kept == [f"{create['key']}.json"]
+
+
+KILL = """\
+import os, signal, sys
+
+written = 0
+
+def observe(event, arguments):
+    global written
+    if event == "open" and str(arguments[0]).endswith("starts/1/metrics.jsonl") and arguments[1] == "ab":
+        written += 1
+        if written == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(observe)
+"""
+"""Kills the first start of a trainer before it writes step 8; each Python process of the test imports it."""
+
+
+def test_a_training_that_was_killed_is_resumed_by_wait_and_equals_an_uninterrupted_one(
+    base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "kill").mkdir()
+    (tmp_path / "kill/sitecustomize.py").write_text(KILL, encoding="utf-8")
+    paths = os.pathsep.join((str(tmp_path / "kill"), str(Path(__file__).parents[2])))
+    reconcile = Cli(tmp_path, {**os.environ, "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path), "PYTHONPATH": paths})
+    (reconcile.specs / "reconcile.yaml").write_text(LOCAL_TARGET, encoding="utf-8")
+    shutil.copytree(base, reconcile.specs / "base")
+    reconcile.manifest("adder", base="./base", more="  local: {hyperparameters: {epochCount: 2, seed: 3}}\n")
+    for arguments in (("apply", "--yes", "--no-wait"), ("wait",), ("apply", "--yes")):
+        command = subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "reconciler", *arguments, "specs"],
+            cwd=tmp_path,
+            env=reconcile.environ,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert command.returncode == 0, command.stderr
+    (run,) = (path.parent for path in (reconcile.specs / "store").glob("adder-*/run.json"))
+    status = status_of(run)
+    assert (status.state, status.start, status.step, status.resumed_from) == ("succeeded", 2, 10, 5)
+    whole = run.with_name("whole")
+    whole.mkdir()
+    for name in ("run.json", "examples.jsonl"):
+        shutil.copy(run / name, whole)
+    assert train_forked(whole) == TrainerExit.SUCCEEDED
+    assert weights_of(whole) == weights_of(run)
+    assert [line.loss for line in read_metrics(whole)] == [line.loss for line in read_metrics(run)]
+    assert reconcile("resolve", "adder").out == f"local/{run.name}\n"

@@ -66,10 +66,18 @@ class CheckProcess:
         environ: The environment of the command.
         hub: Where models of the hub come from.
         program: The arguments of Python that run the trainer.
+        seconds: How long a check may take.
     """
 
-    def __init__(self, environ: Mapping[str, str], hub: Hub, program: Sequence[str] = ("-m", TRAINER)) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        hub: Hub,
+        program: Sequence[str] = ("-m", TRAINER),
+        seconds: float = _SECONDS,
+    ) -> None:
         self._environ = environ
+        self._seconds = seconds
         self._hub = hub
         self._program = program
 
@@ -85,10 +93,11 @@ class CheckProcess:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            async with asyncio.timeout(_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 output, errors = await process.communicate()
         except TimeoutError:
-            raise CheckError("the check took longer than a quarter of an hour", "run the command again") from None
+            message = f"the check took longer than {self._seconds / 60:.0f} minutes"
+            raise CheckError(message, "run the command again when the machine is less busy") from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -260,11 +269,15 @@ def _with_estimate(needs: TrainingNeeds, estimate: Estimate) -> TrainingNeeds:
     )
 
 
+_REMEDIES: Final = {"disk": "free disk space, or set spec.local.store to a folder on a larger disk"}
+"""The remedies of faults that are fixed by the target, and not by the run folder."""
+
+
 def _fault(problem: CheckProblem, *, is_warning: bool) -> TrainingFault:
     files = {run_files.EXAMPLES_FILE: False, run_files.VALIDATION_FILE: True}
     return TrainingFault(
         message=f"spec.{problem.path}: {problem.message}" if problem.path else problem.message,
-        remedy=problem.remedy,
+        remedy=_REMEDIES.get(problem.resource, problem.remedy),
         example=problem.line if problem.file in files else 0,
         in_validation=files.get(problem.file, False),
         is_warning=is_warning,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -94,6 +95,20 @@ def test_a_killed_training_is_resumed_by_the_next_run(world: World) -> None:
     model = world.see(run)
     assert (model.state, model.completed_steps) == (State.ACTIVE, 24)
     assert run_files.complete_adapter(run) == run / "starts/2/adapter"
+
+
+def test_after_a_restart_of_the_host_a_training_is_resumed_although_its_number_is_taken(world: World) -> None:
+    run = world.create()
+    world.advance(timedelta(seconds=10))
+    world.kill(run)
+    status = run_files.read_status(run)
+    assert status
+    taken = replace(status, process=os.getpid())  # of another process, which is not the trainer
+    run_files.write_record(run_files.start_folder(run, 1) / run_files.STATUS_FILE, taken)
+    restarted = replace(HOST, boot="boot-9")
+    assert world.phase(run, restarted) == (State.CREATING, INTERRUPTED)
+    world.start(restarted)
+    assert world.launcher.launched == [run.name] * 2
 
 
 def test_the_result_of_an_earlier_start_does_not_count(world: World) -> None:

@@ -15,10 +15,11 @@ from reconciler.domain.model import Dataset, Example, Number, Source
 from reconciler.domain.plan import Requirement, TrainingCheck
 from reconciler.domain.ports import PlannedTraining
 from reconciler.providers.local.base_models import Fault
-from reconciler.providers.local.checks import CheckError, CheckProcess
+from reconciler.providers.local.checks import CheckError, CheckProcess, training_check
 from reconciler.providers.local.hub import Hub
 from reconciler.providers.local.provider import Local
 from reconciler.testing.service import EXAMPLES
+from reconciler.trainer.run_files import CheckProblem, RunCheck
 from support.local_world import HOST, ODD, CharacterChecks, LocalService, machine
 
 LONG = (*EXAMPLES, Example("x" * ODD, ""), Example("y" * 600, "z"))
@@ -128,6 +129,18 @@ def test_what_cannot_be_checked_has_its_reason(world: World) -> None:
     checks = world.check(world.planned(), gone)
     assert checks == [TrainingCheck(unchecked="training needs torch", remedy="install it", cannot_start=True)] * 2
     assert len(world.checker.checked) == 1
+
+
+def test_a_check_that_takes_too_long_is_ended() -> None:
+    process = CheckProcess({}, Hub(), ("-c", "import signal; signal.pause()"), seconds=0)
+    with pytest.raises(CheckError, match="the check took longer than 0 minutes; run the command again"):
+        asyncio.run(process.check([Path("a")], uses_hub=False))
+
+
+def test_too_little_disk_space_is_fixed_in_the_target() -> None:
+    problem = CheckProblem(message="the result needs 2 GiB", remedy="free disk space", resource="disk")
+    (fault,) = training_check(RunCheck(errors=(problem,)), "lora").faults
+    assert fault.remedy == "free disk space, or set spec.local.store to a folder on a larger disk"
 
 
 PROGRAM = """\
