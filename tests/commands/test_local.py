@@ -146,6 +146,7 @@ def test_a_copied_adapter_is_adopted(world: Machine) -> None:
     applied = world.reconcile("apply", "--yes")
     assert applied.status == 0, applied.err
     assert json.loads((copied / "model.json").read_text())["mark"]["name"] == "old"
+    assert world.reconcile("plan", "--detailed-exitcode").status == 0
     assert world.reconcile("resolve", "old").out == "local/old-adder\n"
 
 

@@ -623,7 +623,7 @@ written = 0
 
 def observe(event, arguments):
     global written
-    if event == "open" and str(arguments[0]).endswith("starts/1/metrics.jsonl") and arguments[1] == "ab":
+    if event == "open" and str(arguments[0]).endswith("starts/1/metrics.jsonl") and arguments[1] == "a":
         written += 1
         if written == 8:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -642,7 +642,7 @@ def test_a_training_that_was_killed_is_resumed_by_wait_and_equals_an_uninterrupt
     reconcile = Cli(tmp_path, {**os.environ, "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path), "PYTHONPATH": paths})
     (reconcile.specs / "reconcile.yaml").write_text(LOCAL_TARGET, encoding="utf-8")
     shutil.copytree(base, reconcile.specs / "base")
-    reconcile.manifest("adder", base="./base", more="  local: {hyperparameters: {epochCount: 2, seed: 3}}\n")
+    reconcile.manifest("adder", base="./base")
     for arguments in (("apply", "--yes", "--no-wait"), ("wait",), ("apply", "--yes")):
         command = subprocess.run(  # noqa: S603 - our own command
             [sys.executable, "-m", "reconciler", *arguments, "specs"],

@@ -237,7 +237,7 @@ class Reader:
         base = adapter.base
         return LocalRecord(
             adapter=f"{folder.name}/{path.relative_to(folder.path).as_posix()}".removesuffix("/."),
-            digest=marker.digest if marker else folder.fields.digest,
+            digest=marker.digest if marker else folder.fields.digest or self.copied_digest(folder),
             base_model=base.hub or self._named(Path(base.folder or base.gguf)),
             revision=base.revision,
             rank=adapter.rank,
