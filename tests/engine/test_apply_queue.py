@@ -14,8 +14,10 @@ from reconciler.domain.model import Handle, Manifest, Source
 from reconciler.domain.ports import Provider
 from reconciler.providers.local.hosts import Slots
 from reconciler.providers.local.provider import Local
+from reconciler.trainer import run_files
+from reconciler.trainer.run_files import RunError
 from support import engine_world
-from support.local_world import HOST, OTHER, ClockLauncher, machine, make_base
+from support.local_world import HOST, OTHER, ClockLauncher, machine, make_base, write_adapter
 
 T = TypeVar("T")
 
@@ -78,3 +80,17 @@ def test_a_training_that_was_canceled_on_another_host_is_recorded(world: World) 
     world.host = OTHER
     world.with_provider(lambda provider: provider.cancel(Handle(f"local/{run.name}")))
     assert world.run(world.manifest()).happened == ["Cancelled"]
+
+
+def test_a_failed_training_that_a_user_has_resumed_by_hand_is_promoted(world: World) -> None:
+    world.run(world.manifest(), wait=False)
+    (run,) = world.launcher.running
+    status = run_files.read_status(run)
+    assert status
+    world.launcher.kill(run)
+    full = replace(status, state="failed", error=RunError(message="the disk is full", remedy="free disk space"))
+    run_files.write_record(run_files.start_folder(run, 1) / run_files.STATUS_FILE, full)
+    assert world.run(world.manifest()).happened == ["Failed"]
+    write_adapter(run, run_files.claim_start(run))
+    assert world.run(world.manifest()).happened[-1] == "Promoted"
+    assert len(world.launcher.launched) == 1
