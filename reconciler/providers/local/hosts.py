@@ -94,7 +94,10 @@ def lock_folder(path: Path) -> int | None:
     """Take the kernel's lock of a folder without waiting; return its descriptor, or ``None`` if it is held or gone."""
     import fcntl  # not on Windows, where no store is used
 
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

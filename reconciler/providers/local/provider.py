@@ -293,6 +293,7 @@ class Local:
 
     async def start_queued(self) -> None:
         """Start the trainings of this host that wait, also those that were interrupted, while there is a free slot."""
+        self._store.remove_leftovers()
         for folder in self._store.queued():
             try:
                 if not self._is_startable(folder):

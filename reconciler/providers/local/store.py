@@ -208,15 +208,22 @@ class Store(Struct, frozen=True):
 
         Raises OSError.
         """
-        self._remove_leftovers(name)
-        path = self.path / f".{name}.{os.urandom(4).hex()}.new"
-        path.mkdir()
-        descriptor = lock_folder(path)
+        self.remove_leftovers()
+        path, descriptor = self._create_locked(name)
         try:
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
-            if descriptor is not None:
+            os.close(descriptor)
+
+    def _create_locked(self, name: str) -> tuple[Path, int]:
+        while True:
+            path = self.path / f".{name}.{os.urandom(4).hex()}.new"
+            path.mkdir()
+            descriptor = lock_folder(path)
+            if descriptor is not None and path.exists():
+                return path, descriptor
+            if descriptor is not None:  # another run has removed the folder, before it was locked
                 os.close(descriptor)
 
     def publish(self, written: Path, name: str) -> bool:
@@ -234,12 +241,13 @@ class Store(Struct, frozen=True):
         aside = self.path / f".{folder.name}.{os.urandom(4).hex()}.deleted"
         with suppress(FileNotFoundError):
             folder.path.rename(aside)
+        self.remove_leftovers()
+
+    def remove_leftovers(self) -> None:
+        """Remove what runs that were killed have left; the folder that a run is writing is locked."""
         for path in self.path.glob(".*.deleted"):
             shutil.rmtree(path, ignore_errors=True)
-
-    def _remove_leftovers(self, name: str) -> None:
-        """Remove what runs that were killed have left of this model; the folder of a run that lives is locked."""
-        for path in self.path.glob(f".{name}.*.new"):
+        for path in self.path.glob(".*.new"):
             descriptor = lock_folder(path)
             if descriptor is not None:
                 shutil.rmtree(path, ignore_errors=True)

@@ -18,7 +18,7 @@ from reconciler.domain.errors import ServiceError
 from reconciler.domain.model import Handle, RemoteModel, Resources, Source, State, Update
 from reconciler.domain.ports import Created, Exists, Prompt
 from reconciler.providers.local.base_models import Fault
-from reconciler.providers.local.hosts import Host, Slots
+from reconciler.providers.local.hosts import Host, Slots, lock_folder
 from reconciler.providers.local.models import ELSEWHERE, INTERRUPTED, PREPARING, QUEUED
 from reconciler.providers.local.provider import Local
 from reconciler.testing.service import EXAMPLES
@@ -135,14 +135,25 @@ def test_a_run_that_is_killed_before_the_start_leaves_a_queued_training(world: W
     assert world.see(world.folder(model.remote)).state is State.ACTIVE
 
 
-def test_a_folder_that_was_written_in_part_is_no_model_and_is_removed(world: World) -> None:
+@pytest.mark.parametrize("act", [World.create, World.start])
+def test_what_killed_runs_have_left_of_any_model_is_no_model_and_is_removed(
+    world: World, act: Callable[[World], object]
+) -> None:
     world.create("other")
-    left = world.root / "store" / f".{world.request().key}.0badcafe.new"
-    left.mkdir()
-    (left / "run.json").write_text("{", encoding="utf-8")
+    store = world.root / "store"
+    left = [store / f".{name}.0badcafe.{state}" for name in ("adder-1", "words-2") for state in ("new", "deleted")]
+    for folder in left:
+        folder.mkdir()
+        (folder / "run.json").write_text("{", encoding="utf-8")
+    written = store / ".adder-1.0badf00d.new"
+    written.mkdir()
+    writer = lock_folder(written)
+    assert writer
     assert len(world.listed()) == 1
-    world.create()
-    assert not left.exists()
+    act(world)
+    assert not [folder for folder in left if folder.exists()]
+    assert written.exists()
+    os.close(writer)
 
 
 def test_trainings_wait_for_a_slot_in_their_order(world: World) -> None:
