@@ -35,7 +35,7 @@ from reconciler.reports.documents.models import (
 
 
 class _Rewrite(Struct, frozen=True):
-    """A file of manifests, before and after its edits; it is unchanged if one of its manifests is refused."""
+    """A file of manifests, before and after its edits, without those of manifests that are refused, by name."""
 
     path: Path
     before: bytes
