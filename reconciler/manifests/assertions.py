@@ -217,6 +217,12 @@ def judge_findings(
             yield ["judge", "prompt"], message, "remove the variables"
 
 
+def simulated_judge(check: Mapping[str, Any], default: Judge | None, capabilities: Capabilities | None) -> bool:
+    """Return whether the judge of a check is a base model that only simulates answers, and gives no verdict."""
+    judge = read_judge(check.get("judge")) or default
+    return bool(capabilities and capabilities.simulated and judge and judge.model) and has_rubric(check)
+
+
 def has_rubric(check: Mapping[str, Any]) -> bool:
     """Return whether a judge evaluates the answers of a declared check."""
     types = [assertion["type"].removeprefix("not-") for assertion in check.get("assert", ())]

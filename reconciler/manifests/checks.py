@@ -32,6 +32,7 @@ from reconciler.manifests.assertions import (
     judge_findings,
     metric_findings,
     read_judge,
+    simulated_judge,
 )
 from reconciler.manifests.datasets.declarations import LoadContext, Origin, Reading, declared_file, preamble_of
 from reconciler.manifests.datasets.records import ConversationRow, Fault, Records, Row, text_problems
@@ -174,6 +175,7 @@ def read_checks(
     """
     declared = list(_valid_checks(document, context, found))
     problems = [*_duplicate_names(document, declared), *_rule_problems(document, declared)]
+    problems += _simulated_judges(document, declared)
     held_out = {}
     for check in declared:
         if "dataset" in check.value:
@@ -205,6 +207,15 @@ def _rule_problems(document: YamlDocument, declared: Iterable[_DeclaredCheck]) -
             for path, message, remedy in rule(check):
                 full_path = [*check.path, *path]
                 yield Problem(document.place(full_path), dotted(full_path), message, remedy)
+
+
+def _simulated_judges(document: YamlDocument, declared: Iterable[_DeclaredCheck]) -> Iterator[Problem]:
+    for check in declared:
+        if check.capabilities and simulated_judge(check.value, check.judge, check.capabilities):
+            path = [*check.path, "judge"]
+            message = f"base models of {check.capabilities.label} only simulate answers, and give no verdict"
+            remedy = "set judge.endpoint to a tuned model, or use another target"
+            yield Problem(document.place(path), dotted(path), message, remedy, "warning")
 
 
 def _duplicate_names(document: YamlDocument, declared: Iterable[_DeclaredCheck]) -> Iterator[Problem]:

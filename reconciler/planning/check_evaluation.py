@@ -371,7 +371,7 @@ def evaluate_check(
         misses=misses,
         different=len(different),
         rows=tuple(
-            DifferentRow(shown[at].prompt, (ComparedAnswer("generation", shown[at].answer, correct[at]), *answers_of))
+            DifferentRow(shown[at].prompt, (*answers_of, ComparedAnswer("generation", shown[at].answer, correct[at])))
             for at, answers_of in different
             if at in shown
         )[:_SHOWN_ROWS],

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckResults
+from reconciler.domain.checks import CheckResult, CheckResults
 from reconciler.domain.document import Document
 from reconciler.domain.drift import Finding
 from reconciler.domain.errors import ExitStatus, UsageError
@@ -24,7 +24,15 @@ from reconciler.reports.documents.models import MigrationReport
 from reconciler.reports.documents.plan import DataChange, LockfileChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport
 from reconciler.reports.documents.status import AccessSummary, ModelStatus, StatusReport
-from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, miss_texts, passed_text, score_text
+from reconciler.reports.text.check import (
+    NO_SERVING_GENERATION,
+    REGRESSED,
+    different_summary,
+    different_texts,
+    miss_texts,
+    passed_text,
+    score_text,
+)
 from reconciler.reports.text.doctor import problem_text, validation_summary
 from reconciler.reports.text.drift import difference, drift_summary, finding_weight, similar_findings
 from reconciler.reports.text.format import Detail, counted, minute, steps_and_loss, unchanged_models
@@ -322,6 +330,13 @@ def _checks(checks: CheckResults | None) -> Iterator[Detail]:
             yield result.name, score_text(result)
         if not result.passed:
             yield from ((result.name, miss) for miss in miss_texts(result))
+        yield from _different(result)
+
+
+def _different(result: CheckResult) -> Iterator[Detail]:
+    if result.different:
+        yield "different", different_summary(result)
+        yield from (("different", row) for row in different_texts(result))
 
 
 _STATUS_LEVELS: Final[Mapping[str, Level]] = {"error": "failed", "hold": "warning", "wait": "note"}
@@ -400,7 +415,10 @@ def _check_rows(model: CheckedModel) -> Iterator[SummaryRow]:
             "good" if passed else "failed" if result.holds else "warning",
             f"{REGRESSED}; {score}" if model.regressed and not passed else score,
             part=result.name,
-            details=() if passed else (*about, *(("wrong", miss) for miss in miss_texts(result))),
+            details=(
+                *(() if passed else (*about, *(("wrong", miss) for miss in miss_texts(result)))),
+                *_different(result),
+            ),
         )
 
 

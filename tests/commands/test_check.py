@@ -97,8 +97,17 @@ def test_a_training_that_taught_nothing_does_not_serve(reconcile: Cli) -> None:
     assert done.status == 1
     for text in (done.out, *(file.read_text() for file in files[1:])):
         assert same.partition(" [")[0] in " ".join(text.split())
+    for text in (done.out, files[1].read_text()):
+        assert "10 rows were answered correctly by some of the models only" in " ".join(text.split())
+    assert 'base "(simulated answer' in done.out
+    assert '<th scope="col">This generation</th>' in files[2].read_text()
     (model,) = json.loads(files[0].read_text())["models"]
     base, before = model["checks"]["results"][0]["comparisons"]
+    sides = [
+        [(answer["model"], answer["passed"]) for answer in row["answers"]]
+        for row in model["checks"]["results"][0]["rows"]
+    ]
+    assert sides == [[("base", False), ("serving", True), ("generation", False)]] * 10
     assert (base["better"], base["worse"], base["required"]) == (0, 0, "better")
     assert (before["model"], before["better"], before["worse"], before["margin"]) == (serving, 0, 10, 0.02)
 

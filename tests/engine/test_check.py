@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckResult, CheckResults, ComparisonRule, Miss
+from reconciler.domain.checks import (
+    CheckResult,
+    CheckResults,
+    ComparedAnswer,
+    ComparisonRule,
+    DifferentRow,
+    Expectation,
+    Judge,
+    Miss,
+)
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Sampling, Source, State
 from reconciler.domain.ports import Answer, Prompt, Provider, Reply
 from reconciler.engine.check import CheckedGeneration, checked_generation
-from reconciler.planning.check_evaluation import checks_digest
+from reconciler.planning.check_evaluation import checks_digest, recorded_checks
 from reconciler.planning.events import Checked, Checking
 from support.checking_world import SUBJECT, Bench, HeldOut, Oracle, evaluation_check, prompt_check, successor
 from support.core_cases import Made, recorded
 from support.engine_world import World, manifest
 
 SMALL = prompt_check()
+SMALL_AGAIN = prompt_check("again")
 UNSEEN = evaluation_check()
 
 
@@ -372,3 +384,70 @@ def test_a_recorded_generation_is_checked_with_the_base_model_of_its_lineage() -
     circle = replace(generations["leaf"], source=Source(tuned_model="leaf", key=leaf.key))
     edited = Lock(models={"leaf": LockedModel("leaf.yaml", generations=(circle,))})
     assert checked_generation(circle, None, edited).base_model == ""
+
+
+JUDGE = Judge("large")
+POLITE = Expectation("llm-rubric", ("is polite",), 0.5)
+JUDGED = prompt_check("judged", candidates=2, repeat=2, expect=(POLITE,), judge=JUDGE)
+
+
+def verdict(text: str, *versions: str) -> Callable[[Prompt], Reply]:
+    """A judge that always gives this verdict, each time in the next version."""
+    following = cycle(versions or ("",))
+    return lambda _: Reply((Answer(text),), model_version=next(following))
+
+
+def test_a_judge_evaluates_answers_through_the_same_service() -> None:
+    """Equal answers to one prompt are evaluated once; the judge gets its own temperature and no preamble."""
+    oracle = Oracle(others={"base/large": verdict('{"pass": true, "score": 0.9}', "large-001")})
+    bench = Bench(oracle)
+    greedy = manifest(checks=(JUDGED, SMALL), sampling=Sampling(0.7))
+    (report,) = bench.run(greedy, subject=replace(TUNED, preamble=""))
+    judged = [prompt for remote, prompt in oracle.asked if remote == "base/large"]
+    assert len(judged) == 2
+    assert {(prompt.sampling, prompt.candidates) for prompt in judged} == {(Sampling(temperature=0.0), 1)}
+    assert '"answer": "9"' in judged[0].text
+    result = report.results[0]
+    assert (result.passes, result.answers, result.mean_score, result.judge) == (4, 4, 0.9, "large (large-001)")
+    assert recorded_checks(report).judges == {"judged": "large (large-001)"}
+    assert bench.events[-2] == Checking("numbers", TUNED.key, 7, 7, 2)
+
+
+def test_a_judge_without_a_verdict_ends_the_checks() -> None:
+    bench = Bench(Oracle(others={"base/large": verdict("The answer passes.")}))
+    with pytest.raises(ReconcileError, match="the judge large of the check judged returned no verdict: expected only"):
+        bench.run(manifest(checks=(JUDGED,)), subject=TUNED)
+    assert {type(event) for event in bench.events} == {Checking}
+
+
+def test_two_versions_of_a_judge_are_not_compared() -> None:
+    oracle = Oracle(others={"base/large": verdict('{"pass": true}', "1", "2")})
+    with pytest.raises(ReconcileError, match=r"changed during the run from large \(1\) to large \(2\)"):
+        Bench(oracle, concurrency=1).run(manifest(checks=(JUDGED,)), subject=TUNED)
+
+
+def test_models_are_shown_side_by_side_where_they_differ() -> None:
+    data = replace(COMPARED.evaluation, metric="similar", threshold=0.9)
+    check = replace(COMPARED, evaluation=data, repeat=2, severity="warn")
+    oracle = Oracle(others={"base/x": silent, "endpoints/2": half})
+    (report,) = Bench(oracle).run(manifest(checks=(check,)), subject=TUNED)
+    (result,) = report.results
+    assert (result.passes, result.answers, result.different, len(result.rows)) == (12, 12, 12, 12)
+    assert result.rows[0] == DifferentRow(
+        "0",
+        (
+            ComparedAnswer("base", "(blocked: SAFETY)", passed=False),
+            ComparedAnswer("serving", "?", passed=False),
+            ComparedAnswer("generation", "1", passed=True),
+        ),
+    )
+    assert [comparison.mean_score for comparison in result.comparisons] == [0.0, 0.5]
+    assert (result.mean_score, len(oracle.asked)) == (1.0, 2 * 3 * 12)
+    (hidden,) = Bench(oracle, show_examples=False).run(manifest(checks=(check,)), subject=TUNED)
+    assert (hidden.results[0].different, hidden.results[0].rows) == (12, ())
+
+
+def test_a_failed_check_that_warns_is_counted_apart() -> None:
+    (report,) = Bench(Oracle()).run(manifest(checks=(prompt_check(wanted="8", severity="warn"), SMALL_AGAIN)))
+    assert (report.passed, report.failed, report.warned, report.total) == (1, 0, 1, 2)
+    assert (recorded_checks(report).misses, recorded_checks(report).total) == ((), 2)

@@ -124,6 +124,17 @@ def test_what_is_wrong_with_assertions(tmp_path: Path, check: str, told: str) ->
     assert message.partition(": ")[2].startswith(f"{_AT}.{told}")
 
 
+def test_a_simulated_judge_is_a_warning(tmp_path: Path) -> None:
+    _checking(tmp_path, "{name: x, prompt: a, assert: [{type: llm-rubric, value: r}], judge: {model: m}}")
+    features = CAPABILITIES.features | {"basePrompts"}
+    found = load_in(tmp_path, capabilities=replace(CAPABILITIES, features=features, simulated=True))
+    assert found.errors == ()
+    assert [message.partition(": ")[2] for message in messages(found)] == [
+        "spec.checks[0].judge: base models of the test service only simulate answers, and give no verdict; set"
+        + " judge.endpoint to a tuned model, or use another target"
+    ]
+
+
 @each_row(
     ("data", "told"),
     [

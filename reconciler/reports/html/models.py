@@ -31,7 +31,7 @@ from reconciler.reports.documents.status import (
     TrainingData,
 )
 from reconciler.reports.html.loss_chart import Chart, Losses, chart
-from reconciler.reports.text.check import score_details
+from reconciler.reports.text.check import COMPARED_MODELS, score_details
 from reconciler.reports.text.format import Detail, Role, counted, elapsed, value
 
 _STATES: Final[Mapping[State, tuple[str, Role]]] = {
@@ -53,6 +53,8 @@ _InputChange = tuple[str, str, str]
 """A field that differs from the generation before, and both sides; an empty side means that the field was not set."""
 _WrongAnswer = tuple[str, str, str, str, str]
 """The check, the key of the generation, the prompt, the answer and the problem."""
+_DifferentAnswers = tuple[str, str, str, tuple[tuple[str, bool] | None, ...]]
+"""The check, the key of the generation, the prompt, and the answers of COMPARED_MODELS and whether each is correct."""
 _TimelineEvent = tuple[str, str, Role, str, str]
 """The time (empty if it was not recorded), the event, its role, the key of the generation and a note."""
 
@@ -106,6 +108,7 @@ class ModelSection(Struct, frozen=True):
     generations: tuple[GenerationRow, ...]
     scores: ScoreTable | None
     misses: tuple[_WrongAnswer, ...]
+    different: tuple[_DifferentAnswers, ...]
     timeline: tuple[_TimelineEvent, ...]
 
 
@@ -123,7 +126,7 @@ def model_sections(document: Document) -> tuple[ModelSection, ...]:
     return (
         tuple(sections)
         if kind_of(document) != "Check"
-        else tuple(replace(model, scores=None) for model in sections if model.misses)
+        else tuple(replace(model, scores=None) for model in sections if model.misses or model.different)
     )
 
 
@@ -171,6 +174,7 @@ def _section(anchor: str, model: _Model, reports: Mapping[str, CheckResults], ro
         generations=tuple(_generations(model, drawing, reports)),
         scores=_scores(model.generations, reports),
         misses=tuple(_misses(model.generations, reports)),
+        different=tuple(_different(reports)),
         timeline=_timeline(model.generations),
     )
 
@@ -345,6 +349,14 @@ def _misses(generations: Iterable[_Generation], reports: Mapping[str, CheckResul
         if generation.checks and generation.key not in reports:
             for recorded in generation.checks.misses:
                 yield recorded.check, generation.key, recorded.prompt, recorded.answer, ""
+
+
+def _different(reports: Mapping[str, CheckResults]) -> Iterator[_DifferentAnswers]:
+    for key, report in reports.items():
+        for result in report.results:
+            for row in result.rows:
+                answers = {str(answer.model): (answer.answer, answer.passed) for answer in row.answers}
+                yield result.name, key, row.prompt, tuple(answers.get(model) for model in COMPARED_MODELS)
 
 
 def _timeline(generations: Iterable[_Generation]) -> tuple[_TimelineEvent, ...]:

@@ -64,6 +64,10 @@ def _result_lines(result: CheckResult, layout: Layout) -> Iterator[str]:
         yield from layout.lines("    ", miss)
     if len(misses) > _SHOWN_MISSES:
         yield layout.style("muted", f"    and {len(misses) - _SHOWN_MISSES} more; use --format json to see all")
+    if result.different:
+        yield layout.style("muted", f"    {different_summary(result)}")
+        for row in list(different_texts(result))[:_SHOWN_MISSES]:
+            yield from layout.lines("      ", row)
 
 
 def result_role(result: CheckResult) -> Role:
@@ -75,6 +79,29 @@ def miss_texts(result: CheckResult) -> Iterator[str]:
     """Yield prompt, answer and problem of each wrong answer of a check."""
     for miss in result.misses:
         yield f"{value(miss.prompt)} → {value(miss.answer)}: {miss.reason}"
+
+
+COMPARED_MODELS: Final[Mapping[str, str]] = {
+    "base": "base",
+    "serving": "serving",
+    "generation": "this generation",
+}
+"""The models of a comparison, side by side in this order."""
+
+
+def different_summary(result: CheckResult) -> str:
+    """Return how many rows only some of the compared models answered correctly."""
+    return counted(result.different, "row was", "rows were") + " answered correctly by some of the models only"
+
+
+def different_texts(result: CheckResult) -> Iterator[str]:
+    """Yield the prompt and the answers of the compared models, side by side, of each row that a report shows."""
+    for row in result.rows:
+        answers = (
+            f"{COMPARED_MODELS[answer.model]} {value(answer.answer)} ({'correct' if answer.passed else 'wrong'})"
+            for answer in row.answers
+        )
+        yield f"{value(row.prompt)} → {', '.join(answers)}"
 
 
 def score_text(result: CheckResult) -> str:
