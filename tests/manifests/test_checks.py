@@ -129,10 +129,11 @@ def test_a_simulated_judge_is_a_warning(tmp_path: Path) -> None:
     features = CAPABILITIES.features | {"basePrompts"}
     found = load_in(tmp_path, capabilities=replace(CAPABILITIES, features=features, simulated=True))
     assert found.errors == ()
-    assert [message.partition(": ")[2] for message in messages(found)] == [
+    (message,) = messages(found)
+    assert message.partition(": ")[2] == (
         "spec.checks[0].judge: base models of the test service only simulate answers, and give no verdict; set"
-        + " judge.endpoint to a tuned model, or use another target"
-    ]
+        " judge.endpoint to a tuned model, or use another target"
+    )
 
 
 @each_row(
