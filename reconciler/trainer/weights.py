@@ -140,7 +140,7 @@ def loading(base: BaseModel) -> Iterator[None]:
             message, remedy = f"has no commit {base.revision}", f"choose one of {page}/commits"
         elif any(map(_is_unreachable, causes)) or (base.hub and is_offline()):
             message = "is not in the cache, and the hub cannot be reached"
-            remedy = "connect to the network and unset HF_HUB_OFFLINE, or set base.folder to a local copy"
+            remedy = "connect to the network and unset HF_HUB_OFFLINE, or use a local copy as the base model"
         elif "trust_remote_code" in str(error):
             message = "needs code of its own repository, which is never run"
             remedy = "use a model that transformers supports itself"

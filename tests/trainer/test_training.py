@@ -21,12 +21,13 @@ from typing import Any
 
 import pytest
 
-from reconciler.trainer import merge
+from reconciler.trainer import merge, worker
 from reconciler.trainer.run_files import (
     ADAPTER_FOLDER,
     CARD_FILE,
     LOCK_FILE,
     MARKER_FILE,
+    BaseModel,
     RunStatus,
     TrainerExit,
     changed_files,
@@ -525,6 +526,11 @@ def test_the_adapter_answers_the_same_in_plain_peft(complete: Callable[[str], Pa
     untouched = model(ids).logits.detach()
     tuned = PeftModel.from_pretrained(model, adapter)
     assert not torch.equal(untouched, tuned(ids).logits)
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": tokenizer.eos_token_id}
+    answer = tokenizer.decode(tuned.generate(ids, **options)[0][ids.shape[1] :], skip_special_tokens=True)
+    request = worker.Request(BaseModel(folder=str(base)), str(adapter), (worker.Question("one", max_tokens=4),))
+    ((reply,),) = worker.answer(worker.Models(), request)
+    assert reply["text"] == answer != ""
     settings = tuned.peft_config["default"]
     assert (settings.base_model_name_or_path, settings.revision, settings.r) == (str(base), None, 16)
 

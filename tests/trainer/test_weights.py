@@ -21,7 +21,7 @@ if os.environ.get("REQUIRE_LOCAL") != "1":
 pytestmark = pytest.mark.filterwarnings("ignore")  # the training libraries warn about each other
 
 COMMIT = "a" * 40
-CONNECT = "connect to the network and unset HF_HUB_OFFLINE, or set base.folder to a local copy"
+CONNECT = "connect to the network and unset HF_HUB_OFFLINE, or use a local copy as the base model"
 REFUSALS = {
     "gated": (403, "GatedRepo"),
     "missing": (401, "RepoNotFound"),
