@@ -41,6 +41,7 @@ from reconciler.domain.model import (
     State,
     Target,
 )
+from reconciler.domain.money import Money
 
 Name = Annotated[
     str,
@@ -95,6 +96,17 @@ class LockedHyperparameters(Record, frozen=True):
     """The effective hyperparameters, as the service reports them."""
 
 
+class LockedEstimate(Record, frozen=True, kw_only=True):
+    """What was expected of a training when it started."""
+
+    tokens: Count
+    """The estimated tokens of the training examples."""
+    epochs: Number | None = None
+    """The epochs; omitted if unknown."""
+    price: Money | None = None
+    """The price of a million tokens; omitted if unknown."""
+
+
 class LockedGeneration(Record, frozen=True, kw_only=True):
     """One generation of a manifest."""
 
@@ -132,6 +144,10 @@ class LockedGeneration(Record, frozen=True, kw_only=True):
     """What the training did when it was last observed, if it was not training; omitted after its end."""
     completed_epochs: Count | None = None
     """The epochs that were completed when the training was last observed; omitted after its end."""
+    estimate: LockedEstimate | None = None
+    """What was expected when it started."""
+    billable_tokens: Count | None = None
+    """The tokens of the training examples that are billed, as the service counts them."""
     dropped_examples: DroppedExamples | None = None
     """The examples that the service dropped or truncated."""
     experiment: str = ""

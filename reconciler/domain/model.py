@@ -528,6 +528,7 @@ class RemoteModel(Struct, frozen=True):
     snapshots: tuple[Snapshot, ...] = ()
     completed_steps: int | None = None
     total_steps: int | None = None
+    billable_tokens: int | None = None
     failure: Failure | None = None
     phase: str = ""
     completed_epochs: int | None = None

@@ -23,6 +23,7 @@ from reconciler.engine.recorder import Recorder
 from reconciler.environment import Deadline
 from reconciler.planning import events
 from reconciler.planning.adopt import adopted_generation, requested_generation
+from reconciler.planning.costs import estimate_of
 from reconciler.planning.diff import update_of
 from reconciler.planning.generations import EXPECTED_STATES, desired_content
 
@@ -169,7 +170,12 @@ class Executor:
         answer = await self._request_training(manifest, mark)
         if isinstance(answer, Created):
             requested = requested_generation(manifest, mark, remote=answer.handle.remote, state=State.CREATING)
-            started = replace(requested, operation=answer.handle.operation, total_steps=answer.total_steps)
+            started = replace(
+                requested,
+                operation=answer.handle.operation,
+                total_steps=answer.total_steps,
+                estimate=estimate_of(action.training),
+            )
             self.started.add(started.remote)
             self._record(manifest, events.Started(manifest.name, manifest.file, started))
         else:

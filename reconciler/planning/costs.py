@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
-from reconciler.domain.model import Source
+from reconciler.domain.document import Count, Record
+from reconciler.domain.lock import LockedEstimate, LockedGeneration
+from reconciler.domain.model import Number, Source
 from reconciler.domain.money import Money, dollars
 from reconciler.domain.plan import Action, Kind, TrainingCost, TrainingEstimate, World, hold_over_limit
+from reconciler.planning.training_time import number_of
 
 MILLION = 1_000_000
 """The number of tokens that a price is for."""
@@ -75,9 +78,7 @@ def _cost(action: Action, training: TrainingEstimate, world: World) -> TrainingC
     price = model.price if model else None
     if price is None and world.capabilities.simulated and world.target.limits.max_cost is None:
         return None  # nothing is paid
-    tokens = None
-    if training.tokens is not None and training.epochs is not None:
-        tokens = round(training.tokens * training.epochs)
+    tokens = _all_epochs(training.tokens, training.epochs)
     unknown = list(_unknown(action, training, price, name, world))
     return TrainingCost(
         billable_tokens=tokens,
@@ -126,3 +127,44 @@ def _base_model(source: Source, world: World) -> str:
         else:
             source = manifest.source if manifest else Source()
     return source.base_model
+
+
+class Billing(Record, frozen=True, kw_only=True):
+    """What a training was expected to cost, and what it costs by the tokens that the service counted."""
+
+    estimated_tokens: Count | None = None
+    """The estimated tokens of all epochs; omitted if unknown."""
+    estimated_cost: Money | None = None
+    """The estimated cost; omitted if unknown."""
+    billed_tokens: Count | None = None
+    """The tokens of all epochs, as the service counts those of one; omitted until the training ends."""
+    cost: Money | None = None
+    """The cost of the billed tokens; omitted if unknown."""
+
+
+def estimate_of(training: TrainingEstimate | None) -> LockedEstimate | None:
+    """Return what a lockfile records about the cost of a training; ``None`` if nothing is paid or known."""
+    if training is None or training.cost is None or training.tokens is None:
+        return None
+    return LockedEstimate(tokens=training.tokens, epochs=training.epochs, price=training.cost.price)
+
+
+def billing_of(generation: LockedGeneration) -> Billing | None:
+    """Return the estimate of a recorded training beside the actual tokens and cost; ``None`` if neither is recorded."""
+    estimate, counted = generation.estimate, generation.billable_tokens
+    if estimate is None and counted is None:
+        return None
+    price = estimate.price if estimate else None
+    expected = _all_epochs(estimate.tokens, estimate.epochs) if estimate else None
+    epochs = number_of(generation.hyperparameters.effective, "epochCount") or (estimate.epochs if estimate else None)
+    billed = _all_epochs(counted, epochs)
+    return Billing(
+        estimated_tokens=expected,
+        estimated_cost=None if expected is None or price is None else price_of(expected, price),
+        billed_tokens=billed,
+        cost=None if billed is None or price is None else price_of(billed, price),
+    )
+
+
+def _all_epochs(tokens: int | None, epochs: Number | None) -> int | None:
+    return None if tokens is None or epochs is None else round(tokens * epochs)

@@ -38,10 +38,12 @@ _DECISIONS: Final = ("promoteTime", "checkpoint", "rejection")
 """Fields of a generation that a promotion or rollback writes."""
 _PROGRESS: Final = frozenset(
     {
+        "billableTokens",
         "completeTime",
         "createTime",
         "droppedExamples",
         "error",
+        "estimate",
         "experiment",
         "finalLoss",
         "hyperparameters",
@@ -53,7 +55,9 @@ _PROGRESS: Final = frozenset(
 """Fields that a training fills in until it ends."""
 _TRANSIENT: Final = frozenset({"completedEpochs", "phase"})
 """Fields that change during a training, and that its end removes."""
-_DETAILS: Final = frozenset({"completeTime", "droppedExamples", "experiment", "finalLoss", "totalSteps"})
+_DETAILS: Final = frozenset(
+    {"billableTokens", "completeTime", "droppedExamples", "experiment", "finalLoss", "totalSteps"}
+)
 """Fields that ``refresh`` fills in later; nothing depends on them."""
 _UNDECLARED: Final = "no manifest declares this model"
 _UNEXPLAINED: Final = "no manifest change explains this"

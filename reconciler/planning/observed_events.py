@@ -130,7 +130,15 @@ def _shown(value: Any) -> Scalar | None:
 
 _USED: Final = ("preamble", "providerData", "resources")
 """Facts that requests use."""
-_INFORMING: Final = ("completeTime", "droppedExamples", "error", "experiment", "finalLoss", "totalSteps")
+_INFORMING: Final = (
+    "billableTokens",
+    "completeTime",
+    "droppedExamples",
+    "error",
+    "experiment",
+    "finalLoss",
+    "totalSteps",
+)
 """Facts that reports show."""
 
 

@@ -35,7 +35,7 @@ from reconciler.reports.text.check import (
 )
 from reconciler.reports.text.doctor import problem_text, validation_summary
 from reconciler.reports.text.drift import difference, drift_summary, finding_weight, similar_findings
-from reconciler.reports.text.format import Detail, counted, minute, steps_and_loss, unchanged_models
+from reconciler.reports.text.format import Detail, billing_text, counted, minute, steps_and_loss, unchanged_models
 from reconciler.reports.text.history import generation_details, generation_state
 from reconciler.reports.text.inspection import data_diff_summary, inspection_facts, inspection_summary, place_text
 from reconciler.reports.text.models import migration_details, migration_summary, migration_why
@@ -307,6 +307,7 @@ def _outcome(model: ModelOutcome, root: str, explained: dict[str, str]) -> Summa
         "generation": model.key,
         "remote": model.remote,
         "training": steps_and_loss(model.steps, model.final_loss),
+        "cost": billing_text(model.billing),
     }
     why = ": ".join(filter(None, [model.reason or "", outcome_details(model, explained)]))
     return SummaryRow(
@@ -374,6 +375,7 @@ def _model(model: ModelStatus, root: str) -> SummaryRow:
             "remote": shown.remote,
             "state": shown.state,
             "training": steps_and_loss(shown.total_steps, shown.final_loss),
+            "cost": billing_text(shown.billing),
             "checks": f"{passed_ratio(shown.checks)} passed" if shown.checks else "",
             "since": minute(shown.complete_time or shown.create_time),
         }

@@ -8,15 +8,17 @@ from typing import Any
 from msgspec.structs import replace
 
 from reconciler.domain.base_models import BaseModel, ModelCatalog
-from reconciler.domain.lock import Lock
+from reconciler.domain.lock import Lock, LockedEstimate, LockedHyperparameters
 from reconciler.domain.model import Limits, Target
 from reconciler.domain.money import dollars, parse_money
 from reconciler.domain.plan import Action, Kind, Plan, Reason, TrainingCost, World
-from reconciler.planning.costs import price_of
+from reconciler.planning.costs import Billing, billing_of, estimate_of, price_of
+from reconciler.planning.events import update_observed
 from reconciler.planning.planner import plan
 from reconciler.providers.registry import provider_spec
+from reconciler.reports.text.format import billing_text
 from support.cases import each_row
-from support.core_cases import BASE_MODEL, CAPABILITIES, SCOPE, START, Made, manifest
+from support.core_cases import BASE_MODEL, CAPABILITIES, SCOPE, START, Made, live, manifest, recorded
 
 PRICES = ModelCatalog(date(2026, 11, 1), {BASE_MODEL: BaseModel(price=parse_money("3.02 USD"))})
 NO_PRICES = ModelCatalog(date(2026, 11, 1), {BASE_MODEL: BaseModel()})
@@ -168,3 +170,20 @@ def test_amounts() -> None:
         "0.125 USD": ("0.125 USD", "0.12 USD"),
         "0.001 USD": ("0.001 USD", "less than 0.01 USD"),
     }
+
+
+def test_the_estimate_is_recorded_and_shown_beside_the_tokens_that_the_service_counted() -> None:
+    training = planned(PARENT).actions[0].training
+    estimate = estimate_of(training)
+    assert estimate == LockedEstimate(tokens=500_000, epochs=2, price=dollars(3.02))
+    generation = replace(
+        recorded(PARENT), estimate=estimate, hyperparameters=LockedHyperparameters(effective={"epochCount": 2})
+    )
+    expected = Billing(estimated_tokens=1_000_000, estimated_cost=dollars(3.02))
+    assert billing_of(generation) == expected
+    ended = update_observed(generation, replace(live(PARENT), billable_tokens=480_000))
+    billing = billing_of(ended)
+    assert billing == replace(expected, billed_tokens=960_000, cost=dollars(2.8992))
+    assert billing_text(billing) == "960,000 billed tokens, 2.90 USD (estimated: about 1,000,000, about 3.02 USD)"
+    assert billing_of(recorded(PARENT)) is None
+    assert billing_text(None) == ""

@@ -16,6 +16,7 @@ from typing import IO, Any
 from msgspec import Struct
 
 from reconciler.domain.base_models import BaseModel
+from reconciler.domain.tokens import estimate_tokens
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Rule, Violation, find_violations, invalid, snake_case
 from reconciler.emulator.objects import ObjectStore, StorageError
 from reconciler.emulator.service import ApiCall, Service
@@ -56,11 +57,13 @@ class TuningData(Struct):
     """Some examples as pairs of input and output, the total number, and why some were dropped or truncated.
 
     ``reasons`` has the reasons by the number of the example, counted from 1. A dropped example is not trained on.
+    ``tokens`` is the estimated number of tokens of the others.
     """
 
     examples: list[JsonObject] = []
     count: int = 0
     dropped: int = 0
+    tokens: int = 0
     reasons: dict[int, str] = {}
 
     @property
@@ -107,6 +110,8 @@ def _read(file: IO[bytes], uri: str, max_tokens: int | None, *, pairs: bool) -> 
         tokens = sum(map(len, example.values())) // _CHARACTERS_A_TOKEN
         if max_tokens and tokens > max_tokens:
             dataset.reasons[dataset.count] = f"truncated: {tokens} tokens are more than {max_tokens}"
+        billable = estimate_tokens(*example.values())
+        dataset.tokens += min(billable, max_tokens) if max_tokens else billable
         kept += len(line)
         if kept <= KEPT_BYTES:
             dataset.examples.append(example)
@@ -471,6 +476,7 @@ def _document(
         "tuningDataStats": {
             _STATS[method]: {
                 "tuningDatasetExampleCount": str(dataset.count),
+                "totalBillableTokenCount": str(dataset.tokens),
                 "tuningStepCount": str(training.total_steps),
                 **_dropped(dataset, method),
             }

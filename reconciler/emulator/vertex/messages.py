@@ -85,6 +85,7 @@ _STATS = message(
     tuningDatasetExampleCount=INT64,
     totalTuningCharacterCount=INT64,
     totalBillableCharacterCount=INT64,
+    totalBillableTokenCount=INT64,
     tuningStepCount=INT64,
     totalTruncatedExampleCount=INT64,
     truncatedExampleIndices=Field("int64", repeated=True),
@@ -93,6 +94,7 @@ _STATS = message(
 _PREFERENCE_STATS = message(
     "PreferenceOptimizationDataStats",
     tuningDatasetExampleCount=INT64,
+    totalBillableTokenCount=INT64,
     tuningStepCount=INT64,
     droppedExampleIndices=Field("int64", repeated=True),
     droppedExampleReasons=STRINGS,

@@ -304,6 +304,7 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
         start_time=read_time(body.get("startTime")),
         complete_time=read_time(body.get("endTime")),
         total_steps=read_count(stats.get("tuningStepCount")),
+        billable_tokens=read_count(stats.get("totalBillableTokenCount")),
         failure=_read_failure(name, body.get("error") or {}) if state is State.FAILED else None,
         phase="" if phase in _ORDINARY_PHASES else phase,
         completed_epochs=read_count((body.get("tuningJobMetadata") or {}).get("completedEpochCount")),

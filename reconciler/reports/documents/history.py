@@ -15,6 +15,7 @@ from reconciler.domain.model import (
     Source,
     Target,
 )
+from reconciler.planning.costs import billing_of
 from reconciler.planning.datasets import ExampleChanges
 from reconciler.planning.history import Changes, GenerationRole, HistoryEntry, HyperparameterChange
 from reconciler.reports.documents.envelope import TargetReport, number, target_summary
@@ -159,6 +160,7 @@ def _generation(recorded: HistoryEntry) -> HistoryGeneration:
         rejection=generation.rejection,
         total_steps=generation.total_steps,
         final_loss=number(generation.final_loss),
+        billing=billing_of(generation),
         error=generation.failure,
         checks=generation.checks,
         role=recorded.role,

@@ -16,6 +16,7 @@ from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
+from reconciler.planning.costs import Billing, billing_of
 from reconciler.planning.events import Cancelled, Checked, Completed, Deleted, Event, Failed, Promoted, Refused, Updated
 from reconciler.reports.documents.envelope import Loss, Places, TargetReport, number, target_summary
 from reconciler.reports.documents.plan import DataBase, LockfileChange
@@ -57,6 +58,8 @@ class ModelOutcome(Record, frozen=True):
     """The total number of training steps."""
     final_loss: Loss | None = None
     """The mean loss of the last step."""
+    billing: Billing | None = None
+    """The estimated cost of the training, and the actual one."""
     message: str = ""
     """A sentence for the reader."""
     checks: CheckResults | None = None
@@ -256,6 +259,7 @@ class Outcomes:
             remote=generation.remote,
             steps=generation.total_steps,
             final_loss=number(generation.final_loss),
+            billing=billing_of(generation),
         )
 
 

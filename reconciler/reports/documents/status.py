@@ -35,6 +35,7 @@ from reconciler.domain.model import (
     State,
     Target,
 )
+from reconciler.planning.costs import Billing, billing_of
 from reconciler.planning.training_time import completed_steps, reports_progress
 from reconciler.reports.documents.envelope import Loss, TargetReport, number, target_summary
 
@@ -75,6 +76,8 @@ class GenerationSummary(Record, frozen=True, kw_only=True):
     total_steps: TotalSteps | None = None
     final_loss: Loss | None = None
     """The mean loss of the last step."""
+    billing: Billing | None = None
+    """The estimated cost of the training, and the actual one."""
     error: Failure | None = None
     """Why the training failed."""
     checks: RecordedChecks | None = None
@@ -169,6 +172,7 @@ def live_generation(
         rejection=generation.rejection,
         total_steps=generation.total_steps or (live.total_steps if live else None),
         final_loss=number(snapshots[-1].loss if snapshots else generation.final_loss),
+        billing=billing_of(generation),
         error=(live.failure if live else None) or generation.failure,
         checks=generation.checks,
         rejected=generation.key in model.rejected,

@@ -38,7 +38,18 @@ from reconciler.reports.html.models import CheckScore, model_sections, score_of
 from reconciler.reports.summary import check_summary, convert, error_summary, failed_kind, lock_changes
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
 from reconciler.reports.text.drift import SIGNS, drift_summary, finding_weight
-from reconciler.reports.text.format import Detail, Layout, Role, counted, loss, minute, share, unchanged_models, value
+from reconciler.reports.text.format import (
+    Detail,
+    Layout,
+    Role,
+    billing_text,
+    counted,
+    loss,
+    minute,
+    share,
+    unchanged_models,
+    value,
+)
 from reconciler.reports.text.inspection import inspection_facts, inspection_summary, place_text
 from reconciler.reports.text.models import migration_details, migration_summary, migration_why
 from reconciler.reports.text.plan import (
@@ -240,7 +251,8 @@ def _outcome_cell(model: ModelOutcome, explained: dict[str, str]) -> Cell:
     """Return the details of an outcome, without the training, which has columns of its own."""
     if model.state not in TRAINED:
         return Cell(outcome_details(model, explained))
-    return Cell(model.remote or model.key, code=True, notes=(passed_text(model.checks),) if model.checks else ())
+    notes = (billing_text(model.billing), passed_text(model.checks) if model.checks else "")
+    return Cell(model.remote or model.key, code=True, notes=tuple(filter(None, notes)))
 
 
 def _training_cells(steps: int | None, final_loss: float | str | None) -> tuple[Cell, Cell]:

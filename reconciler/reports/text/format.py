@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from reconciler.domain.checks import CheckResult, CheckResults, Miss, describe_comparison
 from reconciler.domain.text import join_names, shorten, terminal_safe
+from reconciler.planning.costs import Billing
 from reconciler.reports.documents.envelope import TargetSummary
 
 Role = Literal["heading", "create", "update", "promote", "delete", "hold", "wait", "muted", "warning", "error", "good"]
@@ -177,6 +178,16 @@ def steps_and_loss(steps: int | None, final_loss: float | str | None) -> str:
     parts = [counted(steps, "step")] if steps is not None else []
     parts += [f"final loss {loss(final_loss)}"] if final_loss is not None else []
     return ", ".join(parts)
+
+
+def billing_text(billing: Billing | None) -> str:
+    """Return the estimated tokens and cost of a training beside the actual ones; empty until these are known."""
+    if billing is None or billing.billed_tokens is None:
+        return ""
+    paid = f", {billing.cost.rounded}" if billing.cost else ""
+    expected = f", {billing.estimated_cost.approximate}" if billing.estimated_cost else ""
+    estimate = "" if billing.estimated_tokens is None else f" (estimated: about {billing.estimated_tokens:,}{expected})"
+    return f"{billing.billed_tokens:,} billed tokens{paid}{estimate}"
 
 
 def value(field: object) -> str:

@@ -18,6 +18,7 @@ from reconciler.reports.text.format import (
     Detail,
     Layout,
     Role,
+    billing_text,
     checkpoint_text,
     counted,
     minute,
@@ -77,6 +78,8 @@ def generation_details(generation: HistoryGeneration, *, verbose: bool = False) 
     trained = steps_and_loss(generation.total_steps, generation.final_loss)
     if trained:
         yield "training", trained
+    if billed := billing_text(generation.billing):
+        yield "cost", billed
     if generation.error:
         yield "error", generation.error.message or "the service reports no reason"
     if generation.checks:

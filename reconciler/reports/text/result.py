@@ -9,7 +9,7 @@ from reconciler.domain.errors import ExitStatus
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.result import SETTLED, ModelOutcome, Outcome, ResultReport
 from reconciler.reports.text.check import passed_text
-from reconciler.reports.text.format import Layout, Role, counted, elapsed, notices_text, steps_and_loss
+from reconciler.reports.text.format import Layout, Role, billing_text, counted, elapsed, notices_text, steps_and_loss
 
 OUTCOMES: Final[Mapping[Outcome, tuple[str, Role]]] = {
     Outcome.READY: ("ready", "good"),
@@ -79,6 +79,8 @@ def _details(model: ModelOutcome, explained: dict[str, str]) -> str:
         return message if first == model.name else f"same as {first}"
     trained = steps_and_loss(model.steps, model.final_loss)
     details = f"{model.remote or model.key}{f' ({trained})' if trained else ''}"
+    billed = billing_text(model.billing)
+    details = f"{details}, {billed}" if billed else details
     details = f"{details}, {passed_text(model.checks)}" if model.checks else details
     return f"{details}; {model.message}" if model.message else details
 

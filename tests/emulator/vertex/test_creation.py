@@ -135,6 +135,7 @@ def test_batches_double_with_the_data_set(world: Vertex, examples: int, steps: i
     world.advance(2)
     assert world.job(created)["tuningDataStats"]["supervisedTuningDataStats"] == {
         "tuningDatasetExampleCount": str(examples),
+        "totalBillableTokenCount": str(sum(len(str(number)) + 1 for number in range(examples))),
         "tuningStepCount": str(steps),
     }
 

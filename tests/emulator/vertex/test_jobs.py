@@ -43,6 +43,7 @@ def test_a_job_lives_its_whole_life(world: Vertex) -> None:
     assert (running["state"], running["startTime"]) == ("JOB_STATE_RUNNING", "2026-01-01T00:00:01Z")
     assert running["tuningDataStats"]["supervisedTuningDataStats"] == {
         "tuningDatasetExampleCount": "15",
+        "totalBillableTokenCount": "41",
         "tuningStepCount": "12",
     }
     assert "tunedModel" not in running
@@ -98,6 +99,7 @@ def test_empty_examples_are_dropped_and_long_ones_truncated(world: Vertex) -> No
     world.advance(2)
     assert world.job(created)["tuningDataStats"]["supervisedTuningDataStats"] == {
         "tuningDatasetExampleCount": "5",
+        "totalBillableTokenCount": "131078",
         "tuningStepCount": "1",
         "totalTruncatedExampleCount": "2",
         "truncatedExampleIndices": ["2", "3"],

@@ -153,7 +153,7 @@ def test_a_job_is_read_whole() -> None:
         "createTime": "2026-01-01T00:00:00.123456Z",
         "startTime": "2026-01-01T00:01:00Z",
         "endTime": "2026-01-01T01:00:00Z",
-        "tuningDataStats": {"supervisedTuningDataStats": {"tuningStepCount": "12"}},
+        "tuningDataStats": {"supervisedTuningDataStats": {"tuningStepCount": "12", "totalBillableTokenCount": "4100"}},
         "experiment": "projects/123/locations/us-central1/metadataStores/default/contexts/tuning-1",
         "tunedModel": {
             "model": "projects/123/locations/us-central1/models/7@1",
@@ -172,7 +172,7 @@ def test_a_job_is_read_whole() -> None:
         "2026-01-01T00:01:00Z",
         "2026-01-01T01:00:00Z",
     )
-    assert (job.total_steps, job.completed_steps, job.failure) == (12, None, None)
+    assert (job.total_steps, job.billable_tokens, job.completed_steps, job.failure) == (12, 4100, None, None)
     assert job.experiment == body["experiment"]
     beta = read_job({**body, "tuningJobMetadata": {"completedEpochCount": "2"}, "gcsMetricsUri": "gs://b/metrics"})
     assert (beta.completed_epochs, beta.metrics_uri) == (2, "gs://b/metrics")
