@@ -29,10 +29,10 @@ class PublishedModel(Struct, frozen=True, rename="camel"):
 
     name: str
     key: str
-    checkpoint: str = ""
     remote: str = ""
     preamble: str = ""
     sampling: Sampling = Sampling()
+    checkpoint: str = ""
 
 
 class PointerTarget(Struct, frozen=True):

@@ -85,7 +85,9 @@ def test_the_best_checkpoint_serves(reconcile: Cli, world: World) -> None:
         assert (shown["checkpoint"], shown["remote"]) == ("1", names["1"])
     assert record["resources"]["endpoint"] == names["2"], "the default checkpoint"
     assert on(reconcile, "prompt", "adder", "word 19").out == "early\n"
-    assert f"{record['key']} checkpoint 1 " in on(reconcile, "status").out
+    page = reconcile.folder / "page.html"
+    assert f"{record['key']} checkpoint 1 " in on(reconcile, "status", "--report", str(page)).out
+    assert "checkpoint 1" in page.read_text(), "in the timeline"
     history = on(reconcile, "history", "adder").out
     assert "ACTIVE, serving checkpoint 1 since" in history
     assert "checkpoint 1 is the best (1: 1 of 1 checks, score 1.00; 2: 0 of 1 checks, score 0.00)" in history

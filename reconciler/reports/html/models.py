@@ -32,7 +32,7 @@ from reconciler.reports.documents.status import (
 )
 from reconciler.reports.html.loss_chart import Chart, Losses, chart
 from reconciler.reports.text.check import COMPARED_MODELS, score_details
-from reconciler.reports.text.format import Detail, Role, counted, elapsed, value
+from reconciler.reports.text.format import Detail, Role, checkpoint_text, counted, elapsed, value
 
 _STATES: Final[Mapping[State, tuple[str, Role]]] = {
     State.INTENDED: ("intended", "wait"),
@@ -199,12 +199,13 @@ def _generations(model: _Model, drawing: Chart | None, reports: Mapping[str, Che
 
 
 def _inputs(generation: _Generation) -> tuple[Detail, ...]:
+    checkpoint = (("checkpoint", generation.checkpoint),) if generation.checkpoint else ()
     if isinstance(generation, GenerationStatus):
-        return ()
+        return checkpoint
     hyperparameters = sorted(_hyperparameters(generation).items())
     return (
         ("tuned from", _source(generation.source)),
-        *((("checkpoint", generation.checkpoint),) if generation.checkpoint else ()),
+        *checkpoint,
         ("data set", ", ".join([generation.dataset.path or "inline", *_examples(generation.dataset)])),
         ("with", ", ".join(f"{name} {value(amount)}" for name, amount in hyperparameters)),
     )
@@ -370,7 +371,7 @@ def _events(generation: _Generation) -> Iterator[_TimelineEvent]:
     if generation.rejected:
         yield "", "rejected", "error", key, generation.rejection
     if generation.promote_time:
-        yield generation.promote_time, "promoted", "promote", key, ""
+        yield generation.promote_time, "promoted", "promote", key, checkpoint_text(generation.checkpoint).strip()
     if completed:
         took = _seconds(completed) - _seconds(created)
         note = f"after {elapsed(took)}" if 0 <= took < float("inf") else ""
