@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import rfc8785
+from msgspec.structs import replace
 
 from reconciler.domain.checks import Expectation, ExpectationKind, Judge
 from reconciler.domain.model import Capabilities
 from reconciler.domain.text import invalid, shorten
 from reconciler.manifests.datasets.records import text_problems
+from reconciler.manifests.provider_fields import base_model_faults, full_base_model
 from reconciler.manifests.schema_validation import Finding
 from reconciler.manifests.yaml_parser import FieldPath
 from reconciler.planning.check_metrics import (
@@ -187,6 +189,12 @@ def read_judge(declared: Mapping[str, Any] | None) -> Judge | None:
     return Judge(**texts, temperature=float(declared.get("temperature", 0)))
 
 
+def judge_of(check: Mapping[str, Any], default: Judge | None, capabilities: Capabilities | None) -> Judge | None:
+    """Return the judge of a check with the full name of its base model; ``None`` if no rubric needs one."""
+    judge = (read_judge(check.get("judge")) or default) if has_rubric(check) else None
+    return replace(judge, model=full_base_model(judge.model, capabilities)) if judge and judge.model else judge
+
+
 def judge_findings(
     check: Mapping[str, Any], default: Judge | None, capabilities: Capabilities | None
 ) -> Iterator[Finding]:
@@ -208,6 +216,9 @@ def judge_findings(
     elif judge.model and capabilities and BASE_PROMPTS not in capabilities.features:
         message = f"{capabilities.label} cannot send prompts to base models"
         yield path, message, "set judge.endpoint to a tuned model"
+    elif judge.model and capabilities:
+        for message, remedy in base_model_faults(judge.model, capabilities):
+            yield [*path, *(["model"] if declared else [])], message, remedy
     if declared and "prompt" in declared:
         yield from (
             (["judge", "prompt"], message, remedy) for message, remedy in text_problems(declared["prompt"], "field")

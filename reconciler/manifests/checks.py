@@ -28,10 +28,9 @@ from reconciler.manifests.assertions import (
     assertion_findings,
     expectations,
     expression_problems,
-    has_rubric,
     judge_findings,
+    judge_of,
     metric_findings,
-    read_judge,
     simulated_judge,
 )
 from reconciler.manifests.datasets.declarations import LoadContext, Origin, Reading, declared_file, preamble_of
@@ -309,7 +308,7 @@ def _check(check: _DeclaredCheck, held_out: Mapping[str, HeldOut], leaks: Mappin
         threshold=None if threshold is None else float(threshold),
         repeat=int(declared.get("repeat", 1)),
         severity=declared.get("severity", "error"),
-        judge=(read_judge(declared.get("judge")) or check.judge) if has_rubric(declared) else None,
+        judge=judge_of(declared, check.judge, check.capabilities),
     )
 
 

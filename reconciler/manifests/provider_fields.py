@@ -48,7 +48,11 @@ def tuned_further(spec: Mapping[str, Any], capabilities: Capabilities | None) ->
 
 def _base_model(spec: Mapping[str, Any], capabilities: Capabilities | None) -> str:
     """Return the base model by its full name; that of the provider's own block takes precedence."""
-    named = str(block_of(spec, capabilities).get("baseModel") or spec["baseModel"])
+    return full_base_model(str(block_of(spec, capabilities).get("baseModel") or spec["baseModel"]), capabilities)
+
+
+def full_base_model(named: str, capabilities: Capabilities | None) -> str:
+    """Return the full name of a base model, which a manifest can abbreviate."""
     prefix = capabilities.base_model_prefix if capabilities else _MODELS
     return prefix + named.removeprefix(prefix)
 
@@ -116,11 +120,14 @@ def _base_model_problems(spec: Mapping[str, Any], capabilities: Capabilities) ->
     own = block_of(spec, capabilities).get("baseModel")
     path = ["spec", capabilities.block, "baseModel"] if own else ["spec", "baseModel"]
     name = own or spec.get("baseModel")
-    if isinstance(name, str) and not re.fullmatch(
-        capabilities.base_model_pattern, name.removeprefix(capabilities.base_model_prefix)
-    ):
-        message, remedy = _base_model_fault(name, capabilities)
+    for message, remedy in base_model_faults(name, capabilities) if isinstance(name, str) else ():
         yield path, message, remedy
+
+
+def base_model_faults(name: str, capabilities: Capabilities) -> Iterator[tuple[str, str]]:
+    """Yield the message and the remedy if the service has no base model with a name of this form."""
+    if not re.fullmatch(capabilities.base_model_pattern, name.removeprefix(capabilities.base_model_prefix)):
+        yield _base_model_fault(name, capabilities)
 
 
 def _base_model_fault(name: str, capabilities: Capabilities) -> tuple[str, str]:

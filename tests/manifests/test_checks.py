@@ -80,7 +80,7 @@ def test_assertions_are_read_as_promptfoo_writes_them(tmp_path: Path) -> None:
         Expectation("bleu", ("a", "b"), threshold=0.5),
     )
     assert (b.repeat, c.threshold, d.severity) == (3, 1.0, "warn")
-    assert (d.expect, d.judge) == ((Expectation("llm-rubric", ("r",)),), Judge("m", prompt="Hi."))
+    assert (d.expect, d.judge) == ((Expectation("llm-rubric", ("r",)),), Judge("models/m", prompt="Hi."))
     assert [(one.evaluation.metric, one.evaluation.threshold) for one in (e, f) if one.evaluation] == [
         ("chrf", 0.5),
         ("llm-rubric", None),
@@ -129,6 +129,7 @@ def test_a_simulated_judge_is_a_warning(tmp_path: Path) -> None:
     features = CAPABILITIES.features | {"basePrompts"}
     found = load_in(tmp_path, capabilities=replace(CAPABILITIES, features=features, simulated=True))
     assert found.errors == ()
+    assert _only(found).checks[0].judge == Judge("models/m")
     (message,) = messages(found)
     assert message.partition(": ")[2] == (
         "spec.checks[0].judge: base models of the test service only simulate answers, and give no verdict; set"
