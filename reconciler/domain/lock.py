@@ -37,6 +37,7 @@ from reconciler.domain.model import (
     RemoteModel,
     Resources,
     Sampling,
+    ServiceEvaluation,
     Source,
     State,
     Target,
@@ -150,6 +151,8 @@ class LockedGeneration(Record, frozen=True, kw_only=True):
     """The tokens of the training examples that are billed, as the service counts them."""
     dropped_examples: DroppedExamples | None = None
     """The examples that the service dropped or truncated."""
+    evaluations: tuple[ServiceEvaluation, ...] = ()
+    """The evaluations by the service."""
     experiment: str = ""
     """The resource name of the experiment that has the metrics of the training."""
     provider_data: Annotated[Mapping[str, Any], Meta(examples=[{"jobId": "42"}])] = field(default_factory=dict)

@@ -443,6 +443,32 @@ class Resources(Record, frozen=True):
         return found.endpoint if found else "" if checkpoint else self.endpoint
 
 
+class EvaluatedMetric(Record, frozen=True):
+    """One metric of an evaluation by the service."""
+
+    metric: Annotated[str, Meta(min_length=1, examples=["rouge"])]
+    """The metric, as the service names its result."""
+    score: Number
+    """The score."""
+    aggregation: Annotated[str, Meta(examples=["AVERAGE"])] = ""
+    """How the scores of the examples are aggregated, in the service's spelling."""
+
+
+class ServiceEvaluation(Record, frozen=True):
+    """An evaluation of a tuned model by the service; it decides nothing here, unlike checks."""
+
+    checkpoint: Annotated[str, Meta(examples=["3"])] = field(name="checkpointId", default="")
+    """The ID of the evaluated checkpoint; omitted if the service does not report one."""
+    run: str = ""
+    """The resource name of the evaluation."""
+    metrics: tuple[EvaluatedMetric, ...] = ()
+    """The scores."""
+    output: str = ""
+    """The folder in Cloud Storage with its results."""
+    error: str = ""
+    """Why it failed."""
+
+
 class DroppedExample(Record, frozen=True):
     """A training example that the service dropped or truncated."""
 
@@ -533,6 +559,7 @@ class RemoteModel(Struct, frozen=True):
     phase: str = ""
     completed_epochs: int | None = None
     dropped_examples: DroppedExamples | None = None
+    evaluations: tuple[ServiceEvaluation, ...] = ()
     experiment: str = ""
     metrics_uri: str = ""
     resources: Resources = Resources()

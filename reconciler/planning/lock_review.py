@@ -44,6 +44,7 @@ _PROGRESS: Final = frozenset(
         "droppedExamples",
         "error",
         "estimate",
+        "evaluations",
         "experiment",
         "finalLoss",
         "hyperparameters",
@@ -56,7 +57,7 @@ _PROGRESS: Final = frozenset(
 _TRANSIENT: Final = frozenset({"completedEpochs", "phase"})
 """Fields that change during a training, and that its end removes."""
 _DETAILS: Final = frozenset(
-    {"billableTokens", "completeTime", "droppedExamples", "experiment", "finalLoss", "totalSteps"}
+    {"billableTokens", "completeTime", "droppedExamples", "evaluations", "experiment", "finalLoss", "totalSteps"}
 )
 """Fields that ``refresh`` fills in later; nothing depends on them."""
 _UNDECLARED: Final = "no manifest declares this model"

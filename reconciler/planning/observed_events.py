@@ -135,6 +135,7 @@ _INFORMING: Final = (
     "completeTime",
     "droppedExamples",
     "error",
+    "evaluations",
     "experiment",
     "finalLoss",
     "totalSteps",

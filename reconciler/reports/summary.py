@@ -35,7 +35,15 @@ from reconciler.reports.text.check import (
 )
 from reconciler.reports.text.doctor import problem_text, validation_summary
 from reconciler.reports.text.drift import difference, drift_summary, finding_weight, similar_findings
-from reconciler.reports.text.format import Detail, billing_text, counted, minute, steps_and_loss, unchanged_models
+from reconciler.reports.text.format import (
+    Detail,
+    billing_text,
+    counted,
+    evaluations_text,
+    minute,
+    steps_and_loss,
+    unchanged_models,
+)
 from reconciler.reports.text.history import generation_details, generation_state
 from reconciler.reports.text.inspection import data_diff_summary, inspection_facts, inspection_summary, place_text
 from reconciler.reports.text.models import migration_details, migration_summary, migration_why
@@ -340,7 +348,12 @@ def _different(result: CheckResult) -> Iterator[Detail]:
         yield from (("different", row) for row in different_texts(result))
 
 
-_STATUS_LEVELS: Final[Mapping[str, Level]] = {"error": "failed", "hold": "warning", "wait": "note"}
+_STATUS_LEVELS: Final[Mapping[str, Level]] = {
+    "error": "failed",
+    "hold": "warning",
+    "wait": "note",
+    "muted": "good",
+}
 
 
 def _status(report: StatusReport) -> ReportSummary:
@@ -377,6 +390,7 @@ def _model(model: ModelStatus, root: str) -> SummaryRow:
             "training": steps_and_loss(shown.total_steps, shown.final_loss),
             "cost": billing_text(shown.billing),
             "checks": f"{passed_ratio(shown.checks)} passed" if shown.checks else "",
+            "evaluation": evaluations_text(shown.evaluations),
             "since": minute(shown.complete_time or shown.create_time),
         }
     )

@@ -67,7 +67,10 @@ def test_local_data_sets_are_uploaded_with_the_preamble_and_named_by_their_conte
 def test_pairs_are_uploaded_with_scores_and_trained_by_preference(reconcile: Cli, world: World) -> None:
     rows = [{"prompt": f"{n}+1?", "chosen": str(n + 1), "rejected": str(n)} for n in range(20)]
     (reconcile.specs / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    block = "    hyperparameters: {epochCount: 2, beta: 0.2}\n  method: preference\n"
+    evaluated = "{metrics: [{rougeSpec: {}}], outputConfig: {gcsDestination: {outputUriPrefix: gs://acme-tuning/e}}}"
+    block = (
+        f"    hyperparameters: {{epochCount: 2, beta: 0.2}}\n    evaluationConfig: {evaluated}\n  method: preference\n"
+    )
     declare(reconcile, "adder", "pairs.jsonl, shape: preference", block)
 
     assert apply(reconcile).status == 0
@@ -82,7 +85,16 @@ def test_pairs_are_uploaded_with_scores_and_trained_by_preference(reconcile: Cli
             for score, text in ((1, "1"), (0, "0"))
         ],
     }
-    assert lock_of(reconcile, "vertex")["adder"]["generations"][0]["dataset"]["pairs"] is True
+    recorded = lock_of(reconcile, "vertex")["adder"]["generations"][0]
+    assert recorded["dataset"]["pairs"] is True
+    last = {"checkpointId": "2", "metrics": [{"metric": "rouge", "score": 0.5, "aggregation": "AVERAGE"}]}
+    assert last.items() <= recorded["evaluations"][-1].items()
+    page, shown = (
+        reconcile.folder / "status.html",
+        "checkpoint 1: rouge 0.50 (average); checkpoint 2: rouge 0.50 (average)",
+    )
+    assert shown in on(reconcile, "status", "--report", str(page)).out.replace("\n ", " ").replace("  ", " ")
+    assert shown in page.read_text()
     (action,) = on(reconcile, "plan", "--format", "json").document["actions"]
     assert action["action"] == "noop"
 

@@ -470,6 +470,7 @@ def _document(
         **requested,
         "name": name,
         "createTime": training.created,
+        **_evaluations(service, parent, requested[method], checkpoints),
         "experiment": f"{parent}/metadataStores/default/contexts/tuning-experiment-{number}",
         "gcsMetricsUri": f"gs://{bucket}/tuning-metrics/{number}.jsonl",
         **({} if is_open(requested) else {"tunedModel": _tuned_model(service, parent, checkpoints)}),
@@ -482,6 +483,42 @@ def _document(
             }
         },
     }
+
+
+_RESULTS = {
+    "exactMatchSpec": "exactMatchMetricValue",
+    "bleuSpec": "bleuMetricValue",
+    "rougeSpec": "rougeMetricValue",
+}
+"""The field of the result of a metric; all others are judged by a model, point by point."""
+
+
+def _evaluations(service: Service, parent: str, spec: JsonObject, checkpoints: list[JsonObject]) -> JsonObject:
+    """Return the runs of a declared evaluation, one for each checkpoint, whose scores are made up."""
+    config = spec.get("evaluationConfig", {})
+    results = [
+        {
+            next((field for name, field in _RESULTS.items() if name in metric), "pointwiseMetricResult"): {
+                "score": 0.5
+            },
+            "aggregationMetric": aggregation,
+        }
+        for metric in config.get("metrics", ())
+        for aggregation in metric.get("aggregationMetrics") or ["AVERAGE"]
+    ]
+    folder = config.get("outputConfig", {}).get("gcsDestination", {}).get("outputUriPrefix", "")
+    runs = [
+        {
+            "evaluationRun": new_name(service, f"{parent}/evaluationRuns"),
+            "checkpointId": checkpoint["checkpointId"],
+            "evaluateDatasetResponse": {
+                "aggregationOutput": {"aggregationResults": results},
+                "outputInfo": {"gcsOutputDirectory": folder},
+            },
+        }
+        for checkpoint in checkpoints
+    ]
+    return {"evaluateDatasetRuns": runs} if results else {}
 
 
 def _tuned_model(service: Service, parent: str, checkpoints: list[JsonObject]) -> JsonObject:

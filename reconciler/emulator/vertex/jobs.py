@@ -206,7 +206,7 @@ def job_view(job: Resource, now: datetime) -> JsonObject:
     """Return a job at an instant."""
     course = JobTimeline.load(job.course or {})
     current = course.at(now)
-    hidden = set() if current["state"] == SUCCEEDED else {"tunedModel"}
+    hidden = set() if current["state"] == SUCCEEDED else {"tunedModel", "evaluateDatasetRuns"}
     if course.fault or "startTime" not in current:
         hidden |= {"tuningDataStats", "experiment"}
     if not course.completed_steps(now):

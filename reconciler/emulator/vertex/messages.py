@@ -14,6 +14,7 @@ from reconciler.emulator.generativelanguage.messages import content, generate_co
 from reconciler.emulator.proto import (
     BOOL,
     DOUBLE,
+    FLOAT,
     INT,
     INT64,
     INTEGERS,
@@ -48,6 +49,11 @@ _HYPERPARAMETERS = message(
         "ADAPTER_SIZE_TWO",
     ),
 )
+AGGREGATIONS = (
+    "AGGREGATION_METRIC_UNSPECIFIED",
+    *("AVERAGE", "MODE", "STANDARD_DEVIATION", "VARIANCE", "MINIMUM", "MAXIMUM", "MEDIAN"),
+    *("PERCENTILE_P90", "PERCENTILE_P95", "PERCENTILE_P99"),
+)
 _TUNING_MODE = enum("TUNING_MODE_UNSPECIFIED", "TUNING_MODE_FULL", "TUNING_MODE_PEFT_ADAPTER")
 """The numbers of the modes are assumed."""
 
@@ -57,12 +63,59 @@ def _with(of: Message, /, **fields: Field) -> Message:
     return Message(of.name, {**of.fields, **fields})
 
 
+_METRIC = message(
+    "Metric",
+    predefinedMetricSpec=single(message("PredefinedMetricSpec", metricSpecName=STRING)),
+    llmBasedMetricSpec=single(message("LLMBasedMetricSpec", metricPromptTemplate=STRING, systemInstruction=STRING)),
+    pointwiseMetricSpec=single(message("PointwiseMetricSpec", metricPromptTemplate=STRING, systemInstruction=STRING)),
+    exactMatchSpec=single(message("ExactMatchSpec")),
+    bleuSpec=single(message("BleuSpec", useEffectiveOrder=BOOL)),
+    rougeSpec=single(message("RougeSpec", rougeType=STRING, useStemmer=BOOL, splitSummaries=BOOL)),
+    aggregationMetrics=Field("enum", repeated=True, enum=AGGREGATIONS),
+)
+_EVALUATION_CONFIG = message(
+    "EvaluationConfig",
+    metrics=repeated(_METRIC),
+    outputConfig=single(
+        message("OutputConfig", gcsDestination=single(message("GcsDestination", outputUriPrefix=STRING)))
+    ),
+    autoraterConfig=single(message("AutoraterConfig", samplingCount=INT, flipEnabled=BOOL, autoraterModel=STRING)),
+    inferenceGenerationConfig=generate_content((), ()).fields["generationConfig"],
+)
+_SCORE = single(message("MetricValue", score=FLOAT))
+_EVALUATE_DATASET_RUN = message(
+    "EvaluateDatasetRun",
+    evaluationRun=STRING,
+    checkpointId=STRING,
+    evaluateDatasetResponse=single(
+        message(
+            "EvaluateDatasetResponse",
+            aggregationOutput=single(
+                message(
+                    "AggregationOutput",
+                    aggregationResults=repeated(
+                        message(
+                            "AggregationResult",
+                            pointwiseMetricResult=_SCORE,
+                            exactMatchMetricValue=_SCORE,
+                            bleuMetricValue=_SCORE,
+                            rougeMetricValue=_SCORE,
+                            aggregationMetric=enum(*AGGREGATIONS),
+                        )
+                    ),
+                )
+            ),
+            outputInfo=single(message("OutputInfo", gcsOutputDirectory=STRING)),
+        )
+    ),
+)
 _SPEC = message(
     "SupervisedTuningSpec",
     trainingDatasetUri=STRING,
     validationDatasetUri=STRING,
     hyperParameters=single(_HYPERPARAMETERS),
     exportLastCheckpointOnly=BOOL,
+    evaluationConfig=single(_EVALUATION_CONFIG),
 )
 _SPEC_V1BETA1 = _with(
     _SPEC,
@@ -130,6 +183,7 @@ TUNING_JOB = message(
     error=single(STATUS, output_only=True),
     labels=MAP,
     experiment=OUTPUT_STRING,
+    evaluateDatasetRuns=repeated(_EVALUATE_DATASET_RUN, output_only=True),
     gcsMetricsUri=OUTPUT_STRING,
     tunedModel=single(
         message("TunedModel", model=STRING, endpoint=STRING, checkpoints=repeated(_CHECKPOINT)), output_only=True

@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from reconciler.domain.model import FieldFault, Target
-from reconciler.domain.text import join_names
+from reconciler.domain.text import invalid, join_names, suggest
 from reconciler.providers.vertex.locations import GLOBAL
 
 OPEN_MODEL: Final = r"[a-z0-9][a-z0-9_-]*/[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -26,6 +26,9 @@ OUTPUT_BUCKETS: Final = "outputBuckets"
 """The setting of a target with the buckets that results may be written to, besides that of its data sets."""
 _OPEN_HYPERPARAMETERS: Final = ("batchSize", "learningRate")
 _PREFERENCE: Final = "preference"
+_EVALUATION_FIELDS: Final = (
+    *("metrics", "outputConfig", "autoraterConfig", "inferenceGenerationConfig", "datasetCustomMetrics"),
+)
 _BLOCK: Final = ("spec", "vertex")
 
 
@@ -49,6 +52,8 @@ def _faults(target: Target, spec: Mapping[str, Any]) -> Iterator[FieldFault]:
     base_model = str(block.get("baseModel") or spec.get("baseModel") or "")
     yield from _hyperparameters(spec, block, base_model)
     yield from _outputs(target, block)
+    if "evaluationConfig" in block:
+        yield from _evaluation(_mapping(block["evaluationConfig"]))
     if is_open(base_model):
         yield from _open_model(spec, block, base_model)
     elif base_model:
@@ -83,6 +88,26 @@ def _outputs(target: Target, block: Mapping[str, Any]) -> Iterator[FieldFault]:
             message = f"{address} is not in a bucket that results may be written to: {join_names(buckets)}"
             remedy = f"use one of these, or add the bucket to spec.vertex.{OUTPUT_BUCKETS} of the target"
             yield FieldFault((*_BLOCK, *path), message, remedy)
+
+
+def _evaluation(config: Mapping[str, Any]) -> Iterator[FieldFault]:
+    """Yield what does not fit the service's message EvaluationConfig: it is sent unchanged, so most are warnings."""
+    path = (*_BLOCK, "evaluationConfig")
+    metrics = config.get("metrics")
+    if "metrics" in config and not (isinstance(metrics, list) and all(isinstance(metric, dict) for metric in metrics)):
+        message = invalid(metrics, "a list of objects", "metrics")
+        yield FieldFault((*path, "metrics"), message, "write [{rougeSpec: {rougeType: rougeLsum}}]")
+    elif not metrics:
+        message = "no metrics, which the service requires"
+        yield FieldFault((*path, "metrics"), message, "add them, or remove evaluationConfig", "warning")
+    if not any(True for _ in output_addresses({"evaluationConfig": config})):
+        message = "no folder for the results, which the service requires"
+        remedy = "add outputConfig: {gcsDestination: {outputUriPrefix: gs://BUCKET/FOLDER}}"
+        yield FieldFault((*path, "outputConfig"), message, remedy, "warning")
+    for name in config:
+        if name not in _EVALUATION_FIELDS:
+            remedy = suggest(name, _EVALUATION_FIELDS, otherwise="remove it, unless the service supports it")
+            yield FieldFault((*path, name), "unknown field of an evaluation", remedy, "warning")
 
 
 def output_buckets(target: Target) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ and digests have others, so they are written in lowercase base32 without padding
 from __future__ import annotations
 
 import base64
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +23,7 @@ from reconciler.domain.model import (
     CreateRequest,
     DroppedExample,
     DroppedExamples,
+    EvaluatedMetric,
     Example,
     Failure,
     Hyperparameters,
@@ -29,6 +31,7 @@ from reconciler.domain.model import (
     Number,
     RemoteModel,
     Resources,
+    ServiceEvaluation,
     State,
     TrainingExample,
 )
@@ -228,6 +231,14 @@ _DETAILED_PHASES = frozenset({"", "QUEUED", "PENDING", "RUNNING"})
 """The states of a job of which ``tuningJobState`` is a part: Google documents RUNNING, and the others are assumed."""
 _UNSPECIFIED = "UNSPECIFIED"
 _MOST_DROPPED = 20
+_MOST_RUNS = 20
+_MOST_METRICS = 50
+_METRIC_RESULT = re.compile(r"([A-Za-z]{1,40}?)Metric(?:Value|Result)")
+# AggregationMetric in the order of its numbers: google/cloud/aiplatform/v1/evaluation_service.proto.
+_AGGREGATIONS = (
+    *("", "AVERAGE", "MODE", "STANDARD_DEVIATION", "VARIANCE", "MINIMUM", "MAXIMUM", "MEDIAN"),
+    *("PERCENTILE_P90", "PERCENTILE_P95", "PERCENTILE_P99"),
+)
 _REASON_ROOM = 200
 
 # JobState in the order of its numbers: google/cloud/aiplatform/v1/job_state.proto.
@@ -309,6 +320,7 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
         phase="" if phase in _ORDINARY_PHASES else phase,
         completed_epochs=read_count((body.get("tuningJobMetadata") or {}).get("completedEpochCount")),
         dropped_examples=_read_dropped(stats),
+        evaluations=_read_evaluations(body),
         experiment=read_text(body.get("experiment")),
         metrics_uri=read_text(body.get("gcsMetricsUri")),
         resources=_read_resources(name, tuned, read_text(body.get("outputUri"))),
@@ -331,6 +343,37 @@ def _read_stats(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the statistics of the data set of a job, which are of one kind for each method."""
     stats: Mapping[str, Any] = body.get("tuningDataStats") or {}
     return stats.get("supervisedTuningDataStats") or stats.get("preferenceOptimizationDataStats") or {}
+
+
+def _read_evaluations(body: Mapping[str, Any]) -> tuple[ServiceEvaluation, ...]:
+    """Return the evaluations of a job, of which at most 20 are kept."""
+    runs = _list(body.get("evaluateDatasetRuns"))[:_MOST_RUNS]
+    return tuple(_read_evaluation(run) for run in runs if isinstance(run, dict))
+
+
+def _read_evaluation(run: Mapping[str, Any]) -> ServiceEvaluation:
+    response: Mapping[str, Any] = run.get("evaluateDatasetResponse") or {}
+    results = _list((response.get("aggregationOutput") or {}).get("aggregationResults"))[:_MOST_METRICS]
+    error = run.get("error")
+    return ServiceEvaluation(
+        checkpoint=read_text(run.get("checkpointId")),
+        run=read_text(run.get("evaluationRun")) or read_text(run.get("operationName")),
+        metrics=tuple(metric for result in results if isinstance(result, dict) for metric in _read_metrics(result)),
+        output=read_text((response.get("outputInfo") or {}).get("gcsOutputDirectory")),
+        error=sanitize(read_failure(error).message)[:_REASON_ROOM] if error else "",
+    )
+
+
+def _read_metrics(result: Mapping[str, Any]) -> Iterator[EvaluatedMetric]:
+    """Yield the scores of an aggregation, which names its metric by the field that the score is in."""
+    aggregation = result.get("aggregationMetric")
+    if isinstance(aggregation, int):
+        aggregation = _AGGREGATIONS[aggregation] if 0 < aggregation < len(_AGGREGATIONS) else ""
+    for name, value in result.items():
+        metric = _METRIC_RESULT.fullmatch(name)
+        score = read_number(value.get("score")) if metric and isinstance(value, dict) else None
+        if metric and score is not None and math.isfinite(score):
+            yield EvaluatedMetric(sanitize(metric[1]), score, sanitize(read_text(aggregation)))
 
 
 def _read_dropped(stats: Mapping[str, Any]) -> DroppedExamples | None:
@@ -433,6 +476,8 @@ def write_job(generation: CreateRequest, inputs: JobInputs) -> Json:
     )
     if generation.last_checkpoint_only is not None:
         spec["exportLastCheckpointOnly"] = generation.last_checkpoint_only
+    if "evaluationConfig" in generation.settings:
+        spec["evaluationConfig"] = generation.settings["evaluationConfig"]
     mode = generation.hyperparameters.get("tuningMode")
     if mode and not generation.dataset.pairs:
         spec["tuningMode"] = f"{_TUNING_MODE}{mode}"

@@ -163,6 +163,7 @@ def _generation(recorded: HistoryEntry) -> HistoryGeneration:
         billing=billing_of(generation),
         error=generation.failure,
         checks=generation.checks,
+        evaluations=generation.evaluations,
         role=recorded.role,
         origin=generation.origin,
         attempt=generation.attempt,

@@ -30,6 +30,7 @@ from reconciler.domain.model import (
     Failure,
     RemoteModel,
     Resources,
+    ServiceEvaluation,
     Snapshot,
     Source,
     State,
@@ -82,6 +83,8 @@ class GenerationSummary(Record, frozen=True, kw_only=True):
     """Why the training failed."""
     checks: RecordedChecks | None = None
     """The result of the last run of the checks."""
+    evaluations: tuple[ServiceEvaluation, ...] = ()
+    """The evaluations by the service, which decide nothing here."""
 
 
 class LiveGeneration(GenerationSummary, frozen=True, kw_only=True):
@@ -175,6 +178,7 @@ def live_generation(
         billing=billing_of(generation),
         error=(live.failure if live else None) or generation.failure,
         checks=generation.checks,
+        evaluations=generation.evaluations or (live.evaluations if live else ()),
         rejected=generation.key in model.rejected,
         **further,
     )

@@ -11,6 +11,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from reconciler.domain.checks import CheckResult, CheckResults, Miss, describe_comparison
+from reconciler.domain.model import ServiceEvaluation
 from reconciler.domain.text import join_names, shorten, terminal_safe
 from reconciler.planning.costs import Billing
 from reconciler.reports.documents.envelope import TargetSummary
@@ -288,3 +289,17 @@ def unchanged_models(unmanaged: int, candidates: int = 0) -> Iterator[str]:
 def checkpoint_text(checkpoint: str) -> str:
     """Return `` checkpoint 2``; empty for the default one."""
     return f" checkpoint {checkpoint}" if checkpoint else ""
+
+
+def evaluations_text(evaluations: Sequence[ServiceEvaluation]) -> str:
+    """Return the scores of the service's evaluations; empty if there are none."""
+    return "; ".join(map(_evaluation, evaluations))
+
+
+def _evaluation(evaluation: ServiceEvaluation) -> str:
+    scores = (
+        f"{found.metric} {found.score:.2f}{f' ({found.aggregation.lower()})' if found.aggregation else ''}"
+        for found in evaluation.metrics
+    )
+    what = f"checkpoint {evaluation.checkpoint}: " if evaluation.checkpoint else ""
+    return what + (", ".join(scores) or evaluation.error or "no scores")

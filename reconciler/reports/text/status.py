@@ -17,7 +17,17 @@ from reconciler.reports.documents.status import (
     StatusReport,
     TrainingProgress,
 )
-from reconciler.reports.text.format import Layout, Role, checkpoint_text, counted, loss, minute, report_heading, table
+from reconciler.reports.text.format import (
+    Layout,
+    Role,
+    checkpoint_text,
+    counted,
+    evaluations_text,
+    loss,
+    minute,
+    report_heading,
+    table,
+)
 
 _HEADINGS: Final = ("NAME", "SERVING", "STATE", "STEPS", "FINAL LOSS", "CHECKS", "SINCE")
 _RIGHT: Final = frozenset({3, 4, 5})
@@ -114,6 +124,8 @@ def status_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
             word, unexplained = _UNFINISHED[state]
             message = generation.error.message if generation.error else ""
             yield "error", word, f"{key}: {message or unexplained}"
+        if generation.evaluations and (position == 0 or key == serving):
+            yield "muted", "evaluated", f"{key}: by the service, {evaluations_text(generation.evaluations)}"
 
 
 def _not_promoted(generation: GenerationStatus) -> Iterator[tuple[Role, str, str]]:

@@ -18,6 +18,7 @@ TARGET = Target(
 )  # fmt: skip
 GEMINI = MANIFEST.replace("models/gemini-3.5-flash", "gemini-3.5-flash")
 OPEN = MANIFEST.replace("models/gemini-3.5-flash", "qwen/qwen3@qwen3-8b")
+EVALUATION = "  vertex: {{evaluationConfig: {{{}, outputConfig: {{gcsDestination: {{outputUriPrefix: '{}'}}}}}}}}\n"
 OUTPUT = "  vertex: {outputUri: gs://acme/weights}\n"
 KEY = {"kmsKeyName": "projects/p/locations/global/keyRings/r/cryptoKeys/k"}
 
@@ -100,6 +101,37 @@ def faults(folder: Path, manifest: str, target: Target) -> list[str]:
                 ),
             ],
         ),
+        (GEMINI + EVALUATION.format("metrics: [{bleuSpec: {}}]", "gs://models/e"), {}, []),
+        (
+            GEMINI + EVALUATION.format("metric: []", "gs://evil/e"),
+            {},
+            [
+                (
+                    "error: spec.vertex.evaluationConfig.outputConfig.gcsDestination.outputUriPrefix: gs://evil/e is"
+                    " not in a bucket that results may be written to: gs://acme, gs://models; use one of these, or add"
+                    " the bucket to spec.vertex.outputBuckets of the target"
+                ),
+                (
+                    "warning: spec.vertex.evaluationConfig.metrics: no metrics, which the service requires; add them,"
+                    " or remove evaluationConfig"
+                ),
+                "warning: spec.vertex.evaluationConfig.metric: unknown field of an evaluation; did you mean metrics?",
+            ],
+        ),
+        (
+            GEMINI + "  vertex: {evaluationConfig: {metrics: bleu}}\n",
+            {},
+            [
+                (
+                    'error: spec.vertex.evaluationConfig.metrics: invalid metrics "bleu": expected a list of objects;'
+                    " write [{rougeSpec: {rougeType: rougeLsum}}]"
+                ),
+                (
+                    "warning: spec.vertex.evaluationConfig.outputConfig: no folder for the results, which the service"
+                    " requires; add outputConfig: {gcsDestination: {outputUriPrefix: gs://BUCKET/FOLDER}}"
+                ),
+            ],
+        ),
         (
             OPEN + OUTPUT,
             {"location": "global", "settings": KEY},
@@ -125,4 +157,4 @@ def faults(folder: Path, manifest: str, target: Target) -> list[str]:
 def test_what_a_manifest_declares_for_the_service(
     tmp_path: Path, manifest: str, target: dict[str, Any], expected: list[str]
 ) -> None:
-    assert faults(tmp_path, manifest, replace(TARGET, **target)) == expected
+    assert sorted(faults(tmp_path, manifest, replace(TARGET, **target))) == sorted(expected)

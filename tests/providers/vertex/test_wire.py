@@ -13,9 +13,11 @@ from reconciler.domain.model import (
     Conversation,
     DroppedExample,
     DroppedExamples,
+    EvaluatedMetric,
     Example,
     Failure,
     Resources,
+    ServiceEvaluation,
     Source,
     State,
 )
@@ -142,6 +144,39 @@ def test_pairs_are_tuned_with_a_spec_of_their_own() -> None:
     stats = {"preferenceOptimizationDataStats": {"tuningStepCount": "7"}}
     job = read_job({**body, "name": JOB, "tuningDataStats": stats})
     assert (job.hyperparameters, job.total_steps) == (wanted.hyperparameters, 7)
+
+
+def test_evaluations_of_the_service_are_asked_for_and_read() -> None:
+    config = {"metrics": [{"bleuSpec": {}}], "outputConfig": {"gcsDestination": {"outputUriPrefix": "gs://b/e"}}}
+    body = write_job(replace(WANTED, settings={"evaluationConfig": config}), JobInputs("gs://b/o.jsonl"))
+    assert body["supervisedTuningSpec"]["evaluationConfig"] == config
+    results = [
+        {"bleuMetricValue": {"score": 0.25}, "aggregationMetric": "AVERAGE"},
+        {"rougeMetricValue": {"score": 0.5}, "aggregationMetric": 7},
+        {"pointwiseMetricResult": {"score": 4, "explanation": "x"}},
+        {"pairwiseMetricResult": {"pairwiseChoice": "CANDIDATE"}, "aggregationMetric": 99},
+    ]
+    response = {
+        "aggregationOutput": {"aggregationResults": results},
+        "outputInfo": {"gcsOutputDirectory": "gs://b/e/1"},
+    }
+    runs = [
+        {"evaluationRun": "projects/1/r", "checkpointId": "2", "evaluateDatasetResponse": response},
+        {"operationName": "o", "error": {"code": 3, "message": "no \x1b[31mquota" + "!" * 500}},
+    ]
+    whole = {**body, "name": JOB, "evaluateDatasetRuns": [*runs, *[{}] * 40]}
+    read, failed, *others = read_job(whole).evaluations
+    metrics = (("bleu", 0.25, "AVERAGE"), ("rouge", 0.5, "MEDIAN"), ("pointwise", 4, ""))
+    assert read == ServiceEvaluation("2", "projects/1/r", tuple(EvaluatedMetric(*row) for row in metrics), "gs://b/e/1")
+    assert (failed.run, len(failed.error), "\x1b" in failed.error) == ("o", 200, False)
+    assert len(others) == 18
+    for odd in (
+        "x",
+        {"a": 1},
+        [1],
+        [{"evaluateDatasetResponse": {"aggregationOutput": {"aggregationResults": ["x"]}}}],
+    ):
+        assert not any(found.metrics for found in read_job({"name": JOB, "evaluateDatasetRuns": odd}).evaluations)
 
 
 def test_a_job_is_read_whole() -> None:
