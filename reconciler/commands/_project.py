@@ -617,11 +617,12 @@ async def pin_datasets(project: Project, service: ConnectedProvider) -> Project:
     return replace(project, manifests=with_dataset_versions(project.manifests, datasets, project.lock))
 
 
-def details_of(lock: Lock, scope: str, observation: Observation) -> tuple[ModelDetails, ...]:
+def details_of(project: RecordedProject, lock: Lock, observation: Observation) -> tuple[ModelDetails, ...]:
     """Return the details of each recorded model for a report."""
     from reconciler.reports.documents.status import model_details
 
-    return model_details(lock, live_models(lock, scope, observation))
+    live = live_models(lock, project.target.scope, observation)
+    return model_details(lock, live, project.capabilities)
 
 
 def live_models(lock: Lock, scope: str, observation: Observation) -> dict[str, RemoteModel]:

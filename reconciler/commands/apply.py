@@ -218,8 +218,8 @@ class _ApplyRun(Run):
         if self._review:
             result = replace(result, **self._review.compared)
         if self._options.curves:
-            scope = self._project.target.scope
-            result = replace(result, model_details=details_of(self._recorder.lock, scope, applier.observation))
+            details = details_of(self._project, self._recorder.lock, applier.observation)
+            result = replace(result, model_details=details)
         return CommandResult(result, outcome.exit_status, shown=report.notices)
 
     def _redact_lockfile(self) -> None:

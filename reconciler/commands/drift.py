@@ -97,7 +97,7 @@ def find_drift(
         notices=_notices(project),
         exit_zero=options.exit_zero,
         root=project.root,
-        model_details=details_of(project.lock, project.target.scope, observation) if progress else (),
+        model_details=details_of(project, project.lock, observation) if progress else (),
     )
     return CommandResult(report, report.exit_status, project.workspace.problems)
 

@@ -69,7 +69,7 @@ def plan(
         project = replace(started, lock=project.lock)
     report = report_of(project, planned, verified=not offline)
     if command_input.model_details:
-        report = replace(report, model_details=details_of(project.lock, project.target.scope, observation))
+        report = replace(report, model_details=details_of(project, project.lock, observation))
     if base is not None:
         report = with_data_changes(report, _data_changes(project, base, review.commit if review else ""))
         compared = report.base is not None and report.base.commit

@@ -76,9 +76,10 @@ def resolve(
 
 
 def _with_files(project: RecordedProject, name: str, serving: LockedGeneration) -> ResolvedModel:
-    """Return how applications call a model, or use its files if it was trained on this machine."""
+    """Return how applications call a model, or use its files if it was trained on this machine, and its experiment."""
     target = project.target
     model = resolved(target, name, project.lock.models[name], serving)
+    model = replace(model, experiment_url=project.capabilities.experiment_url(serving.experiment))
     usage = recorded_spec(target.provider).usage(target, project.session.root, serving.remote, serving.provider_data)
     return replace(model, files=ModelFiles(**asdict(usage))) if usage else model
 

@@ -56,7 +56,7 @@ def status(
         live=live_models(project.lock, scope, observation) if live else None,
         reach=reach,
         root=project.root,
-        model_details=details_of(lock, scope, observation) if command_input.model_details else (),
+        model_details=details_of(project, lock, observation) if command_input.model_details else (),
     )
     return CommandResult(report)
 

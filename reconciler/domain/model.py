@@ -680,9 +680,10 @@ class Capabilities(Struct, frozen=True):
     ``base_model_example`` is one. ``base_model_hints`` has, by the pattern of an invalid name, what is wrong with it
     and the remedy, in both of which ``{0}`` is the first group. ``endpoint_pattern`` matches the names of endpoints,
     where a model answers only at its endpoint. ``weights_pattern`` matches the folders that the weights of open models
-    are in. ``encrypted`` is whether models get a customer-managed key. ``remedies`` has, by field, the remedies for
-    unsupported parts of a manifest (``access``) that are better than "delete it". Without ``caller_chosen_ids`` only
-    labels show whether a generation was created before. Lengths are in characters, sizes in bytes.
+    are in. ``experiment_url`` returns the page of an experiment by its resource name, empty if there is none.
+    ``encrypted`` is whether models get a customer-managed key. ``remedies`` has, by field, the remedies for unsupported
+    parts of a manifest (``access``) that are better than "delete it". Without ``caller_chosen_ids`` only labels show
+    whether a generation was created before. Lengths are in characters, sizes in bytes.
     """
 
     label: str
@@ -716,6 +717,7 @@ class Capabilities(Struct, frozen=True):
     base_model_example: str = "gemini-3.5-flash"
     endpoint_pattern: str = ""
     weights_pattern: str = ""
+    experiment_url: Callable[[str], str] = lambda _experiment: ""
     encrypted: bool = False
     remedies: Mapping[str, str] = {}
 

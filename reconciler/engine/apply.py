@@ -21,7 +21,7 @@ from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Observation, Plan, Reason, Request, World, approved_effects
 from reconciler.domain.ports import TrainingQueue
 from reconciler.engine.execute import Executor, RunContext, publish_nothing
-from reconciler.engine.observe import TRANSIENT_CODES, add_permissions, observe, plan_live_state
+from reconciler.engine.observe import TRANSIENT_CODES, add_permissions, observe, place_dropped, plan_live_state
 from reconciler.engine.prune import Pruner
 from reconciler.environment import Deadline
 from reconciler.planning.events import (
@@ -387,6 +387,7 @@ class Applier:
 
     def _record_observation(self) -> None:
         """Record what changed at the recorded generations, and collect failed trainings that are still declared."""
+        self._observation = place_dropped(self._world(), self._context.examples)
         for event in observed_events(replace(self._world(), manifests=tuple(self._resolved().values()))):
             if isinstance(event, Failed | Cancelled) and self._is_declared(event):
                 self._failed.add(event.name)

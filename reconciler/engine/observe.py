@@ -10,9 +10,19 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from reconciler.domain.access import Permission
-from reconciler.domain.errors import AccessError
+from reconciler.domain.errors import AccessError, ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration
-from reconciler.domain.model import CreateRequest, Dataset, Handle, Manifest, RemoteModel, Resources, Source, State
+from reconciler.domain.model import (
+    CreateRequest,
+    Dataset,
+    DroppedExamples,
+    Handle,
+    Manifest,
+    RemoteModel,
+    Resources,
+    Source,
+    State,
+)
 from reconciler.domain.plan import Action, Kind, Observation, Plan, TrainingCheck, World
 from reconciler.domain.ports import (
     BaseModelList,
@@ -192,6 +202,33 @@ def _with_places(check: TrainingCheck, manifest: Manifest, examples: Examples) -
         placed = {fault: replace(fault, place=places.get(fault.example, "")) for fault in faults}
         check = replace(check, faults=tuple(placed.get(fault, fault) for fault in check.faults))
     return check
+
+
+def place_dropped(world: World, examples: Examples) -> Observation:
+    """Return the observation with the places of dropped examples that are not recorded yet.
+
+    A place is known if the manifest still declares the data of the training, and its files can be read.
+    """
+    manifests, models = {manifest.name: manifest for manifest in world.manifests}, dict(world.observation.models)
+    for name, model in world.lock.models.items():
+        for generation in model.generations:
+            live, manifest = models.get(generation.remote), manifests.get(name)
+            dropped = live.dropped_examples if live else None
+            if live is None or dropped is None or dropped.is_same(generation.dropped_examples):
+                continue
+            if manifest and manifest.dataset.digest == generation.dataset.digest:
+                placed = _with_dropped_places(dropped, manifest, examples)
+                models[generation.remote] = replace(live, dropped_examples=placed)
+    return replace(world.observation, models=models)
+
+
+def _with_dropped_places(dropped: DroppedExamples, manifest: Manifest, examples: Examples) -> DroppedExamples:
+    try:
+        places = examples.places(manifest, dropped.numbers)
+    except ReconcileError:  # the data is read again when something is trained from it, and the error is reported then
+        return dropped
+    sample = (replace(example, place=places.get(example.example, "")) for example in dropped.sample)
+    return replace(dropped, sample=tuple(sample))
 
 
 async def _confirm_deleted(provider: Provider, observation: Observation, world: World, current: Plan) -> Observation:

@@ -34,14 +34,19 @@ def redact_report(report: CheckResults) -> CheckResults:
 
 
 def redact_lock(lock: Lock) -> Lock:
-    """Return the lockfile without prompts and answers of failed checks; the same object if it has none."""
+    """Return the lockfile without what can quote examples; the same object if it has nothing of it."""
     models = {name: redact_model(model) for name, model in lock.models.items()}
     same = all(models[name] is model for name, model in lock.models.items())
     return lock if same else replace(lock, models=models)
 
 
 def redact_model(model: LockedModel) -> LockedModel:
-    """Return the model without prompts and answers of failed checks; the same object if it has none."""
+    """Return the model without prompts, answers, and reasons of dropped examples; the same object if it has none."""
+    for generation in model.generations:
+        dropped = generation.dropped_examples
+        if dropped and any(example.reason for example in dropped.sample):
+            sample = tuple(replace(example, reason="") for example in dropped.sample)
+            model = model.with_generation(replace(generation, dropped_examples=replace(dropped, sample=sample)))
     for generation in model.generations:
         if generation.checks and generation.checks.misses:
             checks = replace(generation.checks, misses=())

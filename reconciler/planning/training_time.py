@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
 
 from reconciler.domain.lock import parse_time
 from reconciler.domain.model import Capabilities, Hyperparameters, Manifest, Number, RemoteModel
@@ -52,16 +55,50 @@ def estimate_training(manifest: Manifest, capabilities: Capabilities) -> Trainin
 
 def seconds_left(model: RemoteModel, total_steps: int | None, now: datetime) -> float | None:
     """Return the remaining seconds at the pace so far; ``None`` before the first step or without a total."""
-    started = training_start(model)
-    done = completed_steps(model)
-    if not (started and total_steps and done):
+    started, progress = training_start(model), counted_progress(model, total_steps)
+    if not (started and progress and progress.total and progress.done):
         return None
-    return max(0.0, (now - started).total_seconds() / done * (total_steps - done))
+    return max(0.0, (now - started).total_seconds() / progress.done * (progress.total - progress.done))
 
 
 def training_start(model: RemoteModel) -> datetime | None:
     """Return when a training started or, until then, was created; ``None`` if unknown."""
     return parse_time(model.start_time or model.create_time)
+
+
+class CountedProgress(Struct, frozen=True):
+    """What of a training is completed, and the total if it is known; ``unit`` is what is counted."""
+
+    done: int
+    total: int | None
+    unit: Literal["step", "epoch"]
+
+    @property
+    def percent(self) -> float | None:
+        """The completed share; ``None`` while unknown."""
+        return round(100 * self.done / self.total, 1) if self.total else None
+
+
+def counted_progress(model: RemoteModel, total_steps: int | None) -> CountedProgress | None:
+    """Return the progress in steps, or in epochs if the service counts only them; ``None`` without progress."""
+    if reports_progress(model):
+        return CountedProgress(completed_steps(model), total_steps, "step")
+    if model.completed_epochs is None:
+        return None
+    return CountedProgress(model.completed_epochs, epoch_count(model.hyperparameters), "epoch")
+
+
+def epoch_count(hyperparameters: Hyperparameters) -> int | None:
+    """Return the number of epochs; ``None`` if it is unknown."""
+    epochs = number_of(hyperparameters, "epochCount")
+    return None if epochs is None else math.ceil(epochs)
+
+
+def last_epoch(model: RemoteModel) -> int | None:
+    """Return the number of completed epochs, as the service counts them or as the loss curve shows."""
+    if model.completed_epochs is not None:
+        return model.completed_epochs
+    return model.snapshots[-1].epoch if model.snapshots else None
 
 
 def reports_progress(model: RemoteModel) -> bool:

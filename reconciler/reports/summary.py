@@ -39,6 +39,7 @@ from reconciler.reports.text.format import (
     Detail,
     billing_text,
     counted,
+    dropped_text,
     evaluations_text,
     minute,
     steps_and_loss,
@@ -304,9 +305,15 @@ def _result(report: ResultReport) -> ReportSummary:
         result_summary(report),
         [*_lock_changes(report), *(_outcome(model, report.target.root, explained) for model in report.models)],
         failed=report.exit_status not in {ExitStatus.OK, ExitStatus.STILL_TRAINING},
-        warnings=[f"Not published: {report.unpublished}"] if report.unpublished else [],
+        warnings=[*_dropped(report), *([f"Not published: {report.unpublished}"] if report.unpublished else [])],
         remarks=next_steps(report),
     )
+
+
+def _dropped(report: ResultReport) -> Iterator[str]:
+    for model in report.models:
+        if model.dropped_examples:
+            yield f"{model.name}: {dropped_text(model.dropped_examples)}"
 
 
 def _outcome(model: ModelOutcome, root: str, explained: dict[str, str]) -> SummaryRow:
@@ -351,6 +358,7 @@ def _different(result: CheckResult) -> Iterator[Detail]:
 _STATUS_LEVELS: Final[Mapping[str, Level]] = {
     "error": "failed",
     "hold": "warning",
+    "warning": "warning",
     "wait": "note",
     "muted": "good",
 }
@@ -392,6 +400,7 @@ def _model(model: ModelStatus, root: str) -> SummaryRow:
             "checks": f"{passed_ratio(shown.checks)} passed" if shown.checks else "",
             "evaluation": evaluations_text(shown.evaluations),
             "since": minute(shown.complete_time or shown.create_time),
+            "experiment": shown.experiment_url,
         }
     )
     return SummaryRow(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -230,6 +231,51 @@ def test_data_sets_in_cloud_storage_are_trained_where_they_are(reconcile: Cli, w
     recorded = lock_of(reconcile, "vertex")["cloud"]["generations"][0]["dataset"]
     assert (recorded["generation"], recorded["checksum"]) == (seen["generation"], seen["crc32c"])
     assert world.objects() == ["sets/seen.jsonl", "sets/unseen.jsonl"], "nothing is copied"
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_job_is_followed_through_its_phases_with_its_dropped_examples(reconcile: Cli) -> None:
+    long = json.loads(conversations(1))
+    long["contents"][0]["parts"][0]["text"] = "4 letters a token " * 30_000
+    rows = [*conversations(20).splitlines(), json.dumps(long).encode()]
+    (reconcile.specs / "chat.jsonl").write_bytes(b"\n".join(rows))
+    declare(reconcile, "chat", "chat.jsonl", "    hyperparameters: {epochCount: 2}\n")
+
+    reconcile.clock.least = 0  # a poll every two seconds
+    begun = apply(reconcile, "--timeout", "7s")
+
+    assert begun.status == 4, begun.err
+    phases = [line.split(": ")[1] for line in begun.err.splitlines() if "service phase" in line]
+    assert phases == ["waiting for quota", "processing data", "waiting for capacity"]
+    assert lock_of(reconcile, "vertex")["chat"]["generations"][0]["phase"] == "WAITING_FOR_CAPACITY"
+    assert ", waiting for capacity" in on(reconcile, "status").out
+    reconcile.clock.now += timedelta(seconds=9)
+    page = reconcile.folder / "page.html"
+    shown = on(reconcile, "status", "--live", "--report", str(page))
+    assert ": step 7/11 (64 %), loss " in shown.out
+    assert "Loss of each generation of chat" in page.read_text(encoding="utf-8")
+
+    ended = apply(reconcile, "--format", "json", "--report", str(page))
+
+    assert ended.status == 0, ended.err
+    reason = "truncated: 135002 tokens are more than 131072"
+    warning = f"the service dropped or truncated 1 example: specs/chat.jsonl:21: {reason}"
+    (recorded,) = lock_of(reconcile, "vertex")["chat"]["generations"]
+    sample = [{"example": 21, "reason": reason, "place": "specs/chat.jsonl:21"}]
+    assert recorded["droppedExamples"] == {"count": 1, "sample": sample}
+    assert ended.document["models"][0]["droppedExamples"] == recorded["droppedExamples"]
+    assert {"phase", "completedEpochs"}.isdisjoint(recorded)
+    assert recorded["finalLoss"] > 0
+    assert warning in page.read_text(encoding="utf-8")
+    assert warning in on(reconcile, "status").out
+    assert warning in on(reconcile, "history", "chat").out
+    link = f"https://console.cloud.google.com/vertex-ai/experiments/locations/{LOCATION}/experiments/"
+    (resolved,) = on(reconcile, "resolve", "--format", "json").document["models"]
+    assert resolved["experimentUrl"].startswith(link)
+    assert f'<a href="{link}' in page.read_text(encoding="utf-8")
+    before = lock_file(reconcile, "vertex").read_bytes()
+    assert apply(reconcile).status == 0
+    assert lock_file(reconcile, "vertex").read_bytes() == before
 
 
 @OTHERS

@@ -8,7 +8,16 @@ from msgspec.structs import replace
 from reconciler.domain.checks import CheckResult, Miss, RecordedChecks, RecordedMiss, check_results
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedHyperparameters, LockedModel, LockedTarget
-from reconciler.domain.model import Failure, RemoteModel, Resources, Sampling, Snapshot, State
+from reconciler.domain.model import (
+    DroppedExample,
+    DroppedExamples,
+    Failure,
+    RemoteModel,
+    Resources,
+    Sampling,
+    Snapshot,
+    State,
+)
 from reconciler.planning.events import (
     Adopted,
     Cancelled,
@@ -229,6 +238,25 @@ def test_a_loss_that_json_cannot_hold_is_not_recorded(loss: float) -> None:
 def test_what_the_service_no_longer_tells_is_kept() -> None:
     known = update_observed(CREATING, replace(READY, failure=Failure(3, "no")))
     assert update_observed(known, RemoteModel(REMOTE, State.ACTIVE)) == known
+
+
+def test_phase_and_epochs_are_recorded_while_a_training_runs() -> None:
+    waiting = update_observed(CREATING, replace(TRAINING, phase="WAITING_FOR_QUOTA", completed_epochs=0))
+    assert (waiting.phase, waiting.completed_epochs) == ("WAITING_FOR_QUOTA", 0)
+    assert update_observed(waiting, replace(TRAINING, phase="ON_ANOTHER_HOST")).phase == "", "it depends on the reader"
+    ended = update_observed(waiting, replace(READY, phase="WAITING_FOR_QUOTA", completed_epochs=3))
+    assert (ended.phase, ended.completed_epochs) == ("", None)
+
+
+def test_places_of_dropped_examples_are_kept_while_the_service_lists_the_same() -> None:
+    listed = DroppedExamples(1, (DroppedExample(2, "empty"),))
+    placed = DroppedExamples(1, (DroppedExample(2, "empty", "data.csv:3"),))
+    known = update_observed(CREATING, replace(READY, dropped_examples=placed))
+    assert known.dropped_examples == placed
+    assert update_observed(known, replace(READY, dropped_examples=listed)) == known
+    more = DroppedExamples(2, listed.sample)
+    assert update_observed(known, replace(READY, dropped_examples=more)).dropped_examples == more
+    assert update_observed(known, READY).dropped_examples is None, "a forged record does not stay"
 
 
 def test_the_failure_is_recorded_with_its_message() -> None:

@@ -139,7 +139,7 @@ LIVE: Final = {
         _trained(_WORDS, 300, 600.0, 0.42),
     )
 }
-PORTRAITS: Final = model_details(LOCK, LIVE)
+PORTRAITS: Final = model_details(LOCK, LIVE, SIMULATED)
 
 _UPDATE: Final = Action(
     name="words",

@@ -103,11 +103,12 @@ def _read(file: IO[bytes], uri: str, max_tokens: int | None, *, pairs: bool) -> 
         if example is None:
             continue
         dataset.count += 1
-        if empty := example.pop("empty", ""):
+        empty, characters = example.pop("empty"), example.pop("characters")
+        if empty:
             dataset.dropped += 1
             dataset.reasons[dataset.count] = f"dropped: {empty} is empty"
             continue
-        tokens = sum(map(len, example.values())) // _CHARACTERS_A_TOKEN
+        tokens = characters // _CHARACTERS_A_TOKEN
         if max_tokens and tokens > max_tokens:
             dataset.reasons[dataset.count] = f"truncated: {tokens} tokens are more than {max_tokens}"
         billable = estimate_tokens(*example.values())
@@ -139,7 +140,8 @@ def _count_lines(file: IO[bytes]) -> int:
 def _example(line: bytes, *, pairs: bool) -> JsonObject | None:
     """Return the last input and output of a line, or ``None`` for an empty line; raises ValueError.
 
-    Of a pair the output is the preferred completion. If a turn is empty, it is named in ``empty``.
+    Of a pair the output is the preferred completion. ``characters`` is the length of all turns, and ``empty`` names an
+    empty one.
     """
     if not line.strip():
         return None
@@ -164,7 +166,8 @@ def _example(line: bytes, *, pairs: bool) -> JsonObject | None:
     _require(prompt is not None, 'contents must have a turn of the role "user"')
     empty = next((f"contents[{index}]" for index, turn in enumerate(turns) if _is_empty(turn)), "")
     output = _preferred(value.get("completions")) if pairs else turns[-1]
-    return {"textInput": _text(prompt), "output": _text(output), **({"empty": empty} if empty else {})}
+    characters = sum(len(_text(turn)) for turn in turns)
+    return {"textInput": _text(prompt), "output": _text(output), "characters": characters, "empty": empty}
 
 
 def _is_empty(turn: Any) -> bool:

@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
 
+from msgspec import Struct
+
 from reconciler.domain.errors import ServiceError
 from reconciler.domain.model import REMOTE_SCHEME, Target
 from reconciler.domain.text import sanitize
@@ -34,6 +36,11 @@ _JOB_VERSION: Final = "v1beta1"
 _REGION: Final = r"[a-z]{2,20}-[a-z]{2,20}[0-9]{1,2}"
 LOCATION: Final = rf"(?:{GLOBAL}|{'|'.join(MULTI_REGIONS)}|{_REGION})"
 """A location in a name from a service or a lockfile; it becomes a part of a host name."""
+
+
+_EXPERIMENT: Final = re.compile(
+    rf"projects/[^/]+/locations/(?P<location>{LOCATION})/metadataStores/[^/]+/contexts/(?P<id>[A-Za-z0-9_-]+)"
+)
 
 
 def host_of(location: str) -> str:
@@ -77,6 +84,23 @@ def url_of(target: Target, remote: str) -> str:
     match = ENDPOINT_NAME.fullmatch(remote)
     location = match["location"] if match else target.location or ""
     return f"{address_of(target, location)}/{_VERSION}/{remote}"
+
+
+class ExperimentPages(Struct, frozen=True):
+    """The pages of a project's experiments in Google's console, as google-genai links them."""
+
+    project: str
+
+    def __call__(self, name: str) -> str:
+        """Return the page of an experiment by its resource name; empty for another name.
+
+        The name is from a lockfile or a service: the address has nothing of it except the location and the last part.
+        """
+        match = _EXPERIMENT.fullmatch(name)
+        if match is None:
+            return ""
+        place, query = f"{match['location']}/experiments/{match['id']}", f"project={quote(self.project, safe='')}"
+        return f"https://console.cloud.google.com/vertex-ai/experiments/locations/{place}/runs?{query}"
 
 
 class Locations:

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 
 from msgspec.structs import replace
@@ -44,6 +45,7 @@ from reconciler.providers.google.storage import Storage
 from reconciler.providers.google.upload import spool_lines
 from reconciler.providers.vertex import wire
 from reconciler.providers.vertex.locations import JOB_NAME, Locations, is_base_model
+from reconciler.providers.vertex.metrics import MetricsReader
 from reconciler.providers.vertex.resources import ResourceClient
 from reconciler.providers.vertex.wire import KEY, SCOPE, scope_label, write_labels
 
@@ -81,7 +83,10 @@ class Vertex(AsyncClosing):
         self._capabilities = capabilities
         self._locations = Locations(target)
         self._clock = settings.clock
+        self._read_page = partial(wire.read_page, reasons=target.show_examples)
+        self._read_job = partial(wire.read_job, reasons=target.show_examples)
         self._sleep = settings.sleep
+        self._metrics = MetricsReader(storage, target)
         self._resources = ResourceClient(client, self._locations, target.scope)
 
     async def aclose(self) -> None:
@@ -104,20 +109,22 @@ class Vertex(AsyncClosing):
         """The time of the service at its last response."""
         return self._client.service_time
 
-    async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:  # noqa: ARG002 - jobs have no loss curves
+    async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:
         """Return every tuning job with the mark of this scope in the target's location.
 
         If one has succeeded, the models and endpoints of its location are listed too; see ``ResourceClient.compare``.
+        Loss curves are read from Cloud Storage; see ``MetricsReader``.
         """
         scope = self._target.scope
         jobs = await self._list_labeled(SCOPE, scope_label(scope))
         marked = tuple(self._settled(job) for job in jobs if job.mark and job.mark.scope == scope)
-        return tuple([await self._with_weights(job) for job in await self._resources.compare(marked)])
+        compared = [await self._with_weights(job) for job in await self._resources.compare(marked)]
+        return await self._metrics.add(compared) if progress else tuple(compared)
 
     async def list_unmanaged(self) -> tuple[RemoteModel, ...]:
         """Return the other tuning jobs of the project in the target's location."""
         request = HttpRequest("GET", self._locations.jobs, {"pageSize": _PAGE_SIZE})
-        jobs = await list_models(self._client, request, wire.read_page)
+        jobs = await list_models(self._client, request, self._read_page)
         return tuple(job for job in jobs if not (job.mark and job.mark.scope == self._target.scope))
 
     async def observe(self, handle: Handle) -> RemoteModel | None:
@@ -159,7 +166,7 @@ class Vertex(AsyncClosing):
         return replace(job, state=State.FAILED, failure=Failure(_UNKNOWN, "the job succeeded and shows no model"))
 
     async def _read(self, remote: str) -> RemoteModel | None:
-        return await self._client.find(HttpRequest("GET", self._locations.job(remote)), wire.read_job)
+        return await self._client.find(HttpRequest("GET", self._locations.job(remote)), self._read_job)
 
     async def create(
         self,
@@ -185,7 +192,7 @@ class Vertex(AsyncClosing):
         async def attempt(*, in_doubt: bool) -> tuple[RemoteModel, bool]:
             if in_doubt and (job := await self._find(generation.mark, patient=True)):
                 return job, False
-            return await self._client.fetch_once(request, wire.read_job), True
+            return await self._client.fetch_once(request, self._read_job), True
 
         job, created = await self._client.retry(attempt)
         kept = await self._cancel_duplicates(generation.mark, job)
@@ -299,7 +306,7 @@ class Vertex(AsyncClosing):
 
     async def _list_labeled(self, label: str, value: str) -> tuple[RemoteModel, ...]:
         params = {"filter": f"labels.{label}={value}", "pageSize": _PAGE_SIZE}
-        return await list_models(self._client, HttpRequest("GET", self._locations.jobs, params), wire.read_page)
+        return await list_models(self._client, HttpRequest("GET", self._locations.jobs, params), self._read_page)
 
     async def _list_marked(self, mark: Mark) -> tuple[RemoteModel, ...]:
         jobs = await self._list_labeled(KEY, write_labels(mark)[KEY])

@@ -14,7 +14,14 @@ from reconciler.domain.errors import AccessError, ForbiddenError, ServiceError
 from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.text import counted, join_names, sanitize
 from reconciler.providers.spec import Diagnosis, Discovery, DoctorCheck, DoctorContext, ProviderContext, ProviderSpec
-from reconciler.providers.vertex.locations import GLOBAL, MULTI_REGIONS, address_of, serving_pattern, url_of
+from reconciler.providers.vertex.locations import (
+    GLOBAL,
+    MULTI_REGIONS,
+    ExperimentPages,
+    address_of,
+    serving_pattern,
+    url_of,
+)
 from reconciler.providers.vertex.manifests import (
     CONTENT_FIELDS,
     HYPERPARAMETERS,
@@ -62,6 +69,7 @@ def capabilities_of(target: Target) -> Capabilities:
         remote_pattern=rf"{place}/{location}/tuningJobs/[A-Za-z0-9_-]+",
         endpoint_pattern=rf"{place}/(?:{serving_pattern(target)})/endpoints/[A-Za-z0-9_-]+",
         weights_pattern=weights_pattern(target),
+        experiment_url=ExperimentPages(target.project or ""),
         encrypted="kmsKeyName" in target.settings,
         check_spec=SpecCheck(target),
         remote_example=f"projects/{target.project}/locations/{target.location}/tuningJobs/1234567890",

@@ -279,13 +279,16 @@ _ADAPTER_SIZES: Mapping[object, int] = MappingProxyType(
 )
 
 
-def read_page(body: Mapping[str, Any]) -> tuple[tuple[RemoteModel, ...], str]:
+def read_page(body: Mapping[str, Any], *, reasons: bool = True) -> tuple[tuple[RemoteModel, ...], str]:
     """Return the jobs of a page and the token of the next page, empty on the last; raises as :func:`read_job`."""
-    return tuple(map(read_job, body.get("tuningJobs") or ())), read_text(body.get("nextPageToken"))
+    jobs = tuple(read_job(job, reasons=reasons) for job in body.get("tuningJobs") or ())
+    return jobs, read_text(body.get("nextPageToken"))
 
 
-def read_job(body: Mapping[str, Any]) -> RemoteModel:
+def read_job(body: Mapping[str, Any], *, reasons: bool = True) -> RemoteModel:
     """Return a TuningJob. The source of a job that tunes a tuned model is that model, not its base model.
+
+    Without ``reasons``, those of dropped examples are omitted: they can quote an example.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: The body is not a TuningJob.
@@ -319,7 +322,7 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
         failure=_read_failure(name, body.get("error") or {}) if state is State.FAILED else None,
         phase="" if phase in _ORDINARY_PHASES else phase,
         completed_epochs=read_count((body.get("tuningJobMetadata") or {}).get("completedEpochCount")),
-        dropped_examples=_read_dropped(stats),
+        dropped_examples=_read_dropped(stats, reasons=reasons),
         evaluations=_read_evaluations(body),
         experiment=read_text(body.get("experiment")),
         metrics_uri=read_text(body.get("gcsMetricsUri")),
@@ -376,16 +379,16 @@ def _read_metrics(result: Mapping[str, Any]) -> Iterator[EvaluatedMetric]:
             yield EvaluatedMetric(sanitize(metric[1]), score, sanitize(read_text(aggregation)))
 
 
-def _read_dropped(stats: Mapping[str, Any]) -> DroppedExamples | None:
+def _read_dropped(stats: Mapping[str, Any], *, reasons: bool) -> DroppedExamples | None:
     """Return the examples that were dropped or truncated: Google's fields name both, and describe them as dropped.
 
     The service lists a part of them, of which at most 20 are kept. Their numbers count the lines of the data set.
     """
     numbers = _list(stats.get("truncatedExampleIndices")) or _list(stats.get("droppedExampleIndices"))
-    reasons = _list(stats.get("droppedExampleReasons"))
+    given = _list(stats.get("droppedExampleReasons")) if reasons else []
     listed = tuple(
         DroppedExample(number, shorten(sanitize(read_text(reason)), _REASON_ROOM))
-        for number, reason in zip_longest(map(read_count, numbers), reasons[: len(numbers)])
+        for number, reason in zip_longest(map(read_count, numbers), given[: len(numbers)])
         if number
     )
     total = read_count(stats.get("totalTruncatedExampleCount"))

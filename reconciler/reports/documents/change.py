@@ -206,6 +206,8 @@ class ResolvedModel(Record, frozen=True, kw_only=True):
     """The text before every prompt."""
     resources: Resources | None = None
     """The resources of the generation on Vertex AI."""
+    experiment_url: str = ""
+    """The page of the experiment that has the metrics of the training."""
     sampling: Sampling | None = None
     """The declared sampling defaults."""
     files: ModelFiles | None = None

@@ -17,7 +17,7 @@ from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.version import __version__
 from reconciler.planning import events
 from reconciler.planning.events import Event
-from reconciler.planning.training_time import completed_steps, reports_progress
+from reconciler.planning.training_time import counted_progress, last_epoch
 from reconciler.reports.documents.envelope import Loss, number
 from reconciler.reports.documents.plan import PlanReport, PlanSummary, PlanTarget
 from reconciler.reports.documents.result import Outcome, ResultReport
@@ -108,9 +108,9 @@ class ProgressLine(RemoteLine, frozen=True, kw_only=True, tag="progress"):
     """The completed steps, if the service reports them."""
     total_steps: TotalSteps | None = None
     percent: Annotated[float, Meta(ge=0)] | None = None
-    """The completed share of the steps."""
+    """The completed share of the steps, or of the epochs if the service counts only them."""
     epoch: Count | None = None
-    """The epoch of the last loss."""
+    """The completed epochs, or else the epoch of the last loss."""
     loss: Loss | None = None
     """The last mean loss; a value that is not finite has its proto3 JSON name."""
 
@@ -340,7 +340,7 @@ def _started(event: events.Started | events.Adopted, time: str) -> StartedLine:
 
 def _progress(event: events.Progressed, time: str) -> ProgressLine:
     model, total = event.model, event.total_steps
-    done = completed_steps(model) if reports_progress(model) else None
+    progress = counted_progress(model, total)
     last = model.snapshots[-1] if model.snapshots else None
     return ProgressLine(
         time=time,
@@ -348,10 +348,10 @@ def _progress(event: events.Progressed, time: str) -> ProgressLine:
         key=event.key,
         remote=model.remote,
         phase=model.phase,
-        completed_steps=done,
+        completed_steps=progress.done if progress and progress.unit == "step" else None,
         total_steps=total,
-        percent=round(100 * done / total, 1) if done is not None and total else None,
-        epoch=last.epoch if last else None,
+        percent=progress.percent if progress else None,
+        epoch=last_epoch(model),
         loss=number(last.loss) if last else None,
     )
 

@@ -143,11 +143,11 @@ def history_report(
         lockfile=lockfile,
         name=name,
         manifest=manifest,
-        generations=tuple(map(_generation, entries)),
+        generations=tuple(_generation(recorded, capabilities) for recorded in entries),
     )
 
 
-def _generation(recorded: HistoryEntry) -> HistoryGeneration:
+def _generation(recorded: HistoryEntry, capabilities: Capabilities) -> HistoryGeneration:
     generation = recorded.generation
     return HistoryGeneration(
         key=generation.key,
@@ -162,6 +162,8 @@ def _generation(recorded: HistoryEntry) -> HistoryGeneration:
         final_loss=number(generation.final_loss),
         billing=billing_of(generation),
         error=generation.failure,
+        dropped_examples=generation.dropped_examples,
+        experiment_url=capabilities.experiment_url(generation.experiment),
         checks=generation.checks,
         evaluations=generation.evaluations,
         role=recorded.role,

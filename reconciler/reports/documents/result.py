@@ -14,7 +14,7 @@ from reconciler.domain.checks import CheckResults
 from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Position, Record, Remote, TableEnum
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import Lock
-from reconciler.domain.model import Capabilities, Target
+from reconciler.domain.model import Capabilities, DroppedExamples, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.planning.costs import Billing, billing_of
 from reconciler.planning.events import Cancelled, Checked, Completed, Deleted, Event, Failed, Promoted, Refused, Updated
@@ -62,6 +62,8 @@ class ModelOutcome(Record, frozen=True):
     """The estimated cost of the training, and the actual one."""
     message: str = ""
     """A sentence for the reader."""
+    dropped_examples: DroppedExamples | None = None
+    """The examples of its training that the service dropped or truncated."""
     checks: CheckResults | None = None
     """The results of the checks that ran."""
     deleted: tuple[NonEmpty, ...] = ()
@@ -260,6 +262,7 @@ class Outcomes:
             steps=generation.total_steps,
             final_loss=number(generation.final_loss),
             billing=billing_of(generation),
+            dropped_examples=generation.dropped_examples,
         )
 
 

@@ -27,6 +27,7 @@ from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters
 from reconciler.domain.model import (
     Capabilities,
     Dataset,
+    DroppedExamples,
     Failure,
     RemoteModel,
     Resources,
@@ -37,7 +38,7 @@ from reconciler.domain.model import (
     Target,
 )
 from reconciler.planning.costs import Billing, billing_of
-from reconciler.planning.training_time import completed_steps, reports_progress
+from reconciler.planning.training_time import CountedProgress, counted_progress, epoch_count, last_epoch
 from reconciler.reports.documents.envelope import Loss, TargetReport, number, target_summary
 
 CURVE_POINTS: Final = 100
@@ -81,10 +82,30 @@ class GenerationSummary(Record, frozen=True, kw_only=True):
     """The estimated cost of the training, and the actual one."""
     error: Failure | None = None
     """Why the training failed."""
+    dropped_examples: DroppedExamples | None = None
+    """The examples that the service dropped or truncated."""
+    experiment_url: str = ""
+    """The page of the experiment that has the metrics of the training."""
     checks: RecordedChecks | None = None
     """The result of the last run of the checks."""
     evaluations: tuple[ServiceEvaluation, ...] = ()
     """The evaluations by the service, which decide nothing here."""
+
+
+class TrainingProgress(Record, frozen=True, kw_only=True):
+    """The progress of a training."""
+
+    completed_steps: Count | None = None
+    """The completed steps; omitted if the service does not report them."""
+    total_steps: TotalSteps | None = None
+    percent: Annotated[float, Meta(ge=0)] | None = None
+    """The completed share of the steps, or of the epochs if the service counts only them."""
+    epoch: Count | None = None
+    """The completed epochs, or else the epoch of the last snapshot."""
+    epochs: Count | None = None
+    """The number of epochs."""
+    loss: Loss | None = None
+    """The mean loss of the last snapshot."""
 
 
 class LiveGeneration(GenerationSummary, frozen=True, kw_only=True):
@@ -92,6 +113,10 @@ class LiveGeneration(GenerationSummary, frozen=True, kw_only=True):
 
     rejected: bool = False
     """Whether it is rejected: it was rolled back and is not promoted again. Omitted if not."""
+    phase: Annotated[str, Meta(examples=["QUEUED", "WAITING_FOR_QUOTA"])] = ""
+    """The state in the service's spelling, if it is more specific."""
+    progress: TrainingProgress | None = None
+    """The progress of the training, only while it runs."""
 
 
 class GenerationDetails(LiveGeneration, frozen=True, kw_only=True):
@@ -124,7 +149,7 @@ RecordedDetails = Annotated[
 ]
 
 
-def model_details(lock: Lock, live: Mapping[str, RemoteModel]) -> tuple[ModelDetails, ...]:
+def model_details(lock: Lock, live: Mapping[str, RemoteModel], capabilities: Capabilities) -> tuple[ModelDetails, ...]:
     """Return every recorded model with its generations, newest first, sorted by name.
 
     ``live`` has the live state by remote name and overrides the record; a loss curve is included if it was read.
@@ -134,20 +159,24 @@ def model_details(lock: Lock, live: Mapping[str, RemoteModel]) -> tuple[ModelDet
             name=name,
             manifest=model.manifest,
             serving=model.serving_key or "",
-            generations=tuple(_details(known, live.get(known.remote), model) for known in model.generations),
+            generations=tuple(
+                _details(known, live.get(known.remote), model, capabilities) for known in model.generations
+            ),
         )
         for name, model in sorted(lock.models.items())
     )
 
 
-def _details(generation: LockedGeneration, live: RemoteModel | None, model: LockedModel) -> GenerationDetails:
+def _details(
+    generation: LockedGeneration, live: RemoteModel | None, model: LockedModel, capabilities: Capabilities
+) -> GenerationDetails:
     effective = generation.hyperparameters.effective or (live.hyperparameters if live else {})
     both = LockedHyperparameters(generation.hyperparameters.declared, effective)
     return live_generation(
         GenerationDetails,
         generation,
         live,
-        model,
+        (model, capabilities),
         source=generation.source.recorded,
         dataset=training_data(generation.dataset),
         hyperparameters=both if generation.hyperparameters.declared or effective else None,
@@ -159,9 +188,14 @@ _G = TypeVar("_G", bound=LiveGeneration)
 
 
 def live_generation(
-    kind: type[_G], generation: LockedGeneration, live: RemoteModel | None, model: LockedModel, **further: Any
+    kind: type[_G],
+    generation: LockedGeneration,
+    live: RemoteModel | None,
+    context: tuple[LockedModel, Capabilities],
+    **further: Any,
 ) -> _G:
     """Return a generation with its live state, or else the recorded one, and with the further fields of its kind."""
+    model, capabilities = context
     state = live.state if live else generation.state
     snapshots = live.snapshots if live and state is State.ACTIVE else ()
     return kind(
@@ -177,9 +211,13 @@ def live_generation(
         final_loss=number(snapshots[-1].loss if snapshots else generation.final_loss),
         billing=billing_of(generation),
         error=(live.failure if live else None) or generation.failure,
+        dropped_examples=generation.dropped_examples or (live.dropped_examples if live else None),
+        experiment_url=capabilities.experiment_url(generation.experiment or (live.experiment if live else "")),
         checks=generation.checks,
         evaluations=generation.evaluations or (live.evaluations if live else ()),
         rejected=generation.key in model.rejected,
+        phase=live.phase if live else generation.phase,
+        progress=_live_progress(generation, live) if live else _recorded_progress(generation),
         **further,
     )
 
@@ -238,33 +276,15 @@ class AccessSummary(Record, frozen=True):
     """Recorded generations that no longer exist at the service."""
 
 
-class TrainingProgress(Record, frozen=True, kw_only=True):
-    """The progress of a training."""
-
-    completed_steps: Count
-    """The completed steps."""
-    total_steps: TotalSteps | None = None
-    percent: Annotated[float, Meta(ge=0)] | None = None
-    """The completed share."""
-    epoch: Count | None = None
-    """The epoch of the last snapshot."""
-    loss: Loss | None = None
-    """The mean loss of the last snapshot."""
-
-
 class GenerationStatus(LiveGeneration, frozen=True, kw_only=True):
     """One generation of the manifest."""
 
     attempt: Attempt
     origin: Origin
-    phase: Annotated[str, Meta(examples=["QUEUED"])] = ""
-    """The state in the service's spelling, if it is more specific."""
     undeployed: bool = False
     """Whether no endpoint has its model; omitted if one has it, or if the service was not queried."""
     resources: Resources | None = None
     """The resources of the training."""
-    progress: TrainingProgress | None = None
-    """The progress of the training; only while it runs and if the service was queried."""
 
 
 class ServingKey(Record, frozen=True):
@@ -355,14 +375,14 @@ def status_report(
         target=target_summary(target, capabilities, root),
         lockfile=lockfile,
         verified=live is not None,
-        models=tuple(_model(name, model, live or {}) for name, model in sorted(lock.models.items())),
+        models=tuple(_model(name, model, live or {}, capabilities) for name, model in sorted(lock.models.items())),
         access=access_summary(reach) if reach else None,
         model_details=model_details,
     )
 
 
-def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel]) -> ModelStatus:
-    generations = tuple(_generation(known, live.get(known.remote), model) for known in model.generations)
+def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel], capabilities: Capabilities) -> ModelStatus:
+    generations = tuple(_generation(known, live.get(known.remote), model, capabilities) for known in model.generations)
     serving = model.serving_generation
     return ModelStatus(
         name=name,
@@ -374,31 +394,42 @@ def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel]) -> Mo
     )
 
 
-def _generation(generation: LockedGeneration, live: RemoteModel | None, model: LockedModel) -> GenerationStatus:
+def _generation(
+    generation: LockedGeneration, live: RemoteModel | None, model: LockedModel, capabilities: Capabilities
+) -> GenerationStatus:
     resources = live.resources if live and live.resources != Resources() else generation.resources
     return live_generation(
         GenerationStatus,
         generation,
         live,
-        model,
+        (model, capabilities),
         attempt=generation.attempt,
         origin=generation.origin,
-        phase=live.phase if live else "",
         undeployed=live is not None and not live.is_deployed(generation.checkpoint),
         resources=None if resources == Resources() else resources,
-        progress=_progress(generation, live) if live else None,
     )
 
 
-def _progress(generation: LockedGeneration, live: RemoteModel) -> TrainingProgress | None:
-    if live.state is not State.CREATING or not reports_progress(live):
+def _live_progress(generation: LockedGeneration, live: RemoteModel) -> TrainingProgress | None:
+    total = live.total_steps or generation.total_steps
+    progress = counted_progress(live, total) if live.state is State.CREATING else None
+    if progress is None:
         return None
-    done, total = completed_steps(live), live.total_steps or generation.total_steps
     last = live.snapshots[-1] if live.snapshots else None
     return TrainingProgress(
-        completed_steps=done,
+        completed_steps=progress.done if progress.unit == "step" else None,
         total_steps=total,
-        percent=round(100 * done / total, 1) if total else None,
-        epoch=last.epoch if last else None,
+        percent=progress.percent,
+        epoch=last_epoch(live),
+        epochs=epoch_count(live.hyperparameters),
         loss=number(last.loss) if last else None,
     )
+
+
+def _recorded_progress(generation: LockedGeneration) -> TrainingProgress | None:
+    done, hyperparameters = generation.completed_epochs, generation.hyperparameters
+    if generation.state is not State.CREATING or done is None:
+        return None
+    epochs = epoch_count(hyperparameters.effective or hyperparameters.declared)
+    percent = CountedProgress(done, epochs, "epoch").percent
+    return TrainingProgress(total_steps=generation.total_steps, percent=percent, epoch=done, epochs=epochs)

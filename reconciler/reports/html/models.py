@@ -33,6 +33,7 @@ from reconciler.reports.documents.status import (
 from reconciler.reports.html.loss_chart import Chart, Losses, chart
 from reconciler.reports.text.check import COMPARED_MODELS, score_details
 from reconciler.reports.text.format import Detail, Role, checkpoint_text, counted, elapsed, value
+from reconciler.reports.text.status import training_text
 
 _STATES: Final[Mapping[State, tuple[str, Role]]] = {
     State.INTENDED: ("intended", "wait"),
@@ -62,14 +63,16 @@ _TimelineEvent = tuple[str, str, Role, str, str]
 class GenerationRow(Struct, frozen=True):
     """A row of the table of generations; unknown texts are empty.
 
-    ``drawn`` is whether the chart has its curve. ``inputs`` are labels and texts. ``changes`` are the differences from
-    ``since``, the key of the generation before; ``compared`` is whether the inputs of both are known.
+    ``drawn`` is whether the chart has its curve. ``progress`` is what a training does, and how far it is. ``inputs``
+    are labels and texts. ``changes`` are the differences from ``since``, the key of the generation before; ``compared``
+    is whether the inputs of both are known.
     """
 
     generation: _Generation
     drawn: bool
     state: str
     role: Role
+    progress: str
     checks: CheckResults | RecordedChecks | None
     inputs: tuple[Detail, ...]
     since: str
@@ -190,6 +193,7 @@ def _generations(model: _Model, drawing: Chart | None, reports: Mapping[str, Che
             drawn=generation.key in drawn,
             state=state,
             role=role,
+            progress="" if isinstance(generation, HistoryGeneration) else training_text(generation),
             checks=reports.get(generation.key) or generation.checks,
             inputs=_inputs(generation),
             since=before.key if before else "",

@@ -44,6 +44,7 @@ from reconciler.reports.text.format import (
     Role,
     billing_text,
     counted,
+    dropped_text,
     evaluations_text,
     loss,
     minute,
@@ -619,6 +620,7 @@ def _environment() -> Environment:
         share=share,
         width=_width,
         counted=counted,
+        dropped=dropped_text,
         along=lambda share: _BAR_START + _width(share),
         shortened=lambda key, name: key.removeprefix(f"{name}-"),
     )

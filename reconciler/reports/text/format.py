@@ -11,7 +11,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from reconciler.domain.checks import CheckResult, CheckResults, Miss, describe_comparison
-from reconciler.domain.model import ServiceEvaluation
+from reconciler.domain.model import DroppedExamples, ServiceEvaluation
 from reconciler.domain.text import join_names, shorten, terminal_safe
 from reconciler.planning.costs import Billing
 from reconciler.reports.documents.envelope import TargetSummary
@@ -189,6 +189,21 @@ def billing_text(billing: Billing | None) -> str:
     expected = f", {billing.estimated_cost.approximate}" if billing.estimated_cost else ""
     estimate = "" if billing.estimated_tokens is None else f" (estimated: about {billing.estimated_tokens:,}{expected})"
     return f"{billing.billed_tokens:,} billed tokens{paid}{estimate}"
+
+
+_MOST_DROPPED: Final = 5
+"""How many dropped examples a text names."""
+
+
+def dropped_text(dropped: DroppedExamples) -> str:
+    """Return how many examples the service dropped or truncated, and the first of them with their reasons."""
+    shown = dropped.sample[:_MOST_DROPPED]
+    named = (
+        ": ".join(filter(None, [example.place or f"example {example.example}", example.reason])) for example in shown
+    )
+    more = [f"and {dropped.count - len(shown)} more"] if shown and dropped.count > len(shown) else []
+    counts = f"the service dropped or truncated {counted(dropped.count, 'example')}"
+    return ": ".join(filter(None, [counts, "; ".join([*named, *more])]))
 
 
 def value(field: object) -> str:

@@ -21,6 +21,7 @@ from reconciler.reports.text.format import (
     billing_text,
     checkpoint_text,
     counted,
+    dropped_text,
     minute,
     report_heading,
     share,
@@ -82,6 +83,10 @@ def generation_details(generation: HistoryGeneration, *, verbose: bool = False) 
         yield "cost", billed
     if generation.error:
         yield "error", generation.error.message or "the service reports no reason"
+    if generation.dropped_examples:
+        yield "warning", dropped_text(generation.dropped_examples)
+    if generation.experiment_url:
+        yield "experiment", generation.experiment_url
     if generation.checks:
         yield from _checks(generation.checks)
     if generation.changes:

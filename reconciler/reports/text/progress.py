@@ -10,11 +10,11 @@ from typing import Final, Self, TextIO
 
 from msgspec import Struct
 
-from reconciler.domain.model import RemoteModel
+from reconciler.domain.model import PHASES, RemoteModel
 from reconciler.domain.ports import Clock
 from reconciler.domain.text import encodable, terminal_safe
 from reconciler.planning import events
-from reconciler.planning.training_time import completed_steps, reports_progress, seconds_left, training_start
+from reconciler.planning.training_time import counted_progress, last_epoch, seconds_left, training_start
 from reconciler.reports.text.format import Role, Style, checks_line, counted, duration, loss, plain, steps_and_loss
 
 _QUARTERS: Final = 4
@@ -86,16 +86,18 @@ class Curve(Struct, frozen=True):
 
 def curve_of(model: RemoteModel, total_steps: int | None, now: datetime) -> Curve:
     """Return the progress of a training from the live state of its model."""
-    snapshots = model.snapshots
+    progress = counted_progress(model, total_steps)
+    by_step = progress is None or progress.unit == "step"
     return Curve(
         seen=now,
-        done=completed_steps(model) if reports_progress(model) else None,
-        total=total_steps,
-        epoch=snapshots[-1].epoch if snapshots else None,
-        losses=tuple(snapshot.loss for snapshot in snapshots),
+        done=progress.done if progress else None,
+        total=progress.total if progress else total_steps,
+        epoch=last_epoch(model) if by_step else None,
+        losses=tuple(snapshot.loss for snapshot in model.snapshots),
         left_then=seconds_left(model, total_steps, now),
-        phase=model.phase,
+        phase=PHASES.get(model.phase, model.phase),
         since=training_start(model),
+        unit=progress.unit if progress else "step",
     )
 
 
@@ -137,7 +139,7 @@ class EventPhrases:
         before, self._phases[key] = self._phases.get(key, ""), phase
         if before == phase:
             return None
-        return "wait", f"service phase: {phase}" if phase else f"training is running: {key}"
+        return "wait", f"service phase: {PHASES.get(phase, phase)}" if phase else f"training is running: {key}"
 
     def _remember_steps(self, key: str, steps: int | None) -> None:
         if steps is not None:
@@ -266,6 +268,6 @@ def _still_running(curve: Curve) -> str:
 
 
 def _progress(curve: Curve) -> str:
-    share = f"{100 * (curve.share or 0):.0f} %: step {curve.done}/{curve.total}"
+    share = f"{100 * (curve.share or 0):.0f} %: {curve.unit} {curve.done}/{curve.total}"
     last = f", loss {loss(curve.losses[-1])}" if curve.losses else ""
     return share + last + ("" if curve.left_then is None else f", about {duration(curve.left_then)} left")

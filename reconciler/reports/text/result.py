@@ -9,7 +9,16 @@ from reconciler.domain.errors import ExitStatus
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.result import SETTLED, ModelOutcome, Outcome, ResultReport
 from reconciler.reports.text.check import passed_text
-from reconciler.reports.text.format import Layout, Role, billing_text, counted, elapsed, notices_text, steps_and_loss
+from reconciler.reports.text.format import (
+    Layout,
+    Role,
+    billing_text,
+    counted,
+    dropped_text,
+    elapsed,
+    notices_text,
+    steps_and_loss,
+)
 
 OUTCOMES: Final[Mapping[Outcome, tuple[str, Role]]] = {
     Outcome.READY: ("ready", "good"),
@@ -57,7 +66,9 @@ def _model_lines(model: ModelOutcome, explained: dict[str, str], column: int, la
     reason = f" ({model.reason})" if model.reason and model.state is Outcome.HELD else ""
     name = f"{terminal_safe(model.name):<{column}}"
     colored = f"{name}  {layout.style(role, word)}{reason}: "
-    return layout.lines(f"{name}  {word}{reason}: ", outcome_details(model, explained), colored=colored)
+    yield from layout.lines(f"{name}  {word}{reason}: ", outcome_details(model, explained), colored=colored)
+    if model.dropped_examples:
+        yield from layout.lines("  warning: ", dropped_text(model.dropped_examples), "warning")
 
 
 def outcome_details(model: ModelOutcome, explained: dict[str, str]) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from reconciler.domain.checks import RecordedChecks
-from reconciler.domain.model import State
+from reconciler.domain.model import PHASES, State
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.status import (
     AccessibleGeneration,
     AccessSummary,
     GenerationStatus,
+    LiveGeneration,
     ModelStatus,
     SharedGeneration,
     StatusReport,
@@ -22,6 +23,7 @@ from reconciler.reports.text.format import (
     Role,
     checkpoint_text,
     counted,
+    dropped_text,
     evaluations_text,
     loss,
     minute,
@@ -114,8 +116,9 @@ def status_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
     for position, generation in enumerate(model.generations):
         key, state = generation.key, generation.state
         if state is State.CREATING:
-            phase = f", {generation.phase}" if generation.phase else ""
-            yield "wait", "training", key + phase + _progress(generation.progress)
+            doing = training_text(generation)
+            yield "wait", "training", f"{key}{', ' if generation.phase else ': '}{doing}" if doing else key
+            yield from _experiment(generation)
         elif generation.undeployed and key == serving:
             yield "error", "degraded", f"{key}: no endpoint has its model; run reconcile apply to deploy it again"
         elif state is State.ACTIVE and position == 0 and key != serving:
@@ -124,8 +127,16 @@ def status_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
             word, unexplained = _UNFINISHED[state]
             message = generation.error.message if generation.error else ""
             yield "error", word, f"{key}: {message or unexplained}"
+            yield from _experiment(generation)
+        if generation.dropped_examples and (position == 0 or key == serving):
+            yield "warning", "warning", f"{key}: {dropped_text(generation.dropped_examples)}"
         if generation.evaluations and (position == 0 or key == serving):
             yield "muted", "evaluated", f"{key}: by the service, {evaluations_text(generation.evaluations)}"
+
+
+def _experiment(generation: GenerationStatus) -> Iterator[tuple[Role, str, str]]:
+    if generation.experiment_url:
+        yield "muted", "experiment", generation.experiment_url
 
 
 def _not_promoted(generation: GenerationStatus) -> Iterator[tuple[Role, str, str]]:
@@ -141,12 +152,27 @@ def _not_promoted(generation: GenerationStatus) -> Iterator[tuple[Role, str, str
     yield "hold", word, f"{generation.key}: {reason}"
 
 
-def _progress(progress: TrainingProgress | None) -> str:
-    if not progress or not (progress.total_steps or progress.completed_steps):
+def training_text(generation: LiveGeneration) -> str:
+    """Return what a training does and how far it is; empty if it is training, before the first step or epoch."""
+    if generation.state is not State.CREATING:
         return ""
-    total = f"/{progress.total_steps} ({progress.percent:.0f} %)" if progress.total_steps else ""
-    at_loss = "" if progress.loss is None else f", loss {loss(progress.loss)}"
-    return f": step {progress.completed_steps}{total}{at_loss}"
+    return f"{PHASES.get(generation.phase, generation.phase)}{_progress(generation.progress)}".removeprefix(": ")
+
+
+def _progress(progress: TrainingProgress | None) -> str:
+    """Return the completed steps or epochs of a training with its loss; nothing before the first."""
+    if progress is None:
+        return ""
+    steps, epoch = progress.completed_steps, progress.epoch
+    percent = "" if progress.percent is None else f" ({progress.percent:.0f} %)"
+    texts = []
+    if steps or (steps is not None and progress.total_steps):
+        texts.append(f"step {steps}{f'/{progress.total_steps}' if progress.total_steps else ''}{percent}")
+    elif epoch is not None:
+        texts.append(f"epoch {epoch}{f'/{progress.epochs}' if progress.epochs else ''}{percent}")
+    if progress.loss is not None:
+        texts.append(f"loss {loss(progress.loss)}")
+    return f": {', '.join(texts)}" if texts else ""
 
 
 def access_lines(access: AccessSummary, layout: Layout) -> Iterator[str]:

@@ -13,10 +13,21 @@ from msgspec.structs import replace
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from reconciler.domain.errors import AccessError, ServiceError
-from reconciler.domain.model import Capabilities, Dataset, Handle, Resources, State, Target, Update
+from reconciler.domain.model import (
+    Capabilities,
+    Dataset,
+    Handle,
+    RemoteModel,
+    Resources,
+    Snapshot,
+    State,
+    Target,
+    Update,
+)
 from reconciler.domain.ports import Prompt, Provider
 from reconciler.providers.google.auth import AccessToken, BearerAuth
 from reconciler.providers.google.network import STORAGE
+from reconciler.providers.vertex.metrics import MOST_POINTS, read_curve
 from reconciler.providers.vertex.provider import Vertex, connect
 from reconciler.providers.vertex.spec import SPEC, capabilities_of, endpoint_of
 from reconciler.providers.vertex.wire import write_labels
@@ -133,6 +144,124 @@ class Hosts:
 
 
 REAL = replace(TARGET, endpoint="", storage_endpoint="")
+CURVE = b'{"step": 4, "epoch": 1, "/train_total_loss": 2.5}\n{"step": 8, "/train_total_loss": 1.5}\n'
+
+
+class Metrics(Hosts):
+    """Cloud Storage beside a list of one job, whose metrics have this address and this content."""
+
+    def __init__(self, uri: Any, content: bytes = CURVE, size: int | None = None, status: int = 200) -> None:
+        super().__init__({JOBS: {"tuningJobs": [body_of(state="RUNNING", gcsMetricsUri=uri)]}})
+        self._object = content, size or len(content), status
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        answer = await super().__call__(request)
+        if "/storage/v1/" not in request.url.path:
+            return answer
+        content, size, status = self._object
+        if "alt" in request.url.params:
+            return httpx.Response(status, content=content, headers={"x-goog-generation": "7"})
+        return httpx.Response(status, json={"generation": "7", "size": str(size)})
+
+    def curve(self, looks: int = 1, target: Target = REAL) -> tuple[Snapshot, ...]:
+        async def list_all(provider: Vertex) -> RemoteModel:
+            return [(await provider.list(progress=True))[0] for _ in range(looks)][-1]
+
+        found: RemoteModel = self.run(target, list_all)
+        assert found.state is State.CREATING
+        return found.snapshots
+
+    @property
+    def objects(self) -> list[str]:
+        return [line for line in self.seen if "/storage/v1/" in line]
+
+
+def test_a_loss_curve_is_read_from_the_bucket_of_the_target_until_it_changes() -> None:
+    metrics = Metrics("gs://acme-data/jobs/1.jsonl")
+    assert metrics.curve(looks=3) == (Snapshot(4, 1, 2.5), Snapshot(8, 0, 1.5))
+    assert metrics.objects == [f"GET {STORAGE}/storage/v1/b/acme-data/o/jobs%2F1.jsonl"] * 4, "three looks, one read"
+
+
+@each_row(
+    "uri",
+    [
+        "gs://theirs/jobs/1.jsonl",
+        "gs://acme-data.evil.example/1",
+        "gs://acme-data@evil.example/1",
+        "gs://acme-data",
+        "https://evil.example/acme-data/1",
+        "gs://ACME-DATA/1",
+        "//evil.example/1",
+        ["gs://acme-data/1"],
+        7,
+    ],
+)
+def test_metrics_elsewhere_are_not_requested_and_noticed_once(uri: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.clear()
+    caplog.set_level("INFO", "reconciler")
+    metrics = Metrics(uri)
+    assert metrics.curve(looks=2) == ()
+    assert metrics.objects == []
+    notices = [record.getMessage() for record in caplog.records]
+    assert len(notices) == (1 if isinstance(uri, str) else 0)
+    assert all(notice.endswith("it is not in the bucket of the target") for notice in notices)
+
+
+def test_metrics_of_a_target_without_a_bucket_are_not_requested() -> None:
+    metrics = Metrics("gs://acme-data/1")
+    assert (metrics.curve(target=replace(REAL, bucket="")), metrics.objects) == ((), [])
+
+
+@each_row(
+    ("metrics", "requests"),
+    [
+        (Metrics("gs://acme-data/1", size=2**30), 2),
+        (Metrics("gs://acme-data/1", status=403), 1),
+        (Metrics("gs://acme-data/1", status=404), 2),
+        (Metrics("gs://acme-data/1", content=b"\x1f\x8b\xff\x00"), 3),
+        (Metrics("gs://acme-data/1", content=b"[" * 100_000), 3),
+    ],
+)
+def test_metrics_that_cannot_be_used_are_no_curve_and_no_error(metrics: Metrics, requests: int) -> None:
+    assert metrics.curve(looks=2) == ()
+    assert len(metrics.objects) == requests
+
+
+@each_row(
+    ("content", "points"),
+    [
+        (CURVE, [(4, 1, 2.5), (8, 0, 1.5)]),
+        (b'\xef\xbb\xbf[{"global_step": "2", "train_loss": "0.5", "epoch": 0.7}]', [(2, 0, 0.5)]),
+        (b'{"version": [1], "metrics": [{"step": 1, "loss": 3}, {"step": 1, "loss": 2}, 7]}', [(1, 0, 2.0)]),
+        (b'{"step": 1, "loss": 3}', [(1, 0, 3.0)]),
+        (b'not json\n{"step": 3, "meanLoss": 1}\n{"step": 2, "meanLoss": 2}\n{"step"', [(2, 0, 2.0), (3, 0, 1.0)]),
+        (b'{"step": -1, "loss": 3}\n{"step": 1, "loss": NaN}\n{"step": 1.5, "loss": 1}\n{"step": null}', []),
+        (b'{"step": 1, "loss": 1e999}\n{"step": {}, "loss": []}\n' + b'{"step": ' + b"9" * 5000 + b"}", []),
+        (b'{"step": 1, "loss": 3, "epoch": "many"}', [(1, 0, 3.0)]),
+        (b'{"loss": [1, 2, 3], "steps": [1, 2, 3]}', []),
+        (b"", []),
+        (b"null", []),
+        (b"7", []),
+        (b'"text"', []),
+        ("é\ud800".encode("utf-16", "surrogatepass"), []),
+    ],
+)
+def test_a_curve_has_the_rows_with_a_step_and_a_loss(content: bytes, points: list[tuple[int, int, float]]) -> None:
+    assert list(read_curve(content)) == [Snapshot(*point) for point in points]
+
+
+def test_a_long_curve_is_cut() -> None:
+    assert (
+        len(
+            read_curve(
+                b'{"step": 1, "loss": 1}\n' * 5
+                + b"".join(b'{"step": %d, "loss": 1}\n' % step for step in range(20_000))
+            )
+        )
+        <= MOST_POINTS
+    )
+
+
 HOST = "https://us-central1-aiplatform.googleapis.com"
 US = "https://aiplatform.us.rep.googleapis.com"
 PLACE_US = PLACE.replace("us-central1", "us")

@@ -43,7 +43,8 @@ def lock(**fields: Any) -> Lock:
 
 def told(recorded: Lock, live: Mapping[str, RemoteModel]) -> list[dict[str, Any]]:
     """The model details as a Status document has them, held to its schema."""
-    report = status_report(recorded, TARGET, SIMULATED, LOCKFILE, model_details=model_details(recorded, live))
+    details = model_details(recorded, live, SIMULATED)
+    report = status_report(recorded, TARGET, SIMULATED, LOCKFILE, model_details=details)
     document = held_to("status", report)
     assert convert(document, StatusReport) == report
     details: list[dict[str, Any]] = document.get("modelDetails", [])

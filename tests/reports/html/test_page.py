@@ -245,7 +245,7 @@ def test_a_timeline_is_told_latest_first_and_what_has_no_time_last() -> None:
 def test_a_training_of_which_only_the_end_is_recorded_has_a_row_and_an_event() -> None:
     ended = replace(ACTIVE, state=State.CANCELLED, hyperparameters=LockedHyperparameters(), create_time="")
     lock = Lock(models={"number-generator": LockedModel("n.yaml", generations=(replace(ended, complete_time=""),))})
-    told = status_report(lock, TARGET, SIMULATED, LOCKFILE, model_details=model_details(lock, {}))
+    told = status_report(lock, TARGET, SIMULATED, LOCKFILE, model_details=model_details(lock, {}, SIMULATED))
     shown = article(parsed(page(told)), "number-generator")
     assert [words(item) for item in shown.one("ol").all("li")] == ["unknown time cancelled 3kq7w2ma"]
     assert rows(shown.one("table"))[0][:2] == ["number-generator-3kq7w2ma", "cancelled"]
@@ -445,7 +445,7 @@ outcomes = st.builds(
 def test_every_plan_can_be_drawn(
     plan: Plan, target: Target, service: Capabilities, lock: Lock, live: list[RemoteModel]
 ) -> None:
-    details = model_details(lock, {one.remote: one for one in live})
+    details = model_details(lock, {one.remote: one for one in live}, SIMULATED)
     parsed(page(replace(plan_report(plan, target, service, "lock.json"), model_details=details)))
 
 
@@ -454,7 +454,7 @@ def test_every_status_can_be_drawn(lock: Lock, target: Target, service: Capabili
     recorded = [one.remote for model in lock.models.values() for one in model.generations]
     live = {remote: replace(data.draw(remote_models), remote=remote) for remote in recorded}
     shown = data.draw(st.sampled_from([None, live]))
-    details = data.draw(st.sampled_from([(), model_details(lock, live)]))
+    details = data.draw(st.sampled_from([(), model_details(lock, live, SIMULATED)]))
     report = status_report(lock, target, service, "lock.json", live=shown, model_details=details)
     root = parsed(page(report))
     assert len(root.all("article")) == len(lock.models)

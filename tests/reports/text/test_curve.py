@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from reconciler.domain.model import RemoteModel
+from reconciler.planning.training_time import training_start
 from reconciler.reports.text.progress import curve_of, sparkline
 from support.cases import each_row
 from support.render_values import START, training_model
@@ -64,6 +67,27 @@ def test_where_no_progress_is_told_only_the_time_goes_on() -> None:
     assert curve.elapsed(START - timedelta(seconds=2)) == timedelta(0)
     unbegun = curve_of(replace(silent, start_time="", create_time="", phase="QUEUED"), 50, START)
     assert (unbegun.elapsed(START), unbegun.activity) == (None, "QUEUED")
+
+
+def test_epochs_are_counted_where_no_steps_are() -> None:
+    counting = replace(
+        training_model(0),
+        completed_steps=None,
+        completed_epochs=1,
+        hyperparameters={"epochCount": 3},
+        phase="WAITING_FOR_CAPACITY",
+    )
+    curve = curve_of(counting, 50, START + timedelta(minutes=1))
+    assert (curve.done, curve.total, curve.unit, curve.epoch) == (1, 3, "epoch", None)
+    assert (curve.activity, curve.left_then) == ("waiting for capacity", pytest.approx(2 * _age(counting)))
+    stepping = curve_of(replace(training_model(5, 7.0), completed_epochs=2), 50, START)
+    assert (stepping.unit, stepping.epoch) == ("step", 2)
+
+
+def _age(model: RemoteModel) -> float:
+    started = training_start(model)
+    assert started
+    return (START + timedelta(minutes=1) - started).total_seconds()
 
 
 def test_more_steps_than_foreseen_are_still_no_more_than_all() -> None:

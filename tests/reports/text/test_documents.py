@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ExitStatus, Place, Problem
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
-from reconciler.domain.model import Capabilities, Failure, RemoteModel, State
+from reconciler.domain.model import Capabilities, DroppedExample, DroppedExamples, Failure, RemoteModel, State
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.change import ResolvedModel, ResolveReport
@@ -78,6 +78,26 @@ def test_status_shows_the_successor_that_trains_under_the_one_that_serves() -> N
         "number-generator  number-generator-22222222  ACTIVE     23        3.80       -  2026-11-22 19:17",
         "  training  number-generator-3kq7w2ma: step 16/23 (70 %), loss 5.14",
     ]
+
+
+def test_status_shows_what_a_training_does_recorded_and_live() -> None:
+    recorded = replace(ACTIVE, state=State.CREATING, phase="WAITING_FOR_CAPACITY", completed_epochs=1)
+    assert status(recorded).splitlines()[3] == f"  training  {KEY}, waiting for capacity: epoch 1/3 (33 %)"
+    counting = replace(
+        training_model(0), completed_steps=None, completed_epochs=2, phase="NEW_ONE", hyperparameters={"epochCount": 4}
+    )
+    assert status(recorded, live=(counting,)).splitlines()[3] == f"  training  {KEY}, NEW_ONE: epoch 2/4 (50 %)"
+    tuning = replace(counting, phase="")
+    assert status(recorded, live=(tuning,)).splitlines()[3] == f"  training  {KEY}: epoch 2/4 (50 %)"
+
+
+def test_status_warns_of_dropped_examples() -> None:
+    sample = (DroppedExample(2, "too long", "data.csv:3"), DroppedExample(7, "\x1b[2Jempty"))
+    dropped = replace(ACTIVE, dropped_examples=DroppedExamples(9, sample))
+    assert "\n".join(status(dropped, serving=KEY).splitlines()[3:]) == (
+        f"  warning   {KEY}: the service dropped or truncated 9 examples: data.csv:3: too long; example 7:"
+        r" \x1b[2Jempty; and 7 more"
+    )
 
 
 def test_status_tells_why_a_training_failed() -> None:
