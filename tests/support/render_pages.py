@@ -13,10 +13,21 @@ from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ExitStatus, Place
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
-from reconciler.domain.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
+from reconciler.domain.model import (
+    Capabilities,
+    Dataset,
+    DroppedExample,
+    DroppedExamples,
+    Failure,
+    RemoteModel,
+    Snapshot,
+    Source,
+    State,
+)
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.history import list_history
+from reconciler.providers.vertex.locations import ExperimentPages
 from reconciler.reports.documents.check import CheckedModel, CheckReport, check_report
 from reconciler.reports.documents.drift import DriftReport, drift_report
 from reconciler.reports.documents.envelope import target_summary
@@ -219,6 +230,21 @@ def status_page() -> StatusReport:
 def recorded_page() -> StatusReport:
     """A Status of the lockfile alone."""
     return status_report(LOCK, TARGET, SIMULATED, LOCKFILE, root="specs")
+
+
+def job_page(phase: str) -> StatusReport:
+    """A Status of a training in a phase, with a dropped example and the page of its experiment."""
+    sample = (DroppedExample(3, f"too long {HOSTILE}", "data.csv:4"),)
+    training = replace(
+        _RHYMES,
+        phase=phase,
+        completed_epochs=1,
+        dropped_examples=DroppedExamples(2, sample),
+        experiment="projects/1/locations/us/metadataStores/default/contexts/e-1",
+    )
+    lock = Lock(models={"rhymes": LockedModel("rhymes.yaml", generations=(training,))})
+    capabilities = replace(REAL, experiment_url=ExperimentPages("acme"))
+    return status_report(lock, TARGET, capabilities, LOCKFILE, model_details=model_details(lock, {}, capabilities))
 
 
 def drift_page() -> DriftReport:

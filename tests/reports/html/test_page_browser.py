@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from reconciler.domain.model import PHASES
 from reconciler.reports.html.page import page
 from support.browser import BACKSPACE, ENTER, SPACE, TAB, Browser, browser
-from support.render_pages import HOSTILE, PAGES, plan_page, poisoned, result_page, status_page
+from support.render_pages import HOSTILE, PAGES, job_page, plan_page, poisoned, result_page, status_page
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,23 @@ def test_rows_are_sorted_by_keyboard_with_what_is_unknown_last(chromium: Browser
     chromium.press(TAB, TAB, ENTER)
     assert shown_models(chromium) == ["words", "number-generator", "rhymes", "letters"], "by their time"
     assert loss.get_attribute("aria-sort") == "none"
+
+
+def test_each_phase_of_a_job_is_shown_with_its_epochs_dropped_examples_and_experiment(chromium: Browser) -> None:
+    pictures = set()
+    for phase in ("", *PHASES):
+        chromium.open(page(job_page(phase)))
+        notes = visible(chromium, "article .note")
+        assert ": ".join(filter(None, [PHASES.get(phase, ""), "epoch 1/3 (33 %)"])) in notes
+        dropped = f"the service dropped or truncated 2 examples: data.csv:4: too long {HOSTILE}; and 1 more"
+        assert dropped in notes
+        link = chromium.find('article a[href^="https:"]')
+        assert link.text == "experiment"
+        assert link.get_attribute("href") == (
+            "https://console.cloud.google.com/vertex-ai/experiments/locations/us/experiments/e-1/runs?project=acme"
+        )
+        pictures.add(chromium.driver.get_screenshot_as_base64())
+    assert len(pictures) == 1 + len(PHASES)
 
 
 def test_without_scripts_everything_can_be_read_and_nothing_pretends_to_work(chromium: Browser) -> None:
