@@ -439,8 +439,10 @@ class Resources(Record, frozen=True):
 
     def endpoint_of(self, checkpoint: str) -> str:
         """Return the endpoint of a checkpoint, of the default one if the ID is empty; empty if there is none."""
-        found = self.checkpoint(checkpoint) if checkpoint else None
-        return found.endpoint if found else "" if checkpoint else self.endpoint
+        if not checkpoint:
+            return self.endpoint
+        found = self.checkpoint(checkpoint)
+        return found.endpoint if found else ""
 
 
 class EvaluatedMetric(Record, frozen=True):
@@ -529,10 +531,6 @@ class RemoteModel(Struct, frozen=True):
     (``QUEUED``), including unknown ones; :data:`PHASES` are those that services share. ``experiment`` is the resource
     name of the experiment that has the metrics of the training, and ``metrics_uri`` the address of an object with its
     loss curve. ``provider_data`` is what the provider records for itself: a value of its ``ProviderSpec.record``.
-    ``deployed`` is false if the model answers only at an endpoint, and none has it. ``edit`` is set if the files of the
-    change. ``completed_steps``, ``total_steps`` and ``failure`` are ``None`` if the service does not return them.
-    ``phase`` is the service's own name of its state if that is more specific than ``state`` (``QUEUED``), including
-    unknown ones. ``provider_data`` is what the provider records for itself: a value of its ``ProviderSpec.record``.
     ``undeployed`` has the endpoints in ``resources`` that do not exist or do not have the model; the empty name stands
     for an endpoint that was never there. ``edit`` is set if the files of the
     model are not those of its training; then it has no mark.

@@ -94,6 +94,7 @@ class ServiceUnderTest(ABC):
         base_model: A base model that can be tuned.
         hyperparameters: Valid hyperparameters.
         values: Valid values of the hyperparameters that are not numbers.
+        conditional: Hyperparameters that only other base models or methods take.
         diverging: Hyperparameters with which a training fails, with a message that contains ``failure``.
         steps: The steps of a training with ``hyperparameters``; ``None`` if the service does not report them.
         curves: Whether the service reports loss curves.
@@ -104,6 +105,7 @@ class ServiceUnderTest(ABC):
     base_model: str
     hyperparameters: ClassVar[Hyperparameters]
     values: ClassVar[Hyperparameters] = {}
+    conditional: ClassVar[frozenset[str]] = frozenset()
     diverging: ClassVar[Hyperparameters]
     failure: ClassVar[str] = ""
     steps: ClassVar[int | None] = None

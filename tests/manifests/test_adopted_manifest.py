@@ -70,7 +70,7 @@ def test_numbers_are_the_shortest_that_are_the_same_on_the_wire() -> None:
     ("capabilities", "told"),
     [
         (GL, "  # hyperparameters: {epochCount: 3, learningRate: 0.001}\n"),
-        (VERTEX, "  # vertex: {hyperparameters: {epochCount: 3, adapterSize: 4}}\n"),
+        (VERTEX, "  # vertex: {hyperparameters: {epochCount: 3, learningRate: 0.001, adapterSize: 4}}\n"),
     ],
     ids=["Generative Language", "Vertex AI"],
 )

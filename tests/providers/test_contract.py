@@ -45,7 +45,10 @@ class TestLocal(ProviderContract):
     [
         (TestGenerativeLanguageV1beta3, {"access", "basePrompts", "lineage"}),
         (TestGenerativeLanguageV1beta, {"access", "basePrompts", "projectAccess", "lineage"}),
-        (TestVertex, {"basePrompts", "cancellation", "cloudStorage", "conversations", "lineage"}),
+        (
+            TestVertex,
+            {"basePrompts", "cancellation", "checkpoints", "cloudStorage", "conversations", "lineage", "preference"},
+        ),
         (TestFake, {"cloudStorage", "conversations", "lineage"}),
     ],
 )

@@ -177,5 +177,5 @@ def test_googles_client_reads_the_source_of_a_job(service: Process) -> None:
     child = trained(service, "v1", replace(further, source=Source(remote=parent.resources.model)), 2 * DONE)
     theirs = client(vertex.GenAiTuningServiceClient, service).get_tuning_job(name=child.remote)
     assert theirs.pre_tuned_model.tuned_model_name == parent.resources.model
-    assert theirs.pre_tuned_model.base_model == VERTEX
-    assert child.source == Source(remote=parent.resources.model)
+    assert (theirs.pre_tuned_model.checkpoint_id, theirs.pre_tuned_model.base_model) == ("3", VERTEX)
+    assert child.source == Source(remote=parent.resources.model, checkpoint="3")

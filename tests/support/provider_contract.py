@@ -85,6 +85,7 @@ class EmbeddedVertex(_Embedded):
     version = "v1"
     base_model = VERTEX
     hyperparameters: ClassVar[Hyperparameters] = {"epochCount": 3, "learningRateMultiplier": 0.5, "adapterSize": 4}
+    conditional = frozenset({"batchSize", "beta", "learningRate"})
     diverging: ClassVar[Hyperparameters] = {"learningRateMultiplier": 10_000}
 
     def count_bodies(self) -> int:

@@ -89,6 +89,7 @@ def test_a_plan_tells_what_would_be_done_and_how_much() -> None:
         "create": 1,
         "noop": 1,
         "steps": 23,
+        "seconds": 40.0,
     }
     assert document["actions"][0] == {
         "name": "number-generator",
