@@ -459,7 +459,7 @@ def update_observed(generation: LockedGeneration, model: RemoteModel) -> LockedG
         create_time=model.create_time or generation.create_time,
         complete_time=model.complete_time or generation.complete_time,
         total_steps=model.total_steps or generation.total_steps,
-        billable_tokens=model.billable_tokens if ended and model.billable_tokens else generation.billable_tokens,
+        billable_tokens=model.billable_tokens if ended else generation.billable_tokens,
         final_loss=loss if math.isfinite(loss) else generation.final_loss,
         failure=model.failure or generation.failure,
         resources=model.resources,

@@ -26,7 +26,7 @@ def test_inspect_shows_the_same_in_every_format(reconcile: Cli) -> None:
         "input-output",
         3,
         3,
-        19,
+        22,
     )
     assert document["readAs"] == {
         "format": "csv",

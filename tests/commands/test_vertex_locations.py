@@ -34,7 +34,7 @@ def test_each_base_model_is_tuned_in_each_of_its_locations(reconcile: Cli, world
     aim(reconcile, world.url, location=location)
     applied = apply(reconcile)
     assert applied.status == 0, applied.err
-    assert "model catalog" not in applied.err + applied.out
+    assert "according to the model catalog" not in applied.err + applied.out
     assert {name: states(reconcile, name) for name in names} == {name: ["ACTIVE"] for name in names}
 
     served = f"projects/{PROJECT}/locations/{AROUND[location]}"

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
+from reconciler.domain.lock import (
+    Lock,
+    LockedEstimate,
+    LockedGeneration,
+    LockedHyperparameters,
+    LockedModel,
+    LockedTarget,
+)
 from reconciler.domain.model import (
     DroppedExample,
     DroppedExamples,
@@ -165,6 +172,8 @@ GENERATION_FIELDS: list[tuple[str, Any]] = [
     ("operation", "operations/theirs"),
     ("total_steps", 1),
     ("final_loss", 0.01),
+    ("estimate", LockedEstimate(tokens=1)),
+    ("billable_tokens", 1),
     ("create_time", at(50)),
     ("complete_time", at(50)),
     ("failure", Failure(3, "broken")),

@@ -57,7 +57,7 @@ class TuningData(Struct):
     """Some examples as pairs of input and output, the total number, and why some were dropped or truncated.
 
     ``reasons`` has the reasons by the number of the example, counted from 1. A dropped example is not trained on.
-    ``tokens`` is the estimated number of tokens of the others.
+    ``tokens`` is the estimated number of tokens of the others; those that were not read are like the first ones.
     """
 
     examples: list[JsonObject] = []
@@ -116,7 +116,9 @@ def _read(file: IO[bytes], uri: str, max_tokens: int | None, *, pairs: bool) -> 
         kept += len(line)
         if kept <= KEPT_BYTES:
             dataset.examples.append(example)
+    read = dataset.trained
     dataset.count += _count_lines(file)
+    dataset.tokens = round(dataset.tokens * dataset.trained / read) if read else 0
     return dataset
 
 
