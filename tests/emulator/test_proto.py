@@ -16,6 +16,7 @@ from reconciler.emulator.generativelanguage.messages import V1BETA, V1BETA3
 from reconciler.emulator.proto import Field, Message, decode, decode_query, encode, message, read_json
 from reconciler.emulator.vertex import messages as vertex_messages
 from support.cases import each_row
+from support.emulator_vertex import NOT_IN_PROTOS
 from support.google_clients import LazyModule, gemini, palm, vertex, vertex_v1beta1
 
 SAMPLE = message(
@@ -256,7 +257,7 @@ SCALARS: dict[str, st.SearchStrategy[Any]] = {
 
 def values(shape: Message) -> st.SearchStrategy[dict[str, Any]]:
     """Random JSON of a message, in camelCase or snake_case, without two fields of a oneof."""
-    fields = {name: field_values(field) for name, field in shape.fields.items()}
+    fields = {name: field_values(field) for name, field in shape.fields.items() if name not in NOT_IN_PROTOS}
     rivals = [name for name, field in shape.fields.items() if field.oneof][1:]
     kept = {name: values for name, values in fields.items() if name not in rivals}
     camel = st.fixed_dictionaries({}, optional=kept)

@@ -107,14 +107,14 @@ class Vertex(World):
         return [job["name"] for job in page.get("tuningJobs", [])]
 
 
-_NOT_IN_PROTOS = frozenset({"gcsMetricsUri", "tuningJobState", "tuningJobMetadata"})
+NOT_IN_PROTOS = frozenset({"gcsMetricsUri", "tuningJobState", "tuningJobMetadata"})
 """Fields of a job that the protos lack: Google's REST reference has the first, google-genai has all of them."""
 
 
 def _in_protos(message: dict[str, Any]) -> dict[str, Any]:
     """The part of a response that the protos can judge."""
     jobs = [_in_protos(job) for job in message.get("tuningJobs", ())]
-    known = {name: value for name, value in message.items() if name not in _NOT_IN_PROTOS}
+    known = {name: value for name, value in message.items() if name not in NOT_IN_PROTOS}
     return {**known, "tuningJobs": jobs} if jobs else known
 
 
