@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct, convert, field
 
 from reconciler.domain.document import Count, Difference, Digest, NonEmpty, Record, Share
 
@@ -55,6 +55,11 @@ class Judge(Struct, frozen=True):
     endpoint: str = ""
     prompt: str = ""
     temperature: float = 0.0
+
+
+def read_judge(declared: Mapping[str, Any] | None) -> Judge | None:
+    """Return a declared judge, which fits its schema; ``None`` without one."""
+    return convert(declared, Judge) if declared else None
 
 
 ComparedModel = Literal["base", "serving"]

@@ -88,15 +88,48 @@ _SCRIPTS: Final = tuple(
 """The first bytes of the characters of all other scripts, and the tokens of a character of this one."""
 
 
+_WHOLE: Final = 1_000_000
+"""The characters that are all counted."""
+_STEP: Final = 7
+"""Of further texts, one of so many is counted; not a multiple of the texts of an example."""
+
+
 class TokenCount:
-    """The estimated tokens of the texts that were added."""
+    """The estimated tokens of the texts that were added: all of the first ones, and a sample of the others."""
 
     def __init__(self) -> None:
-        self._certain = 0.0
-        self._words = self._frequent = self._other_words = self._other_letters = 0
+        self._first, self._sample = _Counts(), _Counts()
+        self._first_length = self._other_length = self._others = 0
 
     def add(self, text: str, texts: int = 1) -> None:
         """Add a text, or several ``texts`` that are joined with line feeds; takes time linear in the length."""
+        if self._first_length < _WHOLE:
+            self._first_length += len(text)
+            self._first.add(text, texts)
+            return
+        if self._others % _STEP == 0:
+            self._sample.add(text, texts)
+        self._others += 1
+        self._other_length += len(text)
+
+    @property
+    def tokens(self) -> int:
+        """The estimated number of tokens."""
+        sampled = self._sample.tokens * self._other_length / (self._sample.length or 1)
+        return round(self._first.tokens + sampled)
+
+
+class _Counts:
+    """What the estimate counts in texts."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._certain = 0.0
+        self._words = self._frequent = self._other_words = self._other_letters = 0
+
+    def add(self, text: str, texts: int) -> None:
+        """Add a text, or several that are joined with line feeds."""
+        self.length += len(text)
         data = text.encode("utf-8", "replace")
         words = data.translate(_TO_WORDS).split()
         frequent = list(filter(_FREQUENT.__contains__, words))
@@ -122,12 +155,12 @@ class TokenCount:
             self._certain += sum(rate * len(leading.translate(None, skipped)) for skipped, rate in _SCRIPTS)
 
     @property
-    def tokens(self) -> int:
+    def tokens(self) -> float:
         """The estimated number of tokens."""
         english = min(1.0, self._frequent / (self._words or 1) / _TYPICAL_SHARE)
         in_english = _ENGLISH_WORD * self._other_words + _ENGLISH_LETTER * self._other_letters
         in_others = _LETTER * self._other_letters
-        return round(self._certain + english * in_english + (1 - english) * in_others)
+        return self._certain + english * in_english + (1 - english) * in_others
 
 
 def estimate_tokens(*texts: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import rfc8785
 from msgspec.structs import replace
 
-from reconciler.domain.checks import Expectation, ExpectationKind, Judge
+from reconciler.domain.checks import Expectation, ExpectationKind, Judge, read_judge
 from reconciler.domain.model import Capabilities
 from reconciler.domain.text import invalid, shorten
 from reconciler.manifests.datasets.records import text_problems
@@ -179,14 +179,6 @@ def _schema(schema: Any) -> Iterator[Finding]:
         yield ["value"], str(error), error.remedy
     except (rfc8785.CanonicalizationError, RecursionError) as error:
         yield ["value"], f"not a JSON Schema: {shorten(str(error))}", "fix it (json-schema.org)"
-
-
-def read_judge(declared: Mapping[str, Any] | None) -> Judge | None:
-    """Return a declared judge; ``None`` without one."""
-    if not declared:
-        return None
-    texts = {name: declared.get(name, "") for name in ("model", "endpoint", "prompt")}
-    return Judge(**texts, temperature=float(declared.get("temperature", 0)))
 
 
 def judge_of(check: Mapping[str, Any], default: Judge | None, capabilities: Capabilities | None) -> Judge | None:

@@ -13,13 +13,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.base_models import ModelCatalog
+from reconciler.domain.checks import read_judge
 from reconciler.domain.endpoints import is_host, is_loopback
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.lock import OWNER_FIELDS
 from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
 from reconciler.domain.money import parse_money
 from reconciler.domain.text import invalid, shorten
-from reconciler.manifests.assertions import read_judge
 from reconciler.manifests.discovery import (
     DEFAULT,
     EMBEDDED,

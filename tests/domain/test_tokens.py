@@ -33,3 +33,15 @@ def test_texts_that_are_joined_count_as_several() -> None:
     joined = TokenCount()
     joined.add("question 1\n2\nyes, please\n3", texts=4)
     assert joined.tokens == estimate_tokens("question 1", "2", "yes, please", "3") == 8
+
+
+def test_of_many_texts_a_sample_from_all_parts_is_counted() -> None:
+    answer = "ok"
+    parts = [("the answer to question 12 is yes " * 80, 600), ("ответ на вопрос да " * 60, 1_400)]
+    many = TokenCount()
+    for text, examples in parts:
+        for _ in range(examples):
+            many.add(text)
+            many.add(answer)
+    alone = sum(examples * (estimate_tokens(text) + estimate_tokens(answer)) for text, examples in parts)
+    assert abs(many.tokens / alone - 1) < 0.1, (many.tokens, alone)

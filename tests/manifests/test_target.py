@@ -46,7 +46,8 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
             TARGET + "  scop: demo\n",
             (
                 '8:3: spec.scop: unknown field "scop"; use one of project, location, servingLocation, bucket, lock,'
-                " publish, models, policy, apiVersion, endpoint, storageEndpoint, limits, vertex, embedded, local"
+                " publish, models, policy, apiVersion, endpoint, storageEndpoint, limits, judge, vertex, embedded,"
+                " local"
             ),
         ),
         (
