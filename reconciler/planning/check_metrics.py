@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import cache, partial
+from itertools import chain
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -82,15 +83,25 @@ class _Steps(Struct):
 
     left: int = _MOST_STEPS
 
-    def spend(self) -> None:
-        self.left -= 1
+    def spend(self, steps: int) -> None:
+        self.left -= steps
         if self.left < 0:
             raise _NotGradableError("the JSON Schema takes too many steps for this answer")
 
 
 _FIX: Final = "fix it (json-schema.org)"
-_LITERAL: Final = frozenset({"const", "default", "enum", "examples"})
+_LITERAL: Final = frozenset({"const", "enum"})
 """Keywords whose values are not schemas."""
+_BY_NAME: Final = frozenset({"$defs", "definitions", "dependencies", "dependentSchemas", "properties"})
+"""Keywords whose values have schemas by name: ``const`` is a property there."""
+_QUADRATIC: Final = frozenset({"unevaluatedItems", "unevaluatedProperties"})
+"""Keywords for which the library compares each pair of members."""
+_PAIRS: Final = 1000
+"""The pairs of members that take as long as a step."""
+_FURTHER: Final = frozenset({"definitions", "else", "then"})
+"""Keywords with schemas that do nothing by themselves."""
+_IDENTITY: Final = ("$schema", "$id", "id")
+"""Keywords that choose a dialect, or begin another document."""
 
 
 @cache
@@ -113,46 +124,64 @@ def compile_schema(text: str) -> Callable[[Any], str]:
         error = next(dialect(dialect.META_SCHEMA).iter_errors(schema), None)
         if error:
             raise SchemaError(f"invalid JSON Schema: {error.json_path}: {shorten(error.message, 100)}", _FIX)
-        for part in _schemas(schema):
-            _require_supported(part)
-        _require_references(schema)
+        if isinstance(schema, dict):  # with $schema, a reference to it would leave the keywords below
+            schema = {name: part for name, part in schema.items() if name != "$schema"}
+        known = {*dialect.VALIDATORS, *_FURTHER, *(["$defs"] if "unevaluatedItems" in dialect.VALIDATORS else [])}
+        parts = list(_schemas(schema, known - _LITERAL))
+        for part in parts:
+            _require_supported(part, is_root=part is schema)
+        _require_references(schema, parts)
     except RecursionError:
         raise SchemaError("nested too deeply", "simplify the schema") from None
     steps = _Steps()
 
-    def counted(keyword: Callable[..., Any], *arguments: Any) -> Any:
-        steps.spend()
-        return keyword(*arguments)
+    def counted(keyword: Callable[..., Any], validator: Any, value: Any, instance: Any, part: Any) -> Any:
+        steps.spend(1)
+        return keyword(validator, value, instance, part)
 
-    keywords = {name: partial(counted, keyword) for name, keyword in dialect.VALIDATORS.items()}
+    def squared(keyword: Callable[..., Any], validator: Any, value: Any, instance: Any, part: Any) -> Any:
+        steps.spend(len(instance) ** 2 // _PAIRS if isinstance(instance, dict | list) else 1)
+        return keyword(validator, value, instance, part)
+
+    keywords = {
+        name: partial(squared if name in _QUADRATIC else counted, keyword)
+        for name, keyword in dialect.VALIDATORS.items()
+    }
     keywords |= {"pattern": partial(counted, _pattern), "uniqueItems": partial(counted, _unique_items)}
     bounded = extend(dialect, keywords)  # type: ignore[no-untyped-call] # the stubs leave the function untyped
     validator = bounded(schema, registry=Registry())
 
     def violation(value: Any) -> str:
         steps.left = _MOST_STEPS
-        error = next(validator.iter_errors(value), None)
+        try:
+            error = next(validator.iter_errors(value), None)
+        except OverflowError:  # multipleOf with a number that is larger than any float
+            raise _NotGradableError("a number of the answer is too large for the JSON Schema") from None
         return f"{error.json_path}: {error.message}" if error else ""
 
     return violation
 
 
-def _schemas(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield every object in a JSON Schema that can be a schema."""
+def _schemas(value: Any, known: Container[str]) -> Iterator[Mapping[str, Any]]:
+    """Yield every object that is a schema, in the values of known keywords."""
     if isinstance(value, dict):
         yield value
         for keyword, part in value.items():
-            if keyword not in _LITERAL:
-                yield from _schemas(part)
+            if keyword in known:
+                parts = part.values() if keyword in _BY_NAME and isinstance(part, dict) else [part]
+                yield from chain.from_iterable(_schemas(one, known) for one in parts)
     elif isinstance(value, list):
-        for part in value:
-            yield from _schemas(part)
+        yield from chain.from_iterable(_schemas(one, known) for one in value)
 
 
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
-def _require_supported(schema: Mapping[str, Any]) -> None:
+def _require_supported(schema: Mapping[str, Any], *, is_root: bool) -> None:
+    """Refuse what the library evaluates with its own keywords, or in another document than that of the checks."""
+    for keyword in () if is_root else _IDENTITY:
+        if isinstance(schema.get(keyword), str):
+            raise SchemaError(f"{keyword} is only supported at the top of a JSON Schema", "remove it from the part")
     if "patternProperties" in schema:  # the library compiles its expressions with a backtracking engine
         raise SchemaError("patternProperties is not supported in checks", "list the names under properties")
     try:
@@ -162,14 +191,15 @@ def _require_supported(schema: Mapping[str, Any]) -> None:
         raise SchemaError(f"invalid pattern: {error}", "use RE2's syntax") from None
 
 
-def _require_references(schema: Any) -> None:
-    """Refuse references to other documents, and to definitions that do not exist."""
+def _require_references(schema: Any, parts: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse references to other documents, and to definitions that do not exist or are not schemas."""
     from referencing import Registry
     from referencing.exceptions import Unresolvable
     from referencing.jsonschema import DRAFT202012
 
     resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
-    for reference in (part[keyword] for part in _schemas(schema) for keyword in _REFERENCES if keyword in part):
+    known = set(map(id, parts))
+    for reference in (part[keyword] for part in parts for keyword in _REFERENCES if keyword in part):
         if not isinstance(reference, str):
             continue
         if not reference.startswith("#"):
@@ -178,10 +208,12 @@ def _require_references(schema: Any) -> None:
                 "copy it to $defs, and refer to #/$defs/NAME",
             )
         try:
-            resolver.lookup(reference)
+            found = resolver.lookup(reference).contents
         except Unresolvable:
             message = f"the reference {shorten(reference)} does not exist"
             raise SchemaError(message, "add its definition to $defs") from None
+        if not isinstance(found, bool) and id(found) not in known:
+            raise SchemaError(f"the reference {shorten(reference)} is not a JSON Schema", "move the schema to $defs")
 
 
 def _pattern(_validator: Any, expression: str, value: Any, _schema: Any) -> Iterator[Exception]:

@@ -41,6 +41,10 @@ def schema(value: Any) -> Expectation:
     return Expectation("json-schema", (json.dumps(value),))
 
 
+# The pattern below has RE2's syntax: nothing else may search for it.
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
 @each_row(
     ("expectation", "right", "wrong"),
     [
@@ -54,6 +58,7 @@ def schema(value: Any) -> Expectation:
         (schema({"const": {"a": [1, 2]}}), ['{"a": [1.0, 2]}'], ['{"a": [2, 1]}', "NaN", ""]),
         (schema({"items": {"pattern": "^(a+)+$"}, "uniqueItems": True}), ['["a", "aa"]'], ['["b"]', '["a", "a"]']),
         (schema({"$ref": "#/$defs/x", "$defs": {"x": {"enum": [1]}}}), ["1"], ["2"]),
+        (schema({"$schema": _DIALECT, "items": {"$ref": "#"}, "pattern": r"\pL"}), ['["a"]'], ['["5"]']),
         (schema(True), ["null", "[]"], ["nul", "[1,]"]),  # noqa: FBT003 - a JSON Schema
         (expecting("similar", "kitten", threshold=0.6), ["sitting", "kitten"], ["dog"]),
         (expecting("similar", "dog", "kitten", threshold=0.6), ["kittens"], ["bird"]),
@@ -79,6 +84,8 @@ def test_the_reason_has_the_score_or_the_violation() -> None:
 
 _BOMB = {"$defs": {f"x{at}": {"allOf": [{"$ref": f"#/$defs/x{at + 1}"}] * 2} for at in range(30)} | {"x30": {}}}
 
+_MANY = {"properties": {str(at): True for at in range(9000)}}
+
 
 @each_row(
     ("expectation", "answer", "why"),
@@ -88,6 +95,8 @@ _BOMB = {"$defs": {f"x{at}": {"allOf": [{"$ref": f"#/$defs/x{at + 1}"}] * 2} for
         (schema({"$ref": "#/$defs/x0", **_BOMB}), lambda: "1", "too many steps"),
         (schema({"items": {"type": "integer"}}), lambda: f"[{'1,' * 400_000}1]", "too many steps"),
         (schema({"$ref": "#"}), lambda: "1", "nested too deeply"),
+        (schema({"unevaluatedProperties": False, **_MANY}), lambda: json.dumps(_MANY["properties"]), "too many steps"),
+        (schema({"multipleOf": 0.5}), lambda: "1" * 400, "a number of the answer is too large for the JSON Schema"),
         (schema({}), lambda: "[" * 500_000, "nested too deeply"),
         (expecting("similar", "a" * 20_000, threshold=0.5), lambda: "b" * 1_000_000, "1,000,000 characters; similar"),
         (expecting("chrf", "a", threshold=0.5), lambda: "." * 1_000_000, "1,000,000 characters; chrf compares at most"),
@@ -114,6 +123,15 @@ def test_no_answer_hangs_a_run(expectation: Expectation, answer: Callable[[], st
         ({"allOf": [{"$ref": "file:///etc/passwd"}]}, "the reference file:///etc/passwd is another document"),
         ({"$ref": "#/$defs/none"}, "the reference #/$defs/none does not exist"),
         ({"patternProperties": {"(a+)+$": {}}}, "patternProperties is not supported in checks"),
+        ({"properties": {"default": {"patternProperties": {"(a+)+$": {}}}}}, "patternProperties is not supported in"),
+        ({"$defs": {"const": {"pattern": r"(a)\1"}}}, r"invalid pattern: invalid escape sequence: \1"),
+        ({"$ref": "#/default", "default": {"pattern": "(?=a)"}}, "the reference #/default is not a JSON Schema"),
+        ({"$ref": "#/x", "x": {"properties": 5}}, "the reference #/x is not a JSON Schema"),
+        (
+            {"items": {"$schema": "http://json-schema.org/draft-07/schema#", "pattern": "(a+)+$"}},
+            "$schema is only supported at the top",
+        ),
+        ({"items": {"$id": "a", "$ref": "#/default", "default": {}}}, "$id is only supported at the top"),
         ({"properties": {"a": {"pattern": r"(a)\1"}}}, r"invalid pattern: invalid escape sequence: \1"),
         ({"type": "text"}, "invalid JSON Schema: $.type: 'text' is not valid under any of the given schemas"),
     ],
