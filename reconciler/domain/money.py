@@ -13,12 +13,14 @@ PATTERN: Final = r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,4})? USD$"
 _TEXT: Final = re.compile(PATTERN)
 _DECIMALS: Final = 6
 _CENT: Final = 0.01
+_MOST: Final = 1e12
+"""The largest amount; a larger one counts as this one, because totals of edited files must be numbers."""
 
 
 class Money(Record, frozen=True):
     """An amount of money."""
 
-    amount: Annotated[float, Meta(ge=0)]
+    amount: Annotated[float, Meta(ge=0, le=_MOST)]
     """The amount."""
     currency: Literal["USD"]
     """The currency."""
@@ -42,7 +44,7 @@ class Money(Record, frozen=True):
 
 def dollars(amount: float) -> Money:
     """Return an amount in US dollars, without the errors of floating-point numbers."""
-    return Money(round(amount, _DECIMALS), "USD")
+    return Money(round(min(amount, _MOST), _DECIMALS), "USD")
 
 
 def parse_money(text: str) -> Money:

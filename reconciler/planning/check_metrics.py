@@ -169,9 +169,9 @@ def _schemas(value: Any, known: Container[str]) -> Iterator[Mapping[str, Any]]:
         for keyword, part in value.items():
             if keyword in known:
                 parts = part.values() if keyword in _BY_NAME and isinstance(part, dict) else [part]
-                yield from chain.from_iterable(_schemas(one, known) for one in parts)
+                yield from chain.from_iterable(_schemas(nested, known) for nested in parts)
     elif isinstance(value, list):
-        yield from chain.from_iterable(_schemas(one, known) for one in value)
+        yield from chain.from_iterable(_schemas(nested, known) for nested in value)
 
 
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")

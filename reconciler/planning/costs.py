@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -15,6 +16,8 @@ from reconciler.planning.training_time import number_of
 
 MILLION = 1_000_000
 """The number of tokens that a price is for."""
+_MOST_TOKENS: Final = 10**18
+"""The most tokens; more count as these, because numbers of edited files have no other limit."""
 
 
 def price_of(tokens: int, price: Money) -> Money:
@@ -24,8 +27,9 @@ def price_of(tokens: int, price: Money) -> Money:
 
 def with_costs(actions: Iterable[Action], world: World) -> tuple[Action, ...]:
     """Return the actions, with the cost of each training that a create starts."""
+    base_models = _BaseModels(world)
     return tuple(
-        replace(action, training=replace(action.training, cost=_cost(action, action.training, world)))
+        replace(action, training=replace(action.training, cost=_cost(action, action.training, world, base_models)))
         if action.kind is Kind.CREATE and action.training and world.capabilities.billed
         else action
         for action in actions
@@ -37,13 +41,17 @@ def hold_over_cost(actions: tuple[Action, ...], limit: Money | None) -> tuple[Ac
     if limit is None:
         return actions
     held: dict[str, str] = {}
+    unknown: dict[str, str] = {}
     for action in actions:  # parents come before their children
         cost = action.training.cost if action.kind is Kind.CREATE and action.training else None
         if cost and cost.total is None:
-            reason = f"{cost.unknown}; {cost.remedy}"
-            held[action.key] = f"its cost is unknown, and limits.maxCost of the target is {limit}: {reason}"
+            unknown[action.key] = (
+                f"its cost is unknown, and limits.maxCost of the target is {limit}: {cost.unknown}; {cost.remedy}"
+            )
+            held[action.key] = unknown[action.key]
         elif action.kind is Kind.CREATE and action.after in held:
-            held[action.key] = f"the training of its parent is held: {held[action.after]}"
+            unknown[action.key] = unknown[action.after]  # that of the first parent, because messages must not grow
+            held[action.key] = f"the training of its parent is held: {unknown[action.key]}"
     actions = tuple(hold_over_limit(action, held[action.key]) if action.key in held else action for action in actions)
     total = total_cost(actions)
     if total is None or total.amount <= limit.amount:
@@ -72,8 +80,8 @@ def _costs(actions: Iterable[Action]) -> Iterator[TrainingCost]:
             yield action.training.cost
 
 
-def _cost(action: Action, training: TrainingEstimate, world: World) -> TrainingCost | None:
-    name = _base_model(action.source or Source(), world)
+def _cost(action: Action, training: TrainingEstimate, world: World, base_models: _BaseModels) -> TrainingCost | None:
+    name = base_models.find(action.source or Source())
     model = world.catalog.models.get(name)
     price = model.price if model else None
     if price is None and world.capabilities.simulated and world.target.limits.max_cost is None:
@@ -113,20 +121,34 @@ def _unknown(
         yield "the service chooses the number of epochs", "set spec.hyperparameters.epochCount"
 
 
-def _base_model(source: Source, world: World) -> str:
-    """Return the base model at the root of the lineage: what live parents are tuned from, or planned ones will be."""
-    manifests = {manifest.name: manifest for manifest in world.manifests}
-    for _ in range(len(manifests) + len(world.lock.models) + 1):  # a lockfile can be edited
-        if source.base_model or not source.tuned_model:
-            break
-        model, manifest = world.lock.models.get(source.tuned_model), manifests.get(source.tuned_model)
+class _BaseModels:
+    """The base models at the roots of lineages: what live parents are tuned from, or planned ones will be."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._manifests = {manifest.name: manifest for manifest in world.manifests}
+        self._found: dict[Source, str] = {}
+
+    def find(self, source: Source) -> str:
+        """Return the base model of a source; empty if it is unknown, or if its parents form a cycle."""
+        passed: list[Source] = []
+        while not source.base_model and source.tuned_model and source not in self._found:
+            self._found[source] = ""  # a lockfile can be edited to have a cycle
+            passed.append(source)
+            source = self._parent(source)
+        found = self._found.get(source, source.base_model)
+        self._found.update(dict.fromkeys(passed, found))
+        return found
+
+    def _parent(self, source: Source) -> Source:
+        """Return what the parent of a source is tuned from."""
+        world = self._world
+        model, manifest = world.lock.models.get(source.tuned_model), self._manifests.get(source.tuned_model)
         recorded = model.generation(source.key) if model else None
         live = world.observation.models.get(recorded.remote) if recorded else None
         if live and live.source and live.source.base_model:
-            source = live.source
-        else:
-            source = manifest.source if manifest else Source()
-    return source.base_model
+            return live.source
+        return manifest.source if manifest else Source()
 
 
 class Billing(Record, frozen=True, kw_only=True):
@@ -167,4 +189,7 @@ def billing_of(generation: LockedGeneration) -> Billing | None:
 
 
 def _all_epochs(tokens: int | None, epochs: Number | None) -> int | None:
-    return None if tokens is None or epochs is None else round(tokens * epochs)
+    """Return the tokens of all epochs, which are none for a negative number of epochs."""
+    if tokens is None or epochs is None:
+        return None
+    return round(min(min(tokens, _MOST_TOKENS) * max(0.0, min(epochs, _MOST_TOKENS)), _MOST_TOKENS))

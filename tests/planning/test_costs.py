@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from reconciler.domain.base_models import BaseModel, ModelCatalog
@@ -154,6 +155,29 @@ def test_a_child_has_the_price_of_the_base_model_of_its_parent_and_is_held_with_
     held = of("child", planned(replace(PARENT, hyperparameters={}), CHILD, limit="50 USD"))
     assert held.reason is Reason.GUARDED
     assert held.message.startswith("the training of its parent is held: its cost is unknown")
+
+
+def test_messages_do_not_grow_with_the_generations_of_a_lineage() -> None:
+    made = [replace(PARENT, hyperparameters={})]
+    for generation in range(40):
+        made.append(Made(f"child-{generation}", hyperparameters={"epochCount": 2}, parent=made[-1]))
+    limits = Limits(max_creates=100, max_cost=parse_money("50 USD"))
+    found = planned(*made, target=Target("default", FILE, "vertex", SCOPE, limits=limits))
+    assert found.of_kind(Kind.CREATE) == ()
+    assert max(len(action.message) for action in found.actions) < 300
+
+
+def test_numbers_without_limits_are_amounts() -> None:
+    """Manifests and edited lockfiles can have any; more tokens than there can be cost more than any limit."""
+    found = planned(Made(hyperparameters={"epochCount": 10**36}), limit="999999999 USD")
+    assert [action.reason for action in found.actions] == [Reason.GUARDED]
+    for epochs, tokens, price in ((1e308, 2**62, 1e12), (-5, 7, 1.0)):
+        estimate = LockedEstimate(tokens=tokens, epochs=epochs, price=dollars(price))
+        billing = billing_of(replace(recorded(PARENT), estimate=estimate, billable_tokens=tokens))
+        assert billing
+        assert (billing.estimated_tokens or 0) >= 0
+        assert billing.estimated_cost
+        assert msgspec.json.decode(msgspec.json.encode(billing), type=Billing) == billing
 
 
 @each_row(("capabilities", "limit"), [({"billed": False}, ""), ({"billed": False}, "1 USD"), ({"simulated": True}, "")])
