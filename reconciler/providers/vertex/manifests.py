@@ -30,6 +30,10 @@ _EVALUATION_FIELDS: Final = (
     *("metrics", "outputConfig", "autoraterConfig", "inferenceGenerationConfig", "datasetCustomMetrics"),
 )
 _BLOCK: Final = ("spec", "vertex")
+_ADDRESS: Final = r"(?i:gs|bq)://"
+_RESOURCE: Final = re.compile(r"(?:\S*/)?projects/(?P<project>[^/\s]+)/\S*")
+FieldPath = tuple[str, ...]
+"""The names from a block, or from the top of the document, to a field."""
 
 
 def is_open(base_model: str) -> bool:
@@ -54,6 +58,7 @@ def _faults(target: Target, spec: Mapping[str, Any]) -> Iterator[FieldFault]:
     yield from _outputs(target, block)
     if "evaluationConfig" in block:
         yield from _evaluation(_mapping(block["evaluationConfig"]))
+        yield from _other_projects(target, block["evaluationConfig"])
     if is_open(base_model):
         yield from _open_model(spec, block, base_model)
     elif base_model:
@@ -84,10 +89,19 @@ def _outputs(target: Target, block: Mapping[str, Any]) -> Iterator[FieldFault]:
     """Yield an error for each address that is not in a bucket of the target: results are what a training is worth."""
     buckets = output_buckets(target)
     for path, address in output_addresses(block):
-        if isinstance(address, str) and _bucket_of(address) not in buckets:
+        if _bucket_of(address) not in buckets:
             message = f"{address} is not in a bucket that results may be written to: {join_names(buckets)}"
             remedy = f"use one of these, or add the bucket to spec.vertex.{OUTPUT_BUCKETS} of the target"
             yield FieldFault((*_BLOCK, *path), message, remedy)
+
+
+def _other_projects(target: Target, config: Any) -> Iterator[FieldFault]:
+    """Yield an error for each resource of another project: a judge there would get the examples."""
+    for path, text in _texts(config, (*_BLOCK, "evaluationConfig")):
+        match = _RESOURCE.fullmatch(text.strip())
+        if match and match["project"] != target.project:
+            message = f"{text} is not in the project {target.project} of the target"
+            yield FieldFault(path, message, f"use a resource of this project: projects/{target.project}/...")
 
 
 def _evaluation(config: Mapping[str, Any]) -> Iterator[FieldFault]:
@@ -100,7 +114,8 @@ def _evaluation(config: Mapping[str, Any]) -> Iterator[FieldFault]:
     elif not metrics:
         message = "no metrics, which the service requires"
         yield FieldFault((*path, "metrics"), message, "add them, or remove evaluationConfig", "warning")
-    if not any(True for _ in output_addresses({"evaluationConfig": config})):
+    destination = _mapping(_mapping(config.get("outputConfig")).get("gcsDestination"))
+    if "outputUriPrefix" not in destination:
         message = "no folder for the results, which the service requires"
         remedy = "add outputConfig: {gcsDestination: {outputUriPrefix: gs://BUCKET/FOLDER}}"
         yield FieldFault((*path, "outputConfig"), message, remedy, "warning")
@@ -121,16 +136,28 @@ def weights_pattern(target: Target) -> str:
     return rf"(?:{'|'.join(map(re.escape, output_buckets(target)))})/(?!\.{{1,2}}/)[^\x00-\x1f]+"
 
 
-def output_addresses(settings: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield the addresses that results are written to, with the path of each in the block."""
-    if "outputUri" in settings:
+def output_addresses(settings: Mapping[str, Any]) -> Iterator[tuple[FieldPath, str]]:
+    """Yield the addresses that results can be written to, with the path of each in the block.
+
+    These are all addresses in an evaluation: the service also reads the names of fields in snake case, and new fields.
+    """
+    if isinstance(settings.get("outputUri"), str):
         yield ("outputUri",), settings["outputUri"]
-    path = ("evaluationConfig", "outputConfig", "gcsDestination", "outputUriPrefix")
-    value: Any = settings
-    for step in path:
-        value = _mapping(value).get(step)
-    if value is not None:
+    for path, text in _texts(settings.get("evaluationConfig"), ("evaluationConfig",)):
+        if re.match(_ADDRESS, text.strip()):
+            yield path, text
+
+
+def _texts(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
+    """Yield all texts in a value; those in a list have the path of the list."""
+    if isinstance(value, str):
         yield path, value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _texts(part, (*path, str(name)))
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part, path)
 
 
 def _bucket_of(address: str) -> str:

@@ -119,6 +119,38 @@ def faults(folder: Path, manifest: str, target: Target) -> list[str]:
             ],
         ),
         (
+            GEMINI
+            + EVALUATION.format(
+                "metrics: [{pointwiseMetricSpec: {output: [' bq://evil']}}], autoraterConfig: {autorater_model:"
+                " projects/evil/locations/us-central1/endpoints/1}, output_config: {gcs_destination:"
+                " {output_uri_prefix: 'gs://evil/e'}}",
+                "gs://models/e",
+            ),
+            {},
+            [
+                (
+                    f"error: spec.vertex.evaluationConfig.{field} is not in a bucket that results may be written to:"
+                    " gs://acme, gs://models; use one of these, or add the bucket to spec.vertex.outputBuckets of the"
+                    " target"
+                )
+                for field in (
+                    "metrics.pointwiseMetricSpec.output:  bq://evil",
+                    "output_config.gcs_destination.output_uri_prefix: gs://evil/e",
+                )
+            ]
+            + [
+                (
+                    "warning: spec.vertex.evaluationConfig.output_config: unknown field of an evaluation; did you mean"
+                    " outputConfig?"
+                ),
+                (
+                    "error: spec.vertex.evaluationConfig.autoraterConfig.autorater_model:"
+                    " projects/evil/locations/us-central1/endpoints/1 is not in the project p of the target; use a"
+                    " resource of this project: projects/p/..."
+                ),
+            ],
+        ),
+        (
             GEMINI + "  vertex: {evaluationConfig: {metrics: bleu}}\n",
             {},
             [
