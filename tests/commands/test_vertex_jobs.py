@@ -88,6 +88,7 @@ def test_pairs_are_uploaded_with_scores_and_trained_by_preference(reconcile: Cli
     }
     recorded = lock_of(reconcile, "vertex")["adder"]["generations"][0]
     assert recorded["dataset"]["pairs"] is True
+    assert abs(recorded["billableTokens"] / recorded["estimate"]["tokens"] - 1) < 0.1, "the prompt counts twice"
     last = {"checkpointId": "2", "metrics": [{"metric": "rouge", "score": 0.5, "aggregation": "AVERAGE"}]}
     assert last.items() <= recorded["evaluations"][-1].items()
     page, shown = (

@@ -103,7 +103,7 @@ def _read(file: IO[bytes], uri: str, max_tokens: int | None, *, pairs: bool) -> 
         if example is None:
             continue
         dataset.count += 1
-        empty, characters = example.pop("empty"), example.pop("characters")
+        empty, characters, billable = (example.pop(name) for name in ("empty", "characters", "tokens"))
         if empty:
             dataset.dropped += 1
             dataset.reasons[dataset.count] = f"dropped: {empty} is empty"
@@ -111,7 +111,6 @@ def _read(file: IO[bytes], uri: str, max_tokens: int | None, *, pairs: bool) -> 
         tokens = characters // _CHARACTERS_A_TOKEN
         if max_tokens and tokens > max_tokens:
             dataset.reasons[dataset.count] = f"truncated: {tokens} tokens are more than {max_tokens}"
-        billable = estimate_tokens(*example.values())
         dataset.tokens += min(billable, max_tokens) if max_tokens else billable
         kept += len(line)
         if kept <= KEPT_BYTES:
@@ -142,8 +141,8 @@ def _count_lines(file: IO[bytes]) -> int:
 def _example(line: bytes, *, pairs: bool) -> JsonObject | None:
     """Return the last input and output of a line, or ``None`` for an empty line; raises ValueError.
 
-    Of a pair the output is the preferred completion. ``characters`` is the length of all turns, and ``empty`` names an
-    empty one.
+    Of a pair the output is the preferred completion. ``characters`` is the length of all turns, ``tokens`` are those
+    that are billed, and ``empty`` names an empty turn.
     """
     if not line.strip():
         return None
@@ -159,17 +158,25 @@ def _example(line: bytes, *, pairs: bool) -> JsonObject | None:
     for index, turn in enumerate(turns):
         _check_content(turn, f"contents[{index}]")
         _require(turn.get("role") in _ROLES, f'contents[{index}].role must be "user" or "model"')
-    for name in ("systemInstruction", "system_instruction"):
-        if value.get(name) is not None:
-            _check_content(value[name], name)
+    system = [name for name in ("systemInstruction", "system_instruction") if value.get(name) is not None]
+    for name in system:
+        _check_content(value[name], name)
     last = "user" if pairs else "model"
     _require(turns[-1]["role"] == last, f'contents must end with a turn of the role "{last}"')
     prompt = next((turn for turn in reversed(turns) if turn["role"] == "user"), None)
     _require(prompt is not None, 'contents must have a turn of the role "user"')
     empty = next((f"contents[{index}]" for index, turn in enumerate(turns) if _is_empty(turn)), "")
     output = _preferred(value.get("completions")) if pairs else turns[-1]
-    characters = sum(len(_text(turn)) for turn in turns)
-    return {"textInput": _text(prompt), "output": _text(output), "characters": characters, "empty": empty}
+    texts = [_text(turn) for turn in turns]
+    billed = [*(_text(value[name]) for name in system), *texts]
+    completions = [[_text(answer["completion"])] for answer in value["completions"]] if pairs else [[]]
+    return {
+        "textInput": _text(prompt),
+        "output": _text(output),
+        "characters": sum(map(len, texts)),
+        "tokens": sum(estimate_tokens(*billed, *completion) for completion in completions),
+        "empty": empty,
+    }
 
 
 def _is_empty(turn: Any) -> bool:
