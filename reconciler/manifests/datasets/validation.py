@@ -330,6 +330,10 @@ _CONTRADICTION = _Repetition(
 )
 
 
+_MOST_UNKNOWN = 100
+"""How many unknown members are kept, so that the memory does not grow with the data."""
+
+
 class _UnknownMember(Struct):
     """A member that is not documented: the number of the first example with it, the remedy, and how many have it."""
 
@@ -524,7 +528,8 @@ class _Validation:
     def _conversation(self, record: ConversationRow) -> None:
         problems = list(conversation_problems(record.value))
         for name, remedy in unknown_members(record.value).items():
-            self._unknown.setdefault(name, _UnknownMember(record.number, remedy)).count += 1
+            if name in self._unknown or len(self._unknown) < _MOST_UNKNOWN:
+                self._unknown.setdefault(name, _UnknownMember(record.number, remedy)).count += 1
         try:
             line = canonical_json(preference_value(record) if self._source.pairs else record.value)
             row = record if problems else self._source.row(record)
@@ -538,9 +543,9 @@ class _Validation:
             if isinstance(row, Row):
                 self._row(row)
             elif not problems:
-                text = ExampleText(line, "") if self._source.pairs else example_text(row)
-                self._count(row, Conversation(line), byte_length(line) or 0, text.input, text.output)
                 text = example_text(row)
+                compared = ExampleText(line, "") if self._source.pairs else text
+                self._count(row, Conversation(line), byte_length(line) or 0, compared.input, compared.output)
                 self._has_media = self._has_media or has_media(row.value)
                 self._add_tokens(text.input, text.output, row.rejected)
         for message, remedy in problems:
