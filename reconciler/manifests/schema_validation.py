@@ -326,8 +326,10 @@ def _missing(error: Any, path: list[Any]) -> Iterator[Finding]:
 
 
 def _type(error: Any, path: list[Any]) -> Iterator[Finding]:
-    expected = str(error.validator_value)
-    yield path, invalid(error.instance, _TYPES[expected][0]), _type_remedy(expected, error)
+    value = error.validator_value
+    types = [value] if isinstance(value, str) else value
+    expected = " or ".join(_TYPES[name][0] for name in types)
+    yield path, invalid(error.instance, expected), _type_remedy(types[-1], error)
 
 
 def _type_remedy(expected: str, error: Any) -> str:

@@ -17,7 +17,7 @@ _IN_SPEC = [
         "  colour: red\n",
         (
             '9:3: spec.colour: unknown field "colour"; use one of source, method, displayName, description,'
-            " hyperparameters, sampling, access, checks, lifecycle, adopted, ignoreDrift, local, vertex"
+            " hyperparameters, sampling, serve, access, checks, lifecycle, adopted, ignoreDrift, local, vertex"
         ),
     ),
     ("  samplings: {}\n", '9:3: spec.samplings: unknown field "samplings"; did you mean sampling?'),
@@ -46,6 +46,13 @@ _IN_SPEC = [
         (
             "9:33: spec.hyperparameters.epochCount: invalid value 2.5: expected a whole number; set a whole"
             " number of at least 1"
+        ),
+    ),
+    (
+        "  serve: {checkpoint: 1.5}\n",
+        (
+            "9:23: spec.serve.checkpoint: invalid value 1.5: expected a string or a whole number; set a whole number"
+            " of at least 0"
         ),
     ),
     (
