@@ -87,6 +87,7 @@ class MetricsReader:
         self._storage = storage
         self._bucket = target.bucket.removeprefix("gs://").partition("/")[0]
         self._known: dict[str, tuple[int, Curve]] = {}
+        self._final: set[str] = set()
         self._refused = False
         self._noticed = False
 
@@ -103,13 +104,16 @@ class MetricsReader:
         known = self._known.get(job.metrics_uri)
         if not self._is_own(job.metrics_uri):
             return self._without(job, "it is not in the bucket of the target")
-        if self._refused or (known and job.state is State.ACTIVE):
+        if self._refused or job.metrics_uri in self._final:
             return known[1] if known else ()
         try:
-            return await self._read(job, known)
+            curve = await self._read(job, known)
         except ReconcileError as error:
             self._refused = True
             return self._without(job, str(error))
+        if curve and job.state is State.ACTIVE:  # until then, the last points are missing
+            self._final.add(job.metrics_uri)
+        return curve
 
     def _is_own(self, uri: str) -> bool:
         try:

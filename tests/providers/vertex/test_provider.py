@@ -152,7 +152,17 @@ class Metrics(Hosts):
 
     def __init__(self, uri: Any, content: bytes = CURVE, size: int | None = None, status: int = 200) -> None:
         super().__init__({JOBS: {"tuningJobs": [body_of(state="RUNNING", gcsMetricsUri=uri)]}})
-        self._object = content, size or len(content), status
+        self._object, self._generation = (content, size or len(content), status), 7
+
+    def complete(self, content: bytes) -> None:
+        """Complete the job, and replace its metrics."""
+        (job,) = self._answers[JOBS]["tuningJobs"]
+        model, endpoint = (f"projects/123/locations/us-central1/{kind}/1" for kind in ("models", "endpoints"))
+        job |= {"state": "JOB_STATE_SUCCEEDED", "tunedModel": {"model": f"{model}@1", "endpoint": endpoint}}
+        deployed = {"name": endpoint, "deployedModels": [{"id": "1", "model": f"{model}@1"}]}
+        self._answers |= {f"{PLACE}/models": {"models": [{"name": model}]}}
+        self._answers |= {f"{PLACE}/endpoints": {"endpoints": [deployed]}}
+        self._object, self._generation = (content, len(content), 200), 8
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         answer = await super().__call__(request)
@@ -160,8 +170,8 @@ class Metrics(Hosts):
             return answer
         content, size, status = self._object
         if "alt" in request.url.params:
-            return httpx.Response(status, content=content, headers={"x-goog-generation": "7"})
-        return httpx.Response(status, json={"generation": "7", "size": str(size)})
+            return httpx.Response(status, content=content, headers={"x-goog-generation": str(self._generation)})
+        return httpx.Response(status, json={"generation": str(self._generation), "size": str(size)})
 
     def curve(self, looks: int = 1, target: Target = REAL) -> tuple[Snapshot, ...]:
         async def list_all(provider: Vertex) -> RemoteModel:
@@ -180,6 +190,23 @@ def test_a_loss_curve_is_read_from_the_bucket_of_the_target_until_it_changes() -
     metrics = Metrics("gs://acme-data/jobs/1.jsonl")
     assert metrics.curve(looks=3) == (Snapshot(4, 1, 2.5), Snapshot(8, 0, 1.5))
     assert metrics.objects == [f"GET {STORAGE}/storage/v1/b/acme-data/o/jobs%2F1.jsonl"] * 4, "three looks, one read"
+
+
+def test_the_last_points_are_read_when_the_job_has_completed() -> None:
+    metrics = Metrics("gs://acme-data/jobs/1.jsonl")
+
+    async def complete(provider: Vertex) -> list[RemoteModel]:
+        (running,) = await provider.list(progress=True)
+        metrics.complete(CURVE + b'{"step": 12, "/train_total_loss": 1.25}\n')
+        return [running, *[(await provider.list(progress=True))[0] for _ in range(2)]]
+
+    looks = metrics.run(REAL, complete)
+    assert [(job.state, job.snapshots[-1].step) for job in looks] == [
+        (State.CREATING, 8),
+        (State.ACTIVE, 12),
+        (State.ACTIVE, 12),
+    ]
+    assert len(metrics.objects) == 4, "a completed job is read once"
 
 
 @each_row(
