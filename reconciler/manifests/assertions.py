@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -200,17 +201,12 @@ def judge_findings(
             yield ["judge"], "no assertion and no metric is llm-rubric", "remove it"
         return
     judge = read_judge(declared) or default
-    path: FieldPath = ["judge"]
-    if judge is None:
-        if capabilities:
-            remedy = "add judge: {model: NAME} to the check, or to spec of the target"
-            yield path, "missing field that llm-rubric requires", remedy
-    elif judge.model and capabilities and BASE_PROMPTS not in capabilities.features:
-        message = f"{capabilities.label} cannot send prompts to base models"
-        yield path, message, "set judge.endpoint to a tuned model"
-    elif judge.model and capabilities:
-        for message, remedy in base_model_faults(judge.model, capabilities):
-            yield [*path, *(["model"] if declared else [])], message, remedy
+    if judge and capabilities:
+        for field, message, remedy in _judge_faults(judge, capabilities):
+            yield ["judge", *([field] if declared and field else [])], message, remedy
+    elif capabilities:
+        remedy = "add judge: {model: NAME} to the check, or to spec of the target"
+        yield ["judge"], "missing field that llm-rubric requires", remedy
     if declared and "prompt" in declared:
         yield from (
             (["judge", "prompt"], message, remedy) for message, remedy in text_problems(declared["prompt"], "field")
@@ -218,6 +214,20 @@ def judge_findings(
         if "{{" in declared["prompt"]:
             message = "contains {{, but has no variables: rubric, prompt and answer follow it"
             yield ["judge", "prompt"], message, "remove the variables"
+
+
+def _judge_faults(judge: Judge, capabilities: Capabilities) -> Iterator[tuple[str, str, str]]:
+    """Yield the field, the message and the remedy of what a service does not support in a judge."""
+    if judge.model and BASE_PROMPTS not in capabilities.features:
+        message = f"{capabilities.label} cannot send prompts to base models"
+        yield "", message, "set judge.endpoint to a tuned model"
+    elif judge.model:
+        for message, remedy in base_model_faults(judge.model, capabilities):
+            yield "model", message, remedy
+    elif not re.fullmatch(capabilities.endpoint_pattern or capabilities.remote_pattern, judge.endpoint):
+        expected = f"a name of {capabilities.label} in the project and location of the target"
+        message = invalid(judge.endpoint, expected)
+        yield "endpoint", message, "set judge.endpoint to a name that `reconcile resolve` prints"
 
 
 def simulated_judge(check: Mapping[str, Any], default: Judge | None, capabilities: Capabilities | None) -> bool:

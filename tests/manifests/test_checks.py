@@ -124,6 +124,28 @@ def test_what_is_wrong_with_assertions(tmp_path: Path, check: str, told: str) ->
     assert message.partition(": ")[2].startswith(f"{_AT}.{told}")
 
 
+def test_a_judge_is_an_endpoint_of_the_target(tmp_path: Path) -> None:
+    place = "projects/acme-project/locations/us-central1/endpoints"
+    capabilities = replace(CAPABILITIES, endpoint_pattern=rf"{place}/\d+")
+    told = {
+        judge: messages(
+            load_in(
+                _checking(
+                    tmp_path,
+                    f"{{name: x, prompt: a, assert: [{{type: llm-rubric, value: r}}], judge: {{endpoint: {judge}}}}}",
+                ),
+                capabilities=capabilities,
+            )
+        )
+        for judge in (f"{place}/1", "projects/evil/locations/us-central1/endpoints/1", "tunedModels/a")
+    }
+    accepted, *refused = told.values()
+    assert accepted == []
+    for (message,) in refused:
+        assert "judge.endpoint: invalid value " in message
+        assert message.endswith("; set judge.endpoint to a name that `reconcile resolve` prints")
+
+
 def test_a_simulated_judge_is_a_warning(tmp_path: Path) -> None:
     _checking(tmp_path, "{name: x, prompt: a, assert: [{type: llm-rubric, value: r}], judge: {model: m}}")
     features = CAPABILITIES.features | {"basePrompts"}
