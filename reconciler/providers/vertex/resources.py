@@ -165,36 +165,39 @@ class ResourceClient:
 
     def _with_endpoints(self, job: RemoteModel, endpoints: Iterable[_Endpoint]) -> RemoteModel:
         """Return a job with the endpoints that have its checkpoints: own ones, or else the first of this project."""
-        resources, available = job.resources, tuple(endpoints)
+        resources = job.resources
         default, own = resources.checkpoint(""), set(map(_without_project, _endpoints_of(resources)))
         undeployed: set[str] = set()
+        known: dict[str, list[_Endpoint]] = {}
+        free: dict[str, _Endpoint] = {}  # the oldest endpoint for each checkpoint, of those of this project
+        for endpoint in sorted(endpoints, key=_age):
+            short = _without_project(endpoint.remote)
+            if short in own:
+                known.setdefault(short, []).append(endpoint)
+            elif self._is_managed(endpoint):
+                for deployment in endpoint.deployments:
+                    if deployment.has_model(resources.model):
+                        free.setdefault(deployment.checkpoint, endpoint)
 
         def place(name: str, checkpoint: str, *, is_default: bool) -> str:
-            short = _without_project(name)
             here = ("", checkpoint) if checkpoint else ()  # a service may not name the checkpoint of a deployment
-            there = here if is_default else (checkpoint,)
-
-            def is_own(endpoint: _Endpoint) -> bool:
-                return _without_project(endpoint.remote) == short
-
-            def is_usable(endpoint: _Endpoint) -> bool:
-                if is_own(endpoint):
-                    return endpoint.has_model(resources.model, here)
-                free = _without_project(endpoint.remote) not in own and self._is_managed(endpoint)
-                return free and endpoint.has_model(resources.model, there)
-
-            usable = sorted(filter(is_usable, available), key=lambda endpoint: (not is_own(endpoint), *_age(endpoint)))
+            if any(found.has_model(resources.model, here) for found in known.get(_without_project(name), ())):
+                return name
+            there = (here or free) if is_default else (checkpoint,)
+            usable = [free[chosen] for chosen in there if chosen in free]
             if not usable:
                 undeployed.add(name)
-            return name if not usable or is_own(usable[0]) else usable[0].remote
+            return min(usable, key=_age).remote if usable else name
 
-        endpoint = place(resources.endpoint, default.id if default else "", is_default=True)
+        serving = place(resources.endpoint, default.id if default else "", is_default=True)
         checkpoints = tuple(
-            replace(known, endpoint=endpoint if known is default else place(known.endpoint, known.id, is_default=False))
-            for known in resources.checkpoints
+            replace(
+                listed, endpoint=serving if listed is default else place(listed.endpoint, listed.id, is_default=False)
+            )
+            for listed in resources.checkpoints
         )
-        found = replace(resources, endpoint=endpoint, checkpoints=checkpoints)
-        return replace(job, resources=found, undeployed=frozenset(undeployed))
+        moved = replace(resources, endpoint=serving, checkpoints=checkpoints)
+        return replace(job, resources=moved, undeployed=frozenset(undeployed))
 
     def _is_managed(self, endpoint: _Endpoint) -> bool:
         return self._managed.items() <= endpoint.labels.items()

@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from time import process_time
 from typing import Any
 
 import httpx
@@ -538,6 +539,18 @@ def test_a_completed_job_is_compared_with_the_lists(
     app = script(jobs(body_of(1, "SUCCEEDED", tunedModel=MADE)), models, endpoints)
     (found,) = act(app, lambda provider: provider.list(progress=False))
     assert (found.state, found.deployed, found.resources.endpoint.rpartition("/")[2]) == shown
+
+
+def test_thousands_of_checkpoints_are_compared_in_linear_time() -> None:
+    numbers = [str(number) for number in range(3000)]
+    shown = [{"checkpointId": number, "step": number, "endpoint": f"{HERE}/endpoints/{number}"} for number in numbers]
+    made = {"model": f"{HERE}/models/7@1", "endpoint": f"{HERE}/endpoints/2999", "checkpoints": shown}
+    endpoints = listed_endpoints(*(endpoint_of_model("7", number, labels={}) for number in numbers))
+    app = script(jobs(body_of(1, "SUCCEEDED", tunedModel=made)), listed_models(model_of("7")), endpoints)
+    began = process_time()
+    (found,) = act(app, lambda provider: provider.list(progress=False))
+    assert found.deployed_checkpoints == tuple(numbers)
+    assert process_time() - began < 3
 
 
 def test_jobs_without_results_cost_no_lists() -> None:
