@@ -8,7 +8,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from reconciler.domain.document import Count, Record
-from reconciler.domain.lock import LockedEstimate, LockedGeneration
+from reconciler.domain.lock import Lock, LockedEstimate, LockedGeneration
 from reconciler.domain.model import Number, Source
 from reconciler.domain.money import Money, dollars
 from reconciler.domain.plan import Action, Kind, TrainingCost, TrainingEstimate, World, hold_over_limit
@@ -61,6 +61,34 @@ def hold_over_cost(actions: tuple[Action, ...], limit: Money | None) -> tuple[Ac
         " nothing is created; raise spec.limits.maxCost in the target, or select fewer manifests with --only or -l"
     )
     return tuple(hold_over_limit(action, message) if action.kind is Kind.CREATE else action for action in actions)
+
+
+def price_notices(actions: Iterable[Action], world: World) -> tuple[str, ...]:
+    """Return a notice for each price that is 0 or not the one recorded last: a pull request can change ``models``."""
+    base_models, prices = _BaseModels(world), dict[str, Money]()
+    for action in actions:
+        cost = action.training.cost if action.training else None
+        if cost and cost.price:
+            prices[base_models.find(action.source or Source())] = cost.price
+    recorded = _recorded_prices(world.lock) if prices else {}
+    return tuple(
+        f"the price of {name} is {price} a million tokens, but {before} in the newest estimate of the lockfile; check"
+        f" {world.target.models or world.catalog.named}"
+        if before != price
+        else f"the price of {name} is 0, so limits.maxCost of the target does not limit its trainings"
+        for name, price in sorted(prices.items())
+        if (before := recorded.get(name, price)) != price or (world.target.limits.max_cost and not price.amount)
+    )
+
+
+def _recorded_prices(lock: Lock) -> dict[str, Money]:
+    """Return the price of each base model in the estimate of its newest training."""
+    generations = (generation for model in lock.models.values() for generation in model.generations)
+    return {
+        generation.source.base_model: generation.estimate.price
+        for generation in sorted(generations, key=lambda generation: generation.created_at)
+        if generation.estimate and generation.estimate.price and generation.source.base_model
+    }
 
 
 def total_cost(actions: Iterable[Action]) -> Money | None:

@@ -25,7 +25,7 @@ from reconciler.domain.plan import (
     limit_notices,
 )
 from reconciler.domain.text import join_names
-from reconciler.planning.costs import hold_over_cost, with_costs
+from reconciler.planning.costs import hold_over_cost, price_notices, with_costs
 from reconciler.planning.decide import decide
 from reconciler.planning.diff import ReconcileContext
 from reconciler.planning.generations import (
@@ -145,10 +145,12 @@ def plan(world: World) -> Plan:
         actions = _hold_all(actions, message, include_orphans=world.request.pruning is not None)
         deletions = PruneDecisions()
     claimed = declared | world.lock.models.keys()
+    limited = _within_limits(actions, world)
     return Plan(
-        actions=tuple(sorted(hold_over_records(_within_limits(actions, world), world.lock), key=Action.sort_key)),
+        actions=tuple(sorted(hold_over_records(limited, world.lock), key=Action.sort_key)),
         notices=(
             *limit_notices(world.lock, world.target),
+            *price_notices(limited, world),
             *(action.message for action in decided if action.reason is Reason.IN_SYNC and action.message),
             *(notice for manifest in resolved for notice in _requested_notices(manifest)),
             *_public_notices(manifests),

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from reconciler.domain.base_models import BaseModel, ModelCatalog
-from reconciler.domain.lock import Lock, LockedEstimate, LockedHyperparameters
+from reconciler.domain.lock import Lock, LockedEstimate, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Limits, Target
 from reconciler.domain.money import dollars, parse_money
 from reconciler.domain.plan import Action, Kind, Plan, Reason, TrainingCost, World
@@ -165,6 +165,42 @@ def test_messages_do_not_grow_with_the_generations_of_a_lineage() -> None:
     found = planned(*made, target=Target("default", FILE, "vertex", SCOPE, limits=limits))
     assert found.of_kind(Kind.CREATE) == ()
     assert max(len(action.message) for action in found.actions) < 300
+
+
+@each_row(
+    ("price", "limit", "notice"),
+    [
+        ("3.02 USD", "50 USD", ""),
+        (
+            "0.01 USD",
+            "",
+            "is 0.01 USD a million tokens, but 3.02 USD in the newest estimate of the lockfile; check x.toml",
+        ),
+        (
+            "0 USD",
+            "50 USD",
+            "is 0 USD a million tokens, but 3.02 USD in the newest estimate of the lockfile; check x.toml",
+        ),
+    ],
+)
+def test_a_price_that_is_not_the_recorded_one_is_noticed(price: str, limit: str, notice: str) -> None:
+    old = replace(recorded(PARENT), estimate=LockedEstimate(tokens=1, epochs=1, price=dollars(3.02)))
+    lock = Lock(models={"parent": LockedModel("parent.yaml", generations=(old,))})
+    catalog = ModelCatalog(models={BASE_MODEL: BaseModel(price=parse_money(price))})
+    other = Made("other", hyperparameters={"epochCount": 2})
+    expected = [f"the price of {BASE_MODEL} {notice}"] if notice else []
+    assert [
+        text
+        for text in planned(other, limit=limit, lock=lock, catalog=catalog, models="x.toml").notices
+        if "price" in text
+    ] == expected
+
+
+def test_a_price_of_0_is_noticed_where_a_limit_is_set() -> None:
+    free = ModelCatalog(models={BASE_MODEL: BaseModel(price=parse_money("0 USD"))})
+    expected = f"the price of {BASE_MODEL} is 0, so limits.maxCost of the target does not limit its trainings"
+    assert expected in planned(PARENT, limit="50 USD", catalog=free).notices
+    assert expected not in planned(PARENT, catalog=free).notices
 
 
 def test_numbers_without_limits_are_amounts() -> None:
