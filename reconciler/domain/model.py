@@ -393,6 +393,8 @@ BEST: Final = "best"
 """The value of ``spec.serve.checkpoint`` for the checkpoint with the best results of the checks."""
 LAST: Final = "last"
 """The value of ``spec.serve.checkpoint`` for the checkpoint with the most steps."""
+MOST_CHECKPOINTS: Final = 10
+"""The number of checkpoints that a training on Vertex AI keeps at most."""
 
 
 class Checkpoint(Record, frozen=True):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.identity import key_of
 from reconciler.domain.lock import MAX_GENERATIONS, parse_time
-from reconciler.domain.model import CANCELLED_CODE, PHASES, WAITING_PHASES, State
+from reconciler.domain.model import BEST, CANCELLED_CODE, MOST_CHECKPOINTS, PHASES, WAITING_PHASES, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Reason, TrainingCheck
 from reconciler.planning.check_evaluation import most_prompts
 from reconciler.planning.diff import SOURCE_FIELD, ReconcileContext
@@ -248,7 +248,7 @@ def _create(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...
         changes=context.changes() if reason in {Reason.CONTENT_CHANGED, Reason.PARENT_CHANGED} else (),
         after=context.parent.key if context.parent and not context.parent.ready else "",
         checks=len(context.manifest.checks),
-        prompts=most_prompts(context.manifest.checks),
+        prompts=most_prompts(context.manifest.checks) * (MOST_CHECKPOINTS if context.manifest.serve == BEST else 1),
     )
 
 

@@ -57,6 +57,7 @@ def after_best(served: World, tmp_path_factory: pytest.TempPathFactory) -> Snaps
     write(reconcile, "best")
     done = apply(reconcile)
     assert done.status == 0, done.out + done.err
+    assert "1 check before promotion, at most 10 prompts" in done.out + done.err, "for each possible checkpoint"
     return reconcile.snapshot()
 
 

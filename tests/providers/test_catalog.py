@@ -9,11 +9,23 @@ import pytest
 
 from reconciler.domain.base_models import BaseModel, ModelCatalog
 from reconciler.domain.errors import ReconcileError
-from reconciler.providers.catalog import extended, parse
+from reconciler.manifests.provider_fields import base_model_faults
+from reconciler.providers.catalog import built_in, extended, parse
+from reconciler.providers.vertex import spec
+from reconciler.providers.vertex.manifests import is_open
 from support.cases import each_row
+from support.provider_vertex import TARGET
 
 KNOWN = BaseModel(methods=("SFT",), locations=("a",), retirement=date(2027, 1, 1), retirement_can_be_later=True)
 REMEDY = "write it as in docs/models.md"
+
+
+def test_a_manifest_can_name_every_base_model_that_can_be_tuned() -> None:
+    names = list(built_in(spec.__file__).tunable(date(2026, 11, 30)))
+    assert "google/gemma-3-27b-it" in names
+    assert [fault for name in names for fault in base_model_faults(name, spec.capabilities_of(TARGET))] == []
+    assert {name for name in names if is_open(name)} == {name for name in names if "/" in name}
+    assert not is_open("models/gemini-3.5-flash")
 
 
 def test_a_field_of_the_file_replaces_that_of_the_catalog(tmp_path: Path) -> None:

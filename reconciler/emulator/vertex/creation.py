@@ -448,8 +448,8 @@ def _training(
     service: Service, call: ApiCall, content: JsonObject, dataset: TuningData, now: datetime
 ) -> SimulatedTraining:
     hyperparameters = content["hyperParameters"]
-    batch_size = call.api.defaults["batchSize"]
-    while dataset.trained > batch_size * _STEPS_AN_EPOCH:
+    batch_size = int(hyperparameters.get("batchSize", call.api.defaults["batchSize"]))
+    while "batchSize" not in hyperparameters and dataset.trained > batch_size * _STEPS_AN_EPOCH:
         batch_size *= 2
     seed = json.dumps([content, dataset.count, dataset.examples], sort_keys=True)
     return SimulatedTraining(

@@ -15,8 +15,8 @@ from reconciler.domain.model import FieldFault, Target
 from reconciler.domain.text import invalid, join_names, suggest
 from reconciler.providers.vertex.locations import GLOBAL
 
-OPEN_MODEL: Final = r"[a-z0-9][a-z0-9_-]*/[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*"
-"""The name of an open model, as in ``qwen/qwen3@qwen3-8b``."""
+OPEN_MODEL: Final = r"(?!models/)[a-z0-9][a-z0-9_-]*/[A-Za-z0-9][A-Za-z0-9._-]*(?:@[A-Za-z0-9][A-Za-z0-9._-]*)?"
+"""The name of an open model, as in ``qwen/qwen3@qwen3-8b`` or ``google/gemma-3-27b-it``."""
 HYPERPARAMETERS: Final = frozenset(
     {"epochCount", "learningRateMultiplier", "adapterSize", "beta", "batchSize", "learningRate"}
 )

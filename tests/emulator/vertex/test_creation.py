@@ -143,6 +143,16 @@ def test_batches_double_with_the_data_set(world: Vertex, examples: int, steps: i
     }
 
 
+def test_the_batch_size_of_an_open_model_is_the_declared_one() -> None:
+    world = Vertex(now=TODAY)
+    world.put(URI, lines((str(number), "x") for number in range(16)))
+    body = request(parameters={"epochCount": 3, "batchSize": 8}, baseModel=OPEN, outputUri="gs://data/out")
+    created = world.ok("POST", f"/v1beta1/{PARENT}/tuningJobs", body)
+    world.advance(2)
+    stats = world.ok("GET", f"/v1beta1/{created['name']}")["tuningDataStats"]["supervisedTuningDataStats"]
+    assert stats["tuningStepCount"] == "6"
+
+
 def test_lines_are_counted_behind_those_that_are_read(world: Vertex) -> None:
     world.put(URI, lines([("a", "b")] * CHECKED_LINES) + b"not looked at\nno line end")
     created = world.tune()
