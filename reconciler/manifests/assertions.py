@@ -142,6 +142,10 @@ def _value(name: str, value: Any) -> Iterator[Finding]:
             path: FieldPath = ["value"] if index is None else ["value", index]
             for message, remedy in _text_findings(name, text):
                 yield path, message, remedy
+        if isinstance(value, list) and _KINDS[name] in _GRADED:
+            length = sum(len(_text(text)) for text in value)
+            if length > LONGEST_COMPARED:  # the time of a metric grows with each reference
+                yield ["value"], f"{length:,} characters exceed the limit of {LONGEST_COMPARED:,}", "remove texts"
 
 
 def _text_findings(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -107,6 +107,10 @@ def test_assertions_are_read_as_promptfoo_writes_them(tmp_path: Path) -> None:
             "assert: [{type: similar, value: a, weight: 0}]",
             "assert: each weight is 0, so that every answer passes;",
         ),
+        (
+            f"assert: [{{type: similar, value: [{', '.join(['a' * 5001] * 4)}]}}]",
+            "assert[0].value: 20,004 characters exceed the limit of 20,000; remove texts",
+        ),
         ("assert: [{type: json-schema, value: {type: x}}]", "assert[0].value: invalid JSON Schema: $.type: 'x' is not"),
         ("assert: [{type: json-schema, value: {$ref: 'http://x/y'}}]", "assert[0].value: the reference http://x/y is"),
         ("assert: [{type: llm-rubric, value: r}]", "judge: missing field that llm-rubric requires; add judge: {model:"),

@@ -5,6 +5,7 @@ What the service documents today and may change is a warning, and where results 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -97,8 +98,8 @@ def _outputs(target: Target, block: Mapping[str, Any]) -> Iterator[FieldFault]:
 
 def _other_projects(target: Target, config: Any) -> Iterator[FieldFault]:
     """Yield an error for each resource of another project: a judge there would get the examples."""
-    for path, text in _texts(config, (*_BLOCK, "evaluationConfig")):
-        match = _RESOURCE.fullmatch(text.strip())
+    for path, text in _scalars(config, (*_BLOCK, "evaluationConfig")):
+        match = _RESOURCE.fullmatch(text.strip()) if isinstance(text, str) else None
         if match and match["project"] != target.project:
             message = f"{text} is not in the project {target.project} of the target"
             yield FieldFault(path, message, f"use a resource of this project: projects/{target.project}/...")
@@ -114,6 +115,9 @@ def _evaluation(config: Mapping[str, Any]) -> Iterator[FieldFault]:
     elif not metrics:
         message = "no metrics, which the service requires"
         yield FieldFault((*path, "metrics"), message, "add them, or remove evaluationConfig", "warning")
+    for place, value in _scalars(config, path):
+        if isinstance(value, float) and not math.isfinite(value):
+            yield FieldFault(place, f"{value} is not a number in JSON", "write a finite number")
     destination = _mapping(_mapping(config.get("outputConfig")).get("gcsDestination"))
     if "outputUriPrefix" not in destination:
         message = "no folder for the results, which the service requires"
@@ -143,21 +147,21 @@ def output_addresses(settings: Mapping[str, Any]) -> Iterator[tuple[FieldPath, s
     """
     if isinstance(settings.get("outputUri"), str):
         yield ("outputUri",), settings["outputUri"]
-    for path, text in _texts(settings.get("evaluationConfig"), ("evaluationConfig",)):
-        if re.match(_ADDRESS, text.strip()):
+    for path, text in _scalars(settings.get("evaluationConfig"), ("evaluationConfig",)):
+        if isinstance(text, str) and re.match(_ADDRESS, text.strip()):
             yield path, text
 
 
-def _texts(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
-    """Yield all texts in a value; those in a list have the path of the list."""
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
+def _scalars(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, Any]]:
+    """Yield all texts and numbers in a value; those in a list have the path of the list."""
+    if isinstance(value, dict):
         for name, part in value.items():
-            yield from _texts(part, (*path, str(name)))
+            yield from _scalars(part, (*path, str(name)))
     elif isinstance(value, list):
         for part in value:
-            yield from _texts(part, path)
+            yield from _scalars(part, path)
+    else:
+        yield path, value
 
 
 def _bucket_of(address: str) -> str:

@@ -103,6 +103,11 @@ def faults(folder: Path, manifest: str, target: Target) -> list[str]:
         ),
         (GEMINI + EVALUATION.format("metrics: [{bleuSpec: {}}]", "gs://models/e"), {}, []),
         (
+            GEMINI + EVALUATION.format("metrics: [{x: [.nan]}]", "gs://models/e"),
+            {},
+            ["error: spec.vertex.evaluationConfig.metrics.x: nan is not a number in JSON; write a finite number"],
+        ),
+        (
             GEMINI + EVALUATION.format("metric: []", "gs://evil/e"),
             {},
             [
