@@ -79,21 +79,24 @@ def prose(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    words = [_peeled(word) for word in terminal_safe(text).split()]
+    words = [_peeled(word, first=not index) for index, word in enumerate(terminal_safe(text).split())]
     return " ".join(_joined(words))
 
 
-def _peeled(word: str) -> tuple[str, str, str]:
+def _peeled(word: str, *, first: bool) -> tuple[str, str, str]:
     """Return a word and the punctuation around it; the word is empty if all of it is safe."""
     found = _PEELED.fullmatch(word)
     before, inner, after = found.group("before", "word", "after") if found else ("", word, "")
-    if not inner or _is_plain(inner, after):
+    if not inner or _is_plain(inner, after if first else ""):
         return word, "", ""
     return before, inner, after
 
 
 def _is_plain(word: str, after: str) -> bool:
-    """Return whether a word is only a word: not a list number, a commit hash or the name of an issue."""
+    """Return whether a word is only a word: not a commit hash, the name of an issue, or the number of a list item.
+
+    ``after`` is the punctuation after the first word of a line.
+    """
     if word in _SIGNS:
         return True
     if _NUMBER.fullmatch(word):
@@ -113,6 +116,9 @@ def _joined(words: Sequence[tuple[str, str, str]]) -> Iterator[str]:
             yield before
             continue
         opening = opening or before
+        if after == "," and word.startswith("["):  # an interval is one piece of code
+            held.append(word + after)
+            continue
         held.append(word)
         if after:
             yield opening + code(" ".join(held)) + after

@@ -154,6 +154,8 @@ def test_no_text_breaks_a_cell_of_a_table(contents: list[str], escape: Any) -> N
         ('description: "" → "Says it."', 'description: "" → "Says it."'),
         ("3 epochs × batch 2 = 23 steps, 0.5 %", "3 epochs × batch 2 = 23 steps, 0.5 %"),  # noqa: RUF001 - our sign
         ("1. one", "`1`. one"),
+        ("4 steps (loss 3.98), step 4. Done", "4 steps (loss 3.98), step 4. Done"),
+        ("difference -0.25 [-0.70, 0.28], at least 0", "difference `-0.25 [-0.70, 0.28]`, at least 0"),
         ("a|b c|d", "`a`&#124;`b c`&#124;`d`"),
         ("", ""),
         ("one\ntwo", "one<br>two"),
