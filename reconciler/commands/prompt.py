@@ -106,10 +106,10 @@ def require_ready(generation: LockedGeneration, name: str) -> None:
 def _callable_name(project: Project, generation: LockedGeneration) -> str:
     """Return the name that prompts are sent to; raise ReconcileError for a generation without an endpoint."""
     if project.capabilities.prompts_to_endpoint and not generation.resources.endpoint_of(generation.checkpoint):
-        raise ReconcileError(
-            f"{generation.key} has no endpoint",
-            f"deploy its model to an endpoint in {project.capabilities.label}",
-        )
+        remedy = f"deploy its model to an endpoint in {project.capabilities.label}"
+        if generation.resources.weights:
+            remedy = f"deploy its weights yourself, and send the prompt there: {generation.resources.weights}"
+        raise ReconcileError(f"{generation.key} has no endpoint", remedy)
     return generation.address
 
 

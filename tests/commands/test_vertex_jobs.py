@@ -119,6 +119,7 @@ def test_the_weights_of_an_open_model_are_resolved_pruned_and_missed(reconcile: 
         "TUNING_MODE_FULL",
     )
     assert on(reconcile, "resolve", "adder").out.strip() == job["outputUri"]
+    assert f"send the prompt there: {job['outputUri']}" in on(reconcile, "prompt", "adder", "7").err
     (resolved,) = on(reconcile, "resolve", "--live", "--format", "json").document["models"]
     assert (resolved["remote"], resolved["resources"]["weights"]) == (job["outputUri"], job["outputUri"])
     assert "url" not in resolved
