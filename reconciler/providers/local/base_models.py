@@ -74,7 +74,8 @@ def _read_path(name: str, places: Places) -> BaseModel | Fault:
             return BaseModel(gguf=str(path))
         return Fault(f"{shown} is neither a folder nor a GGUF file", "name the folder that has its config.json")
     if not path.is_dir():
-        return Fault(f"{shown}: no such folder", f"fix the path, which is relative to {places.root}")
+        missing = "file" if name.endswith(".gguf") else "folder"
+        return Fault(f"{shown}: no such {missing}", f"fix the path, which is relative to {places.root}")
     if not (path / _CONFIG).is_file() or not any(found for pattern in _WEIGHTS for found in path.glob(pattern)):
         return Fault(f"{shown} has no {_CONFIG} or no weights in safetensors", "name a folder as transformers saves it")
     return BaseModel(folder=str(path))

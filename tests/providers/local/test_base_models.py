@@ -38,6 +38,7 @@ def root(tmp_path: Path) -> Path:
         ("./base", BaseModel(folder="ROOT/base")),
         ("./base.gguf", BaseModel(gguf="ROOT/base.gguf")),
         ("./none", "no such folder; fix the path, which is relative to ROOT"),
+        ("./none.gguf", "no such file; fix the path, which is relative to ROOT"),
         ("./empty", "has no config.json or no weights in safetensors; name a folder as transformers saves it"),
         ("../outside/base", "outside the repository; pass --allow-folder OUTSIDE if you trust this folder"),
         ("./link", "outside the repository; pass --allow-folder OUTSIDE if you trust this folder"),
