@@ -87,11 +87,11 @@ class _Check(Struct, frozen=True):
             raise UnsupportedError(name)
         return self.accepts(definition, value)
 
-    def type(self, name: Any, value: Any, _schema: Any) -> bool:
-        is_type = _IS_OF_TYPE.get(str(name))
-        if is_type is None:
-            raise UnsupportedError(name)
-        return is_type(value)
+    def type(self, names: Any, value: Any, _schema: Any) -> bool:
+        types = [_IS_OF_TYPE.get(str(name)) for name in (names if isinstance(names, list) else [names])]
+        if None in types:
+            raise UnsupportedError(names)
+        return any(is_type(value) for is_type in types if is_type)
 
     def enum(self, members: Sequence[Any], value: Any, _schema: Any) -> bool:
         return any(_equal(member, value) for member in members)
@@ -165,6 +165,7 @@ _KEYWORDS: Final[Mapping[str, Callable[[_Check, Any, Any, Mapping[str, Any]], bo
     "minLength": lambda _, length, value, __: not isinstance(value, str) or len(value) >= length,
     "maxLength": lambda _, length, value, __: not isinstance(value, str) or len(value) <= length,
     "minItems": lambda _, length, value, __: not isinstance(value, list) or len(value) >= length,
+    "maxItems": lambda _, length, value, __: not isinstance(value, list) or len(value) <= length,
     "uniqueItems": lambda _, unique, value, __: not unique or _is_unique(value),
     "minimum": lambda _, limit, value, __: not is_number(value) or value >= limit,
     "maximum": lambda _, limit, value, __: not is_number(value) or value <= limit,

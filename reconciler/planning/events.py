@@ -466,7 +466,7 @@ def update_observed(generation: LockedGeneration, model: RemoteModel) -> LockedG
         phase="" if ended or model.phase not in PHASES else model.phase,
         completed_epochs=None if ended else model.completed_epochs,
         dropped_examples=_with_known_places(model.dropped_examples, generation.dropped_examples),
-        evaluations=model.evaluations or generation.evaluations,
+        evaluations=model.evaluations,
         experiment=model.experiment,
         provider_data=recorded_data(model.provider_data) or generation.provider_data,
     )

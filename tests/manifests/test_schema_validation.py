@@ -116,7 +116,8 @@ def _full(schema: dict[str, Any], root: dict[str, Any]) -> Any:
     """A valid value with every property there is; of those that exclude each other, the first."""
     field = _resolved(schema, root)
     if "properties" in field:
-        excluded = {choice["required"][0] for choice in field.get("oneOf", [])[1:]}
+        choices = (*field.get("oneOf", [])[1:], *field.get("then", {}).get("oneOf", [])[1:])
+        excluded = {choice["required"][0] for choice in choices}
         rules = [field, *field.get("then", {}).get("allOf", [])]
         excluded |= {name for rule in rules for name in rule.get("not", {}).get("required", [])[1:]}
         return {name: _full(part, root) for name, part in field["properties"].items() if name not in excluded}

@@ -472,7 +472,7 @@ def test_limits_and_settings_of_a_target(tmp_path: Path) -> None:
         api_version="v1beta",
         endpoint="http://127.0.0.1:8080",
         storage_endpoint="http://127.0.0.1:8080",
-        limits=Limits(1, 2, 3, 4, 5, 6),
+        limits=Limits(1, 2, None, 3, 4, 5, 6),
     )
 
 

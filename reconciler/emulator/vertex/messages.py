@@ -105,7 +105,9 @@ _EVALUATE_DATASET_RUN = message(
                     ),
                 )
             ),
-            outputInfo=single(message("OutputInfo", gcsOutputDirectory=STRING)),
+            outputInfo=single(
+                message("OutputInfo", gcsOutputDirectory=Field("string", optional=True, oneof="output_location"))
+            ),
         )
     ),
 )
