@@ -14,7 +14,6 @@ from reconciler.emulator.generativelanguage.messages import content, generate_co
 from reconciler.emulator.proto import (
     BOOL,
     DOUBLE,
-    FLOAT,
     INT,
     INT64,
     INTEGERS,
@@ -82,7 +81,7 @@ _EVALUATION_CONFIG = message(
     autoraterConfig=single(message("AutoraterConfig", samplingCount=INT, flipEnabled=BOOL, autoraterModel=STRING)),
     inferenceGenerationConfig=generate_content((), ()).fields["generationConfig"],
 )
-_SCORE = single(message("MetricValue", score=FLOAT))
+_SCORE = single(message("MetricValue", score=Field("float", optional=True)), oneof="aggregation_result")
 _EVALUATE_DATASET_RUN = message(
     "EvaluateDatasetRun",
     evaluationRun=STRING,
