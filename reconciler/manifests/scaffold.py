@@ -241,11 +241,13 @@ def _first_example(source: DatasetSource, detected: Detected) -> Iterator[str]:
 
 
 def _training(target: Target, examples: int) -> Mapping[str, int]:
-    """Return the hyperparameters for a first training, which is short."""
+    """Return the hyperparameters for a first training, which is short.
+
+    A batch size has no default where a service takes it for some base models only.
+    """
     batch_size = next((size for size in _BATCH_SIZES if examples * _EPOCHS <= size * _STEPS), _BATCH_SIZES[-1])
-    supported = capabilities_of(target).hyperparameters
-    values = {"epochCount": _EPOCHS, "batchSize": batch_size}
-    return {field: value for field, value in values.items() if field in supported}
+    epochs = {"epochCount": _EPOCHS}
+    return epochs | {"batchSize": batch_size} if "batchSize" in capabilities_of(target).defaults else epochs
 
 
 def _manifest(

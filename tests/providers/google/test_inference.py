@@ -297,6 +297,13 @@ def test_a_name_cannot_reach_out_of_the_tuned_models(name: str) -> None:
     assert app.seen == []
 
 
+def test_an_open_model_has_no_endpoint() -> None:
+    app = script(JSONResponse({}))
+    job = "projects/123/locations/us-central1/tuningJobs/1"
+    assert str(refused("v1", app, job)).startswith(f"{job} has no endpoint: the service does not deploy open models; ")
+    assert app.seen == []
+
+
 def test_a_name_cannot_choose_the_method() -> None:
     app = script(JSONResponse({}))
     infer("v1beta", app, Prompt("7"), "tunedModels/m:transferOwnership?a=")
@@ -308,7 +315,6 @@ def test_a_name_cannot_choose_the_method() -> None:
     [
         "",
         MODEL,
-        "projects/123/locations/us-central1/tuningJobs/1",
         "projects/123/locations/us-central1/models/1",
         "projects/123/locations/europe-west4/endpoints/1",
         "projects/other-project/locations/us-central1/endpoints/1",
