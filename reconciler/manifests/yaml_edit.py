@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import yaml
@@ -106,13 +106,17 @@ class _Editor:
         positions = self._documents[edit.name].positions
         for step in edit.path:
             positions = positions.children[step]
-        self._replace(edit, positions.mark.index, edit.after, _users(edits, lambda other: other.after == edit.after))
+        agreeing = (other for other in edits if other.after == edit.after)
+        self._replace(edit, positions.mark.index, edit.after, agreeing)
         if edit.key and positions.key:
-            self._replace(edit, positions.key.index, edit.key, _users(edits, lambda other: other.key == edit.key))
+            agreeing = (other for other in edits if other.key == edit.key)
+            self._replace(edit, positions.key.index, edit.key, agreeing)
 
-    def _replace(self, edit: Edit, start: int, value: Scalar, agreeing: Collection[_User]) -> None:
+    def _replace(self, edit: Edit, start: int, value: Scalar, agreeing: Iterable[Edit]) -> None:
         token = self._token(start)
-        others = self._users[token.start_mark.index].difference(agreeing)
+        others = self._users[token.start_mark.index] - {(edit.name, tuple(edit.path))}
+        if others:  # few values have an anchor, and a file can have thousands of edits
+            others = others.difference((other.name, tuple(other.path)) for other in agreeing)
         own = self._tokens[self._numbers[start]]
         if others and isinstance(own, yaml.AliasToken):
             token = own
@@ -157,14 +161,11 @@ class _Editor:
 
     def text(self) -> str:
         """Return the text with all replacements."""
-        text = self._text
-        for start, (end, written) in sorted(self._replacements.items(), reverse=True):
-            text = text[:start] + written + text[end:]
-        return text
-
-
-def _users(edits: Iterable[Edit], agrees: Callable[[Edit], bool]) -> set[_User]:
-    return {(edit.name, tuple(edit.path)) for edit in edits if agrees(edit)}
+        parts, position = [], 0
+        for start, (end, written) in sorted(self._replacements.items()):
+            parts += [self._text[position:start], written]
+            position = end
+        return "".join([*parts, self._text[position:]])
 
 
 def _written(token: Any, value: Scalar) -> str:
@@ -195,8 +196,9 @@ def _values(parsed: Parsed) -> list[tuple[str, str]]:
 def _expected(parsed: Parsed, edits: Sequence[Edit]) -> list[tuple[str, str]]:
     """Return what :func:`_values` must be after the edits."""
     values = [(name, json.loads(content)) for name, content in _values(parsed)]
+    by_name = dict(reversed(values))  # of several with one name the first
     for edit in edits:
-        value = next(value for name, value in values if name == edit.name)
+        value = by_name[edit.name]
         *steps, last = edit.path
         for step in steps:
             value = value[step]

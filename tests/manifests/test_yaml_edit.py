@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 from reconciler.manifests.yaml_edit import Edit, ImpossibleEdit, edited
 from reconciler.manifests.yaml_parser import parse
 from support.cases import each_row
@@ -102,3 +104,12 @@ def test_every_text_is_written_so_that_it_is_read_again(before: str) -> None:
         changed = edited(f"{HEAD}spec: {{baseModel: {before}}}\n".encode(), "f.yaml", [Edit("a", BASE, value)])
         (document,) = parse(changed, "f.yaml").documents
         assert document.value["spec"] == {"baseModel": value}
+
+
+def test_the_time_is_linear_in_the_number_of_edits() -> None:
+    names = [f"x{number}" for number in range(6000)]
+    values = ", ".join(f"{name}: old" for name in names)
+    edits = [Edit("a", ("spec", name), "new") for name in names]
+    began = process_time()
+    assert result(f"{HEAD}spec: {{{values}}}\n", *edits) == f"{HEAD}spec: {{{values.replace('old', 'new')}}}\n"
+    assert process_time() - began < 4
