@@ -95,7 +95,7 @@ _MANY = {"properties": {str(at): True for at in range(4600)}}
         (schema({"$ref": "#/$defs/x0", **_BOMB}), lambda: "1", "too many steps"),
         (schema({"items": {"type": "integer"}}), lambda: f"[{'1,' * 400_000}1]", "too many steps"),
         (schema({"$ref": "#"}), lambda: "1", "nested too deeply"),
-        (schema({"unevaluatedProperties": False, **_MANY}), lambda: json.dumps(_MANY["properties"]), "too many steps"),
+        (schema({"unevaluatedItems": False}), lambda: json.dumps([1] * 9000), "too many steps"),
         (schema({"multipleOf": 0.5}), lambda: "1" * 400, "a number of the answer is too large for the JSON Schema"),
         (schema({}), lambda: "[" * 500_000, "nested too deeply"),
         (expecting("similar", "a" * 20_000, threshold=0.5), lambda: "b" * 1_000_000, "1,000,000 characters; similar"),
