@@ -210,7 +210,8 @@ class TrainingNeeds(Record, frozen=True, kw_only=True):
     weights: BaseWeights | None = None
     """Where the weights of the base model are."""
     seconds: Annotated[float, Meta(ge=0)] | None = None
-    """The estimated duration in seconds, if it was measured or the service reports its speed."""
+    """The estimated duration in seconds, if it was measured, the service reports its speed, or the lockfile has earlier
+    trainings of the manifest or its base model."""
     effective: Annotated[Hyperparameters, Meta(examples=[{"learningRate": 0.0002, "rank": 16}])] = field(
         default_factory=dict
     )

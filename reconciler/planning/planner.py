@@ -53,6 +53,7 @@ from reconciler.planning.observed_events import (
 from reconciler.planning.promotion_gates import failed_notice
 from reconciler.planning.prune import PruneDecisions, plan_prune
 from reconciler.planning.training_checks import check_notices
+from reconciler.planning.training_time import with_durations
 
 _NAMED = 3
 """How many missing models a message names."""
@@ -170,7 +171,8 @@ def plan(world: World) -> Plan:
 def _within_limits(actions: tuple[Action, ...], world: World) -> tuple[Action, ...]:
     """Return the actions with the costs of trainings, and with creates held that are over a limit of the target."""
     limits = world.target.limits
-    return hold_over_cost(hold_over_limits(with_costs(actions, world), limits), limits.max_cost)
+    estimated = with_costs(with_durations(actions, world.lock), world)
+    return hold_over_cost(hold_over_limits(estimated, limits), limits.max_cost)
 
 
 def _without_deleted(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from reconciler.domain.lock import parse_time
-from reconciler.domain.model import Capabilities, Hyperparameters, Manifest, Number, RemoteModel
-from reconciler.domain.plan import TrainingEstimate
+from reconciler.domain.lock import Lock, LockedGeneration, parse_time
+from reconciler.domain.model import Capabilities, Hyperparameters, Manifest, Number, RemoteModel, State
+from reconciler.domain.plan import Action, Kind, TrainingEstimate
 
 
 def total_steps(examples: int, hyperparameters: Hyperparameters) -> int | None:
@@ -51,6 +54,73 @@ def estimate_training(manifest: Manifest, capabilities: Capabilities) -> Trainin
         effective=effective,
         seconds=None if steps is None or pace is None else capabilities.overhead_seconds + steps * pace,
     )
+
+
+_MOST_COMPARED = 100
+"""The number of recorded trainings that one is compared with, so that plans of thousands stay quick."""
+
+
+class _Completed(Struct, frozen=True):
+    """A completed training, and how long it took, queues included."""
+
+    examples: int
+    epochs: Number | None
+    seconds: float
+
+
+def with_durations(actions: Iterable[Action], lock: Lock) -> tuple[Action, ...]:
+    """Return the actions, with the durations of creates that earlier trainings show, where the service reports none.
+
+    Of the recorded trainings of the same manifest, or else of the same base model, the one with the nearest number of
+    examples counts, in proportion if it had fewer: most of the time of a short training does not depend on its data.
+    """
+    actions = tuple(actions)
+    if not any(_lacks_duration(action) for action in actions):
+        return actions
+    by_name: dict[str, list[_Completed]] = defaultdict(list)
+    by_base_model: dict[str, list[_Completed]] = defaultdict(list)
+    for name, model in lock.models.items():
+        for generation in model.generations:
+            for completed in _completed(generation):
+                by_name[name].append(completed)
+                by_base_model[generation.source.base_model].append(completed)
+
+    def with_duration(action: Action) -> Action:
+        training = action.training
+        if training is None or not training.examples or not _lacks_duration(action):
+            return action
+        base_model = action.source.base_model if action.source else ""
+        known = by_name.get(action.name) or (by_base_model.get(base_model) if base_model else None)
+        if not known:
+            return action
+        amount = _amount(training.examples, training.epochs)
+        chosen = training.epochs is None  # the service chooses the epochs, as many as for the others
+        amounts = {
+            completed: _amount(completed.examples, None if chosen else completed.epochs)
+            for completed in known[:_MOST_COMPARED]
+        }
+        nearest = min(known, key=lambda completed: abs(amounts[completed] - amount))
+        seconds = nearest.seconds * max(1.0, amount / amounts[nearest])
+        return replace(action, training=replace(training, seconds=seconds))
+
+    return tuple(map(with_duration, actions))
+
+
+def _lacks_duration(action: Action) -> bool:
+    return action.kind is Kind.CREATE and action.training is not None and action.training.seconds is None
+
+
+def _completed(generation: LockedGeneration) -> Iterator[_Completed]:
+    start, end = parse_time(generation.create_time), parse_time(generation.complete_time)
+    parameters = generation.hyperparameters
+    epochs = number_of({**parameters.declared, **parameters.effective}, "epochCount")
+    if generation.state is State.ACTIVE and start and end and end > start and generation.dataset.examples:
+        yield _Completed(generation.dataset.examples, epochs, (end - start).total_seconds())
+
+
+def _amount(examples: int, epochs: Number | None) -> float:
+    """Return the examples of all epochs; of one epoch if their number is unknown. Edited files may have any number."""
+    return examples * min(max(float(epochs or 1), 0.001), 1e6)
 
 
 def seconds_left(model: RemoteModel, total_steps: int | None, now: datetime) -> float | None:

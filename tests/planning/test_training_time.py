@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.model import Capabilities, RemoteModel, Snapshot, State
-from reconciler.domain.plan import TrainingEstimate
+from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.model import Capabilities, RemoteModel, Snapshot, Source, State
+from reconciler.domain.plan import Action, Kind, Reason, TrainingEstimate
 from reconciler.planning.training_time import (
     completed_steps,
     estimate_training,
@@ -17,9 +18,10 @@ from reconciler.planning.training_time import (
     seconds_left,
     total_steps,
     training_start,
+    with_durations,
 )
 from support.cases import each_row
-from support.core_cases import CAPABILITIES, START, Made, at, manifest
+from support.core_cases import BASE_MODEL, CAPABILITIES, START, Made, at, manifest, recorded
 
 
 @each_row(
@@ -118,3 +120,44 @@ def test_looks_are_spread_over_the_time_left(
     left: float | None, waited: float, capabilities: Capabilities, delay: float
 ) -> None:
     assert poll_delay(left, waited, capabilities) == delay
+
+
+_SMALL = Made("small", hyperparameters={"epochCount": 2}, examples=10)
+_LARGE = Made("large", hyperparameters={"epochCount": 2}, examples=1_000)
+_EARLIER = Lock(
+    models={
+        "small": LockedModel("small.yaml", generations=(recorded(_SMALL, created=0, completed=10),)),
+        "large": LockedModel("large.yaml", generations=(recorded(_LARGE, created=0, completed=40),)),
+        "failed": LockedModel("failed.yaml", generations=(recorded(_SMALL, state="FAILED", created=0, completed=1),)),
+        "ended before it began": LockedModel("odd.yaml", generations=(recorded(_SMALL, created=9, completed=1),)),
+    }
+)
+
+
+@each_row(
+    ("name", "base_model", "examples", "epochs", "minutes"),
+    [
+        ("small", BASE_MODEL, 10, 2, 10),
+        ("small", BASE_MODEL, 5, 2, 10),  # the overhead stays
+        ("small", BASE_MODEL, 10, 6, 30),
+        ("other", BASE_MODEL, 900, 2, 40),
+        ("other", BASE_MODEL, 2_000, 2, 80),
+        ("other", BASE_MODEL, 1_000, None, 40),
+        ("other", "models/other", 10, 2, None),
+        ("small", "models/other", 10, 2, 10),
+        ("small", BASE_MODEL, 0, 2, None),
+        ("small", BASE_MODEL, 10, 1e308, 5_000_000),
+    ],
+)
+def test_earlier_trainings_show_how_long_one_takes(
+    name: str, base_model: str, examples: int, epochs: float | None, minutes: float | None
+) -> None:
+    """Those of the same manifest, or else of the same base model; failed ones show nothing."""
+    training = TrainingEstimate(examples=examples, epochs=epochs, estimated=False)
+    create = Action(name, "m.yaml", Kind.CREATE, Reason.NOT_FOUND, source=Source(base_model), training=training)
+    known = replace(create, training=replace(training, seconds=1.0))
+    first, second = with_durations([create, known], _EARLIER)
+    assert first.training
+    assert first.training.seconds == (None if minutes is None else minutes * 60)
+    assert second == known
+    assert with_durations([create], Lock()) == (create,)

@@ -239,11 +239,11 @@ def _dataset(action: PlannedAction, examples: int) -> str:
 
 def _training(training: TrainingEstimate, declared: Hyperparameters) -> str:
     epochs = "" if training.epochs is None else counted(training.epochs, "epoch")
+    time = "" if training.seconds is None else f", about {duration(training.seconds)}"
     if training.steps is None:
         further = "".join(f"{name} {amount}; " for name, amount in declared.items() if name != "epochCount")
-        return f"{epochs}{'; ' if epochs else ''}{further}the service chooses the number of steps"
+        return f"{epochs}{'; ' if epochs else ''}{further}the service chooses the number of steps{time}"
     about = "about " if training.estimated else ""
-    time = "" if training.seconds is None else f", about {duration(training.seconds)}"
     chosen = " (the service chooses undeclared values)" if training.estimated else ""
     shown = training.effective or {}
     further = "".join(f"; {name} {amount}" for name, amount in shown.items() if name not in {"epochCount", "batchSize"})
