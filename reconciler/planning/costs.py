@@ -129,7 +129,11 @@ def _unknown(
     action: Action, training: TrainingEstimate, price: Money | None, name: str, world: World
 ) -> Iterator[tuple[str, str]]:
     """Yield each reason why the cost of a training is unknown, and what to do."""
-    if not name:
+    source = action.source or Source()
+    if not name and source.remote and not source.tuned_model:
+        remedy = f"run reconcile adopt NAME {source.remote} to manage it, and set spec.source to {{tunedModel: NAME}}"
+        yield f"the base model of {source.remote} is unknown", remedy
+    elif not name:
         yield "the base model of its parent is unknown", "select the parent too"
     elif price is None:
         entry = f'price = "AMOUNT USD" below [models."{name}"]'

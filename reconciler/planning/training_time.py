@@ -99,7 +99,7 @@ def with_durations(actions: Iterable[Action], lock: Lock) -> tuple[Action, ...]:
             completed: _amount(completed.examples, None if chosen else completed.epochs)
             for completed in known[:_MOST_COMPARED]
         }
-        nearest = min(known, key=lambda completed: abs(amounts[completed] - amount))
+        nearest = min(amounts, key=lambda completed: abs(amounts[completed] - amount))
         seconds = nearest.seconds * max(1.0, amount / amounts[nearest])
         return replace(action, training=replace(training, seconds=seconds))
 

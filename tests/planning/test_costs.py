@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.base_models import BaseModel, ModelCatalog
 from reconciler.domain.lock import Lock, LockedEstimate, LockedHyperparameters, LockedModel
-from reconciler.domain.model import Limits, Target
+from reconciler.domain.model import Limits, Source, Target
 from reconciler.domain.money import dollars, parse_money
 from reconciler.domain.plan import Action, Kind, Plan, Reason, TrainingCost, World
 from reconciler.planning.costs import Billing, billing_of, estimate_of, price_of
@@ -247,3 +247,13 @@ def test_the_estimate_is_recorded_and_shown_beside_the_tokens_that_the_service_c
     assert billing_text(billing) == "960,000 billed tokens, 2.90 USD (estimated: about 1,000,000, about 3.02 USD)"
     assert billing_of(recorded(PARENT)) is None
     assert billing_text(None) == ""
+
+
+def test_the_cost_of_a_child_of_an_unmanaged_model_is_unknown() -> None:
+    """A parent without a manifest cannot be selected."""
+    made = replace(manifest(CHILD), source=Source(remote="tunedModels/theirs"), training_tokens=500_000)
+    world = World((made,), Lock(), Target("default", FILE, "vertex", SCOPE), CAPABILITIES, START, catalog=PRICES)
+    known = cost(plan(world))
+    assert known
+    assert (known.total, known.unknown) == (None, "the base model of tunedModels/theirs is unknown")
+    assert known.remedy.startswith("run reconcile adopt NAME tunedModels/theirs to manage it")
