@@ -166,6 +166,8 @@ def _serve(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Find
         message = f"checkpoints are not supported by {capabilities.label}"
         yield path, message, "remove spec.serve: the model serves as its training left it"
         return
+    if isinstance(serve, str) and serve not in {BEST, LAST} and serve.lower() in {BEST, LAST}:
+        yield path, f'unknown checkpoint "{serve}"', f"did you mean {serve.lower()}?"
     field = "exportLastCheckpointOnly"
     if block_of(spec, capabilities).get(field) is True and serve != LAST:
         message = f"spec.{capabilities.block}.{field} keeps only the last checkpoint"

@@ -160,6 +160,7 @@ def test_a_checkpoint_serves_only_where_it_can(tmp_path: Path) -> None:
     assert told("best", check) == told("last", only_last) == told(2) == told("ep-2") == []
     assert told("best") == ["the checks find the best checkpoint, and none are declared; add spec.checks, or set last"]
     assert told("best", check + only_last) == told(2, only_last) == [f"{kept} exportLastCheckpointOnly"]
+    assert told("Best", check) == ['unknown checkpoint "Best"; did you mean best?']
     (message,) = told("two/2")
     assert message.startswith('invalid value "two/2"; use best, last or the ID of a checkpoint')
     assert told("last", capabilities=VERTEX) == [

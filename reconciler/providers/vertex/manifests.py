@@ -172,6 +172,9 @@ def _open_model(spec: Mapping[str, Any], block: Mapping[str, Any], base_model: s
     if "outputUri" not in block:
         message = f"missing outputUri, where the weights that are tuned from {base_model} are written"
         yield FieldFault((*_BLOCK, "outputUri"), message, "add spec.vertex.outputUri: gs://BUCKET/FOLDER")
+    if spec.get("serve"):
+        message = "an open model is not deployed after its training, so no checkpoint of it can serve"
+        yield FieldFault(("spec", "serve"), message, "remove it")
     if spec.get("checks"):
         message = "an open model is not deployed after its training, so its checks get no answers"
         yield FieldFault(("spec", "checks"), message, "remove them, and evaluate the weights elsewhere", "warning")

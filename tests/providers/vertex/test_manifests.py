@@ -180,6 +180,16 @@ def faults(folder: Path, manifest: str, target: Target) -> list[str]:
             ],
         ),
         (
+            OPEN + OUTPUT + "  serve: {checkpoint: last}\n",
+            {},
+            [
+                (
+                    "error: spec.serve: an open model is not deployed after its training, so no checkpoint of it can"
+                    " serve; remove it"
+                )
+            ],
+        ),
+        (
             OPEN + OUTPUT + "  checks: [{name: a, prompt: b, expect: {equals: c}}]\n",
             {},
             [
