@@ -111,14 +111,11 @@ class Models:
 
 
 def _load(base: BaseModel) -> Any:
-    import torch
-
     from reconciler.trainer.weights import load_model
 
     device, dtype = _device()
     model = load_model(base, Path("/"), dtype).to(device)
     model.eval()
-    torch.set_grad_enabled(mode=False)
     return model
 
 
