@@ -632,8 +632,8 @@ class _Observation(_Validation):
     def _count(
         self,
         row: Row | ConversationRow,
-        example: TrainingExample,  # noqa: ARG002 - the digest and the size are not needed
-        size: int,  # noqa: ARG002
+        example: TrainingExample,  # noqa: ARG002 - the digest is not needed
+        size: int,  # noqa: ARG002 - neither is the size
         given: str,
         wanted: str,
     ) -> None:
