@@ -63,6 +63,7 @@ from reconciler.state.published_pointer import (
     read_pointer,
     require_unchanged,
     serving_keys,
+    with_times,
 )
 
 if TYPE_CHECKING:
@@ -164,7 +165,11 @@ class Publisher:
 
         The preamble of data that no manifest declares any longer, and the sampling of an orphan, are only recorded.
         """
-        if self._manifests is None or published is None or published.key != model.key:
+        if published is None or published.key != model.key:
+            return model
+        if published.checkpoint == model.checkpoint:
+            model = replace(model, publish_time=published.publish_time)
+        if self._manifests is None:
             return model
         manifest = self._manifests.get(model.name)
         if declared_preamble(serving, manifest) is None:
@@ -177,10 +182,17 @@ class Publisher:
         current, serving_now = store.read(), serving_keys(lock)
         if current is None and (only is not None or not serving_now):
             return None
-        published = _NO_MODELS
         if current is not None:
             published = read_pointer(current, self._target, self.shown)
             require_unchanged(published, lock, self.shown, self._capabilities.endpoint_pattern)
+        text = self._merged(current, lock, only)
+        if current is None or text == current or not (written := store.server_time()):
+            return text
+        return self._merged(with_times(current, written), lock, only)
+
+    def _merged(self, current: str | None, lock: Lock, only: frozenset[str] | None) -> str:
+        """Return the text of the pointer after the current one; with ``only``, other entries stay as they are."""
+        published = _NO_MODELS if current is None else read_pointer(current, self._target, self.shown)
         text = self.text(lock, published, only)
         if current is None or only is None:
             return text

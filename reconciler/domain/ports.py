@@ -107,6 +107,13 @@ class LockStore(Protocol):
         """Return the text, or ``None`` if there is none."""
         ...
 
+    def server_time(self) -> datetime | None:
+        """Return when the text that :meth:`read` returned was written, by the server's clock; a file has no server.
+
+        Raises :class:`~reconciler.domain.errors.LockConflict` if another run has written since.
+        """
+        ...
+
     def write(self, text: str) -> bool:
         """Replace the text, and return whether it differed.
 

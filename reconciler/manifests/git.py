@@ -20,7 +20,7 @@ from reconciler.domain.text import decode_unicode, sanitize
 from reconciler.paths import repository_of
 
 _TIMEOUT_SECONDS: Final = 60
-_FETCH: Final = (
+FETCH_ALL: Final = (
     "fetch it: `git fetch --unshallow origin '+refs/heads/*:refs/remotes/origin/*'` (actions/checkout: fetch-depth: 0)"
 )
 _CHUNK: Final = 2**20
@@ -126,6 +126,16 @@ class Git:
         """Return up to ``limit`` ancestors of HEAD that change one of these paths, newest first."""
         output = self._run("rev-list", "--full-history", f"--max-count={limit}", "HEAD", "--", *paths)
         return tuple(output.decode().split())
+
+    def first_parents(self, limit: int) -> tuple[tuple[str, int], ...]:
+        """Return HEAD and up to ``limit`` of its first ancestors with the seconds of their commit, newest first."""
+        output = self._run("rev-list", "--first-parent", "--timestamp", f"--max-count={limit}", "HEAD").decode()
+        pairs = (line.split() for line in output.splitlines())
+        return tuple((name, int(seconds)) for seconds, name in pairs)
+
+    def has_file(self, commit: str, path: str) -> bool:
+        """Return whether a commit lists this path, even if the clone does not contain the content."""
+        return bool(self._run("ls-tree", "-z", "--full-tree", commit, "--", path))
 
     def blobs(self, commits: Sequence[str], paths: Sequence[str]) -> Iterator[Mapping[str, Blob]]:
         """Yield for each commit which of these paths, without line breaks, are files in it."""
@@ -391,7 +401,7 @@ def resolve_base(git: Git, ref: str) -> str:
         IncomparableError: if git or the commit is missing.
     """
     if not ref.strip():
-        unshallow = f"; `git merge-base` prints nothing in a shallow clone: {_FETCH}" if _is_shallow(git) else ""
+        unshallow = f"; `git merge-base` prints nothing in a shallow clone: {FETCH_ALL}" if _is_shallow(git) else ""
         raise UsageError("--base is empty", f"pass a branch, a tag or a commit{unshallow}")
     try:
         base = git.merge_base(ref, "HEAD")
@@ -406,7 +416,7 @@ def resolve_base(git: Git, ref: str) -> str:
         return base
     if _is_shallow(git):
         raise IncomparableError(
-            f"this clone is shallow and does not contain the common ancestor of {ref} and HEAD", _FETCH
+            f"this clone is shallow and does not contain the common ancestor of {ref} and HEAD", FETCH_ALL
         )
     raise UsageError(
         f"--base {ref}: no ancestor in common with HEAD", "pass the branch that this one will be merged into"
@@ -418,7 +428,7 @@ def _require_commit(git: Git, ref: str) -> None:
         git.commit(ref)
     except GitError:
         if _is_shallow(git):
-            raise IncomparableError(f"this clone is shallow and does not contain {ref}", _FETCH) from None
+            raise IncomparableError(f"this clone is shallow and does not contain {ref}", FETCH_ALL) from None
         raise UsageError(
             f"--base {ref}: no such commit in this repository", "pass a branch, a tag or a commit, and fetch it first"
         ) from None

@@ -203,6 +203,9 @@ class LockFile:
         except FileNotFoundError:
             return None
 
+    def server_time(self) -> None:
+        """Return no time: nothing but the user wrote the file."""
+
     def write(self, text: str) -> bool:
         """Replace the text that :meth:`read` returned, and return whether it differed.
 
@@ -267,6 +270,7 @@ class RedactedLockStore:
 
     def __init__(self, store: LockStore) -> None:
         self._store = store
+        self.server_time = store.server_time
         self.write = store.write
         self.saving = store.saving
         self.check_writable = store.check_writable

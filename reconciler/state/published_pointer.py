@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import MAX_LOCKFILE_BYTES, MAX_MODELS, OWNER_FIELDS, Lock
+from reconciler.domain.lock import MAX_LOCKFILE_BYTES, MAX_MODELS, OWNER_FIELDS, Lock, parse_time
 from reconciler.domain.model import Sampling, State, Target
 from reconciler.planning.events import Published
 from reconciler.state.json_decoder import JsonSource
@@ -18,6 +20,9 @@ POINTER_VERSION: Final = 1
 _KIND: Final = "Resolve"
 _TARGET_FIELDS: Final = ("name", *OWNER_FIELDS)
 """The fields of a target that identify whose pointer it is."""
+_PUBLISH_TIME: Final = "publishTime"
+_BEFORE_TIME: Final = ("name", "key", "checkpoint")
+"""The fields of an entry that precede its time."""
 _NOT_POINTER: Final = "not a published pointer, not overwritten: "
 _NEXT_APPLY: Final = "the next apply writes a new one"
 _MOST_LISTED: Final = 3
@@ -25,7 +30,11 @@ _MOST_LISTED: Final = 3
 
 
 class PublishedModel(Struct, frozen=True, rename="camel"):
-    """A model in a pointer: key, checkpoint, remote name, preamble and sampling of its serving generation."""
+    """A model in a pointer: key, checkpoint, remote name, preamble and sampling of its serving generation.
+
+    ``publish_time`` is when the server of the pointer first had this key and checkpoint, if another entry has changed
+    since.
+    """
 
     name: str
     key: str
@@ -33,6 +42,16 @@ class PublishedModel(Struct, frozen=True, rename="camel"):
     preamble: str = ""
     sampling: Sampling = Sampling()
     checkpoint: str = ""
+    publish_time: str = ""
+
+    @property
+    def published_at(self) -> datetime | None:
+        """The time in ``publish_time``; ``None`` if it is empty or invalid."""
+        try:
+            moment = parse_time(self.publish_time)
+        except ValueError:
+            return None
+        return moment if moment and moment.tzinfo else None
 
 
 class PointerTarget(Struct, frozen=True):
@@ -165,6 +184,22 @@ def read_pointer(text: str, target: Target, shown: str) -> dict[str, PublishedMo
             raise source.error(["models", index], f"duplicate model {model.name}")
         models[model.name] = model
     return models
+
+
+def with_times(text: str, written: datetime) -> str:
+    """Return a valid pointer that the server wrote then, with this time in each entry that has no earlier one."""
+    document = json.loads(text)
+    document["models"] = [_with_time(model, written) for model in document["models"]]
+    return json.dumps(document)
+
+
+def _with_time(model: dict[str, Any], written: datetime) -> dict[str, Any]:
+    known = PublishedModel("", "", publish_time=model.get(_PUBLISH_TIME, "")).published_at
+    if known and known <= written:
+        return model
+    first: dict[str, Any] = {field: model[field] for field in _BEFORE_TIME if field in model}
+    dated = {**first, _PUBLISH_TIME: to_builtins(written.astimezone(UTC))}
+    return dated | {field: value for field, value in model.items() if field not in dated}
 
 
 def _require_target(recorded: PointerTarget, target: Target, shown: str) -> None:

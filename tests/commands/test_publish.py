@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from functools import reduce
 from pathlib import Path
 from threading import Lock as Turn
@@ -25,7 +26,7 @@ from reconciler.planning.events import Published, record
 from reconciler.providers.google.bucket_lockfile import BucketLockfile
 from reconciler.state.lockfile import LockFile
 from support.core_strategies import generation
-from support.provider_service import Time, error, script
+from support.provider_service import START, Time, error, script
 from support.provider_storage import storage_of
 from support.render_values import held_to
 
@@ -259,6 +260,9 @@ class Contested:
         self.text = text
         return True
 
+    def server_time(self) -> None:
+        """No server wrote it."""
+
     def check_writable(self) -> None:
         """It always can."""
 
@@ -344,6 +348,35 @@ def test_an_object_is_written_with_compare_and_swap(cloud: Cloud) -> None:
     caught = failure(lambda: first.publish(lock(words=served(K3, K1))))
     assert caught.message.startswith(f"{ADDRESS}: changed out-of-band, not overwritten: words has {K2}")
     assert json.loads(cloud.store().read() or "")["models"][0]["key"] == K2
+
+
+def test_an_object_shows_since_when_each_generation_is_published(cloud: Cloud) -> None:
+    pointer = publisher(cloud.store(), shown=ADDRESS)
+
+    def published(hour: float, only: frozenset[str] | None = None, **keys: str) -> dict[str, str]:
+        """Publish these keys at this hour, and return since when each was, unless the object itself shows it."""
+        cloud.time.now = START + timedelta(hours=hour)
+        models = {name: served(key, before.get(name)) for name, key in keys.items()}
+        pointer.publish(lock(**models), only)
+        before.update(keys)
+        return {model["name"]: model.get("publishTime", "")[11:16] for model in document()}
+
+    def document() -> Any:
+        return held_to("resolve", json.loads(cloud.store().read() or ""))["models"]
+
+    before: dict[str, str] = {}
+    assert published(1, words=K1) == {"words": ""}
+    assert published(2, words=K1) == {"words": ""}, "nothing is written where nothing changes"
+    assert published(3, words=K1, numbers=NUMBERS) == {"words": "01:00", "numbers": ""}
+    assert published(4, words=K2, numbers=NUMBERS) == {"words": "", "numbers": "03:00"}
+    assert published(5, frozenset({"numbers"}), words=K2, numbers=K3) == {"words": "04:00", "numbers": ""}
+    assert published(6, words=K1, numbers=K3) == {"words": "", "numbers": "05:00"}
+    assert published(7, words=K1, numbers=K2) == {"words": "06:00", "numbers": ""}, "not since it was published first"
+    forged = json.dumps(json.loads(cloud.store().read() or "")).replace("06:00:00", "09:00:00")
+    store = cloud.store()
+    store.read()
+    store.write(forged)
+    assert published(8, words=K1, numbers=K1) == {"words": "07:00", "numbers": ""}, "not since a time in the future"
 
 
 def test_of_concurrent_writers_one_wins_and_the_others_fail(cloud: Cloud) -> None:

@@ -260,6 +260,26 @@ class BucketLockfile:
         self._text = None if data is None else decode_utf8(data, self._address, remedy)
         return self._text
 
+    def server_time(self) -> datetime | None:
+        """Return when the text that :meth:`read` returned was written, by the server's clock; ``None`` without a text.
+
+        Raises:
+            LockConflict: Another run has changed the text.
+        """
+        if self._generation == ABSENT:
+            return None
+        with _add_context(f"cannot read {self._label} {self._address}"):
+            stored = self._run(lambda storage: storage.stat(self._address))
+        if stored is None or stored.generation != self._generation:
+            raise self._conflict()
+        return stored.created
+
+    def _conflict(self) -> LockConflict:
+        return LockConflict(
+            f"another run has saved {self._address} in the meantime",
+            "run the command again; it finds the trainings that this run has started",
+        )
+
     def write(self, text: str) -> bool:
         """Replace the text that :meth:`read` returned, if it differs; return whether it did.
 
@@ -274,10 +294,7 @@ class BucketLockfile:
             with _add_context(f"cannot save {self._label} {self._address}"):
                 self._generation = self._run(lambda storage: storage.write(self._address, data, generation=generation))
         except PreconditionError as error:
-            raise LockConflict(
-                f"another run has saved {self._address} in the meantime",
-                "run the command again; it finds the trainings that this run has started",
-            ) from error
+            raise self._conflict() from error
         self._text = text
         return True
 

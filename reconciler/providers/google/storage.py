@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -19,6 +20,7 @@ from reconciler.domain.errors import (
     UsageError,
 )
 from reconciler.domain.identity import object_digest
+from reconciler.domain.lock import parse_time
 from reconciler.domain.model import Dataset, Target
 from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
@@ -91,7 +93,7 @@ def bucket_path(bucket: str) -> str:
 
 
 class ObjectInfo(Struct, frozen=True):
-    """The metadata of an object; ``generation`` changes with every write.
+    """The metadata of an object; ``generation`` changes with every write, which was at the time ``created``.
 
     Checksums are in base64, and ``size`` is in bytes. ``md5`` is empty for composite objects.
     """
@@ -101,6 +103,7 @@ class ObjectInfo(Struct, frozen=True):
     md5: str
     crc32c: str
     name: str = ""
+    created: datetime | None = None
 
 
 def read_object(body: Mapping[str, Any]) -> ObjectInfo:
@@ -111,7 +114,15 @@ def read_object(body: Mapping[str, Any]) -> ObjectInfo:
         md5=str(body.get("md5Hash") or ""),
         crc32c=str(body.get("crc32c") or ""),
         name=str(body.get("name") or ""),
+        created=_read_time(str(body.get("timeCreated") or "")),
     )
+
+
+def _read_time(text: str) -> datetime | None:
+    moment = parse_time(text)
+    if moment and moment.tzinfo is None:
+        raise ValueError(text)
+    return moment
 
 
 def _read_objects(body: Mapping[str, Any]) -> tuple[tuple[ObjectInfo, ...], str]:

@@ -191,6 +191,8 @@ class ResolvedModel(Record, frozen=True, kw_only=True):
     key: Key
     checkpoint: str = ""
     """The ID of the checkpoint that is serving; omitted for the default one."""
+    publish_time: str = ""
+    """In a published object: when the server first had this key and checkpoint; omitted until another model changes."""
     remote: Remote
     """The remote name to send prompts to: the tuned model, or the endpoint of the checkpoint on Vertex AI. For an open
     model it is the folder of its weights."""

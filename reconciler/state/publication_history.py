@@ -1,0 +1,115 @@
+"""Read what was published to a stage, and when: from an object in a bucket, or from git."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.lock import MAX_LOCKFILE_BYTES
+from reconciler.manifests.git import FETCH_ALL, Blob, Git, GitError, IncomparableError, open_repository
+from reconciler.planning.lock_review import Served
+from reconciler.planning.soak import PublicationHistory, Sighting, commit_times
+from reconciler.state.published_pointer import PublishedModel
+
+MAX_COMMITS: Final = 20_000
+"""The most commits that are read; what was published before them is unknown."""
+_BATCH: Final = 500
+_GIT: Final = "publish this stage to an object (gs://), whose time the server reports"
+Parse = Callable[[str], Mapping[str, Served]]
+"""Returns what a committed text publishes; raises ReconcileError for an invalid one."""
+
+
+def object_history(pointer: Mapping[str, PublishedModel], written: datetime) -> PublicationHistory:
+    """Return the history of a pointer object that was ``written`` at this time of the server.
+
+    An account that may write the bucket may publish, so the times of its entries are trusted as much as the entries.
+    Each write keeps the time of an entry that it does not change.
+    """
+    published = {name: Served(model.key, model.checkpoint) for name, model in pointer.items()}
+    claims = {name: moment for name, model in pointer.items() if (moment := model.published_at)}
+    return PublicationHistory((Sighting(written, published, claims),))
+
+
+def committed_history(
+    file: Path, environ: Mapping[str, str], parse: Parse, *, now: datetime, enough: datetime
+) -> PublicationHistory:
+    """Return the history of a file on the first-parent line of HEAD, after the file on disk, which counts from now.
+
+    Commits before ``enough`` are not needed. A version that is invalid publishes nothing.
+    """
+    real = Path(os.path.realpath(file))
+    try:
+        git, folder = open_repository(real.parent, environ)
+        path = f"{folder}/{real.name}" if folder != "." else real.name
+        return _History(git, path, parse).read(_text(real), now, enough)
+    except IncomparableError as error:
+        return PublicationHistory(problem=str(error), remedy=f"use a clone with git, or {_GIT}")
+    except GitError as error:
+        return PublicationHistory(problem=str(error), remedy=error.remedy)
+
+
+def _text(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(MAX_LOCKFILE_BYTES + 1)
+    except OSError:
+        return b""
+
+
+class _History:
+    def __init__(self, git: Git, path: str, parse: Parse) -> None:
+        self._git = git
+        self._path = path
+        self._parse = parse
+        self._known: dict[Blob, Mapping[str, Served]] = {}
+
+    def read(self, text: bytes, now: datetime, enough: datetime) -> PublicationHistory:
+        found = [Sighting(now, self._published(text))]
+        commits = self._git.first_parents(MAX_COMMITS)
+        times = commit_times([_time(seconds) for _, seconds in commits], now)
+        for (name, _), time, blob in zip(commits, times, self._blobs([name for name, _ in commits]), strict=True):
+            if blob is None and name == commits[0][0]:
+                problem = f"{self._path} is not in the commit that is checked out"
+                return PublicationHistory(problem=problem, remedy=f"commit it, or {_GIT}")
+            if blob is None and self._git.has_file(name, self._path):
+                problem, remedy = "this clone does not contain all files of earlier commits", "use a complete clone"
+                return PublicationHistory(tuple(found), problem, remedy)
+            found.append(Sighting(time, self._published_in(blob) if blob else {}))
+            if time <= enough:
+                return PublicationHistory(tuple(found))
+        if len(commits) == MAX_COMMITS:
+            problem = f"only the last {MAX_COMMITS} commits are read"
+            return PublicationHistory(tuple(found), problem, f"wait, or {_GIT}")
+        if self._git.is_shallow():
+            return PublicationHistory(tuple(found), "this clone is shallow, without earlier commits", FETCH_ALL)
+        return PublicationHistory(tuple(found))
+
+    def _blobs(self, commits: Sequence[str]) -> Iterator[Blob | None]:
+        """Yield the file in each commit; a few commits at a time, because most of them are not needed."""
+        for start in range(0, len(commits), _BATCH):
+            found = self._git.blobs(commits[start : start + _BATCH], (self._path,))
+            yield from (blobs.get(self._path) for blobs in found)
+
+    def _published_in(self, blob: Blob) -> Mapping[str, Served]:
+        if blob not in self._known:
+            too_large = blob.size > MAX_LOCKFILE_BYTES
+            self._known[blob] = {} if too_large else self._published(self._git.content(blob))
+        return self._known[blob]
+
+    def _published(self, text: bytes) -> Mapping[str, Served]:
+        try:
+            return self._parse(text.decode())
+        except (ReconcileError, UnicodeDecodeError):
+            return {}
+
+
+def _time(seconds: int) -> datetime:
+    """Return the time of a commit; one that is out of range is later than all others."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.max.replace(tzinfo=UTC)
