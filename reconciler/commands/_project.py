@@ -272,13 +272,18 @@ class Project(RecordedProject, frozen=True, kw_only=True):
         from reconciler.domain.plan import Unread
 
         declared = {name for manifest in self.workspace.manifests for name in manifest.names}
-        recorded = {name: model.manifest for name, model in self.lock.models.items() if name not in declared}
-        if not self.complete or not (recorded or prunes):
+        unselected = {name: place.file for name, place in self.workspace.unselected.items()}
+        known = declared | unselected.keys()
+        recorded = {name: model.manifest for name, model in self.lock.models.items() if name not in known}
+        if not self.complete:
             return Unread()
+        if not (recorded or prunes):
+            return Unread(unselected=unselected)
         from reconciler.manifests.unread import find_unread
 
         environ = self.session.environment.environ
-        return find_unread(self.workspace, recorded, environ, shown_root=self.root)
+        found = find_unread(self.workspace, recorded, environ, shown_root=self.root)
+        return replace(found, unselected=unselected)
 
     def require_manifests(self) -> None:
         """Refuse to change anything if the root has no manifest at all, although models are recorded.
@@ -286,7 +291,10 @@ class Project(RecordedProject, frozen=True, kw_only=True):
         Raises:
             ReconcileError: naming the manifests that were not read, if there are any.
         """
-        if self.workspace.manifests or self.workspace.errors or not (self.workspace.complete and self.lock.models):
+        workspace = self.workspace
+        if workspace.manifests or workspace.unselected or workspace.errors:
+            return
+        if not (workspace.complete and self.lock.models):
             return
         from reconciler.planning.prune import unread_notices
 

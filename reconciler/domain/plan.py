@@ -408,15 +408,19 @@ class Unread(Struct, frozen=True):
     """What may declare models, although it was not read: a model that such a file names is not an orphan.
 
     ``files`` are the paths of unread manifests. ``names`` has a reason for each name that they, or git, may declare.
-    ``unknown`` is the reason why other names may be declared too, empty if all files were searched.
+    ``unknown`` is the reason why other names may be declared too, empty if all files were searched. ``unselected`` has
+    the file of each name that a manifest declares, and that the target does not select.
     """
 
     files: tuple[str, ...] = ()
     names: Mapping[str, str] = {}
     unknown: str = ""
+    unselected: Mapping[str, str] = {}
 
     def reason(self, name: str) -> str:
         """Return why a manifest of that name may exist; empty if none can."""
+        if name in self.unselected:
+            return f"{self.unselected[name]} declares it, and the target does not select it"
         return self.names.get(name) or self.unknown
 
 

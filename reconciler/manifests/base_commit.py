@@ -27,7 +27,7 @@ from reconciler.manifests.datasets.file_formats import LfsPointer, read_pointer
 from reconciler.manifests.datasets.folders import expand_patterns, find_files
 from reconciler.manifests.datasets.hub_addresses import has_wildcards
 from reconciler.manifests.datasets.validation import DatasetSource, raw_examples
-from reconciler.manifests.discovery import expand_lists, manifest_name, read
+from reconciler.manifests.discovery import expand_lists, manifest_name, read, target_file_name
 from reconciler.manifests.git import (
     Blob,
     Git,
@@ -38,6 +38,7 @@ from reconciler.manifests.git import (
     resolve_base,
 )
 from reconciler.manifests.manifest import ManifestReader, Sources
+from reconciler.manifests.overlay import Overlay, has_valid_overlay, read_overlay
 from reconciler.manifests.workspace import Workspace
 from reconciler.manifests.yaml_parser import YamlDocument
 from reconciler.planning.datasets import (
@@ -100,8 +101,11 @@ def base_at(
     data: Iterable[str],
     capabilities: Capabilities,
     environ: Mapping[str, str],
+    target_file: str = "",
 ) -> Iterator[Base]:
     """Read the manifests with these names, and the files ``data`` (relative to the root), at the merge base of ``ref``.
+
+    The ``target_file`` of that commit has their overrides and variables.
 
     The merge base is the best common ancestor of the commit ``ref`` and HEAD: ``commit``, or
     what git finds if it is empty.
@@ -115,7 +119,7 @@ def base_at(
     try:
         with TemporaryDirectory(prefix="reconcile-", ignore_cleanup_errors=True) as folder:
             tree = _Tree(git, commit, directory, Path(folder).resolve())
-            manifests = tree.manifests(frozenset(names), capabilities)
+            manifests = tree.manifests(frozenset(names), capabilities, target_file)
             tree.check_out_data(paths_within(tree.base, data))
             yield Base(commit, manifests, tree)
     except GitError:
@@ -206,16 +210,25 @@ class _Tree(Struct):
             return tuple(find_files(path, self._root, self.folder).values())
         return ()
 
-    def manifests(self, names: frozenset[str], capabilities: Capabilities) -> Mapping[str, BaseManifest]:
+    def manifests(
+        self, names: frozenset[str], capabilities: Capabilities, target_file: str = ""
+    ) -> Mapping[str, BaseManifest]:
         """Return the manifests with these names from anywhere in the root; their data sets are checked out too."""
         self.check_out(filter(_may_contain_manifests, paths_within(".", self.git.files(self.commit, self.base))))
-        documents = list(self._documents(names))
+        overlay = self._overlay(target_file)
+        documents = [(file, overlay.effective(document)[0]) for file, document in self._documents(names)]
         data = (
             paths_within(PurePosixPath(self.base, file).parent.as_posix(), _data_paths(document.value.get("spec")))
             for file, document in documents
         )
         self.check_out_data(path for paths in data for path in paths)
         return {manifest_name(document): self._read(file, document, capabilities) for file, document in documents}
+
+    def _overlay(self, target_file: str) -> Overlay:
+        """Return what the target changed in manifests at the commit; nothing if its file was missing or invalid."""
+        path = self._root / target_file
+        documents = read(path, target_file, self.folder).documents if path.is_file() else ()
+        return read_overlay(documents[0], ()) if documents and has_valid_overlay(documents[0]) else Overlay()
 
     def _documents(self, names: frozenset[str]) -> Iterator[tuple[str, YamlDocument]]:
         self._root.mkdir(parents=True, exist_ok=True)
@@ -307,7 +320,8 @@ def data_changes(
     names = [name for manifest in manifests for name in manifest.names]
     data = [version.dataset.path for _, _, version in _all_versions(current.values()) if version.source]
     try:
-        with base_at(ref, commit, workspace.root, names, data, capabilities, environ) as base:
+        file = target_file_name(workspace.target.name)
+        with base_at(ref, commit, workspace.root, names, data, capabilities, environ, file) as base:
             comparison = _Comparison(base, ref, show_examples=workspace.target.show_examples)
             changes = [change for pair in current.values() for change in comparison.changes(*pair)]
             return DatasetChanges(ref, base.commit, tuple(changes))

@@ -20,6 +20,8 @@ from reconciler.paths import as_on_disk, file_problem, repository_of
 STDIN = "-"
 DEFAULT = "default"
 EMBEDDED = "embedded"
+ALL_TARGETS = "all"
+"""The value of ``--target`` that selects every target of the root; no target has this name."""
 TUNED_MODEL = "TunedModel"
 TARGET = "Target"
 _KINDS = (TUNED_MODEL, TARGET)

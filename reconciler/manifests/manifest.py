@@ -175,6 +175,7 @@ class Sources(Struct, frozen=True):
 class ManifestReader(Struct):
     """The manifests read so far, the sources of their examples by name, and all problems.
 
+    ``unselected`` has the place of each present and former name of the manifests that the target does not select.
     Manifests that are not selected are read without the limits of the service and the target, because they need not be
     trainable there.
     """
@@ -184,14 +185,19 @@ class ManifestReader(Struct):
     manifests: list[Manifest] = []
     sources: dict[str, Sources] = {}
     problems: list[Problem] = []
+    unselected: dict[str, Place] = {}
     _names: dict[str, Place] = {}
     _parents: dict[str, Parent] = {}
     _former_names: list[FormerName] = []
 
-    def add(self, document: YamlDocument, origin: Origin) -> None:
-        """Read a TunedModel document: as a manifest if it has no errors, else as problems."""
-        context = self._context_of(document)
-        found = [*explain(document, TUNED_MODEL), *self._duplicate_name(document)]
+    def add(self, document: YamlDocument, origin: Origin, problems: Iterable[Problem] = ()) -> None:
+        """Read a TunedModel document: as a manifest if it has no errors, else as problems.
+
+        ``problems`` were found in it before.
+        """
+        context, known = self._context_of(document), list(problems)
+        violations = [problem for problem in explain(document, TUNED_MODEL) if not has_problem(problem.path, known)]
+        found = [*known, *violations, *self._duplicate_name(document)]
         if context.capabilities:
             reported = {problem.path for problem in found}
             unsupported = incapabilities(document, context.capabilities)
@@ -221,11 +227,28 @@ class ManifestReader(Struct):
             self.manifests.append(manifest)
             self.sources[manifest.name] = Sources(training.source, validation.source, checks.held_out)
 
+    def skip(self, document: YamlDocument) -> None:
+        """Note the names of a manifest that the target does not select; nothing else of it is read."""
+        self.problems += self._duplicate_name(document)
+        metadata = mapping(document.value.get("metadata"))
+        formerly = metadata.get("formerly")
+        for name in (metadata.get("name"), *(formerly if isinstance(formerly, list) else ())):
+            if isinstance(name, str):
+                self.unselected.setdefault(name, document.place(["metadata", "name"]))
+
+    def _unselected_parents(self) -> Iterator[ReferenceFault]:
+        for name, parent in sorted(self._parents.items()):
+            if parent.name in self.unselected:
+                message = f'the target does not select the manifest "{shorten(parent.name)}"'
+                remedy = "change spec.selector of the target, or set source: {remote: NAME} with a remote name"
+                yield ReferenceFault(frozenset({name}), Problem(parent.place, _PARENT_FIELD, message, remedy))
+
     def finish(self, *, complete: bool) -> None:
         """Check the references between all manifests; ``complete`` says whether the whole root was read."""
         renamed = {former.name: former.manifest for former in self._former_names}
         lineage = lineage_faults(self._parents, self._names, complete=complete, renamed=renamed)
-        for fault in (*lineage, *renaming_faults(self._former_names, self._names)):
+        renaming = renaming_faults(self._former_names, self._names)
+        for fault in (*lineage, *self._unselected_parents(), *renaming):
             self.problems.append(fault.problem)
             self.manifests = [manifest for manifest in self.manifests if manifest.name not in fault.names]
 

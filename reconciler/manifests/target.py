@@ -21,6 +21,7 @@ from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
 from reconciler.domain.money import parse_money
 from reconciler.domain.text import invalid, shorten
 from reconciler.manifests.discovery import (
+    ALL_TARGETS,
     DEFAULT,
     EMBEDDED,
     STDIN,
@@ -35,6 +36,7 @@ from reconciler.manifests.discovery import (
     target_files,
     target_name,
 )
+from reconciler.manifests.overlay import OVERLAY_FIELDS, Overlay, overlay_problems, read_overlay
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import Finding, explain, target_schema
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
@@ -59,6 +61,8 @@ class _Expansion(Struct, frozen=True):
     problems: list[Problem] = []
 
     def value(self, value: Any, path: FieldPath) -> Any:
+        if list(path[:1]) == ["spec"] and path[1:] and path[1] in OVERLAY_FIELDS:
+            return value  # what manifests declare does not depend on the environment
         if isinstance(value, dict):
             return {name: self.value(part, [*path, name]) for name, part in value.items()}
         return self._text(value, path) if isinstance(value, str) else value
@@ -159,7 +163,7 @@ class ProjectRoot(Struct, frozen=True):
     """The root of the paths of a command, with its target and lockfile; no manifests are read for it.
 
     ``target`` is ``None`` if its file has errors. ``problems`` are those of the target and of paths in other roots;
-    ``paths`` are the paths in this root.
+    ``paths`` are the paths in this root. ``overlay`` has what the target changes in manifests.
     """
 
     folder: Path
@@ -169,6 +173,7 @@ class ProjectRoot(Struct, frozen=True):
     target: Target | None
     paths: tuple[str, ...]
     problems: tuple[Problem, ...]
+    overlay: Overlay
 
 
 def read_root(
@@ -200,6 +205,7 @@ def read_root(
         target=found.target,
         paths=inside,
         problems=(*found.problems, *others),
+        overlay=found.overlay,
     )
 
 
@@ -224,10 +230,11 @@ def _belongs(path: str, root: Root, name: str, cwd: Path) -> bool:
 
 
 class ReadTarget(Struct, frozen=True):
-    """A target and its problems; the target is ``None`` if its file has errors."""
+    """A target, its problems and its overlay; the target is ``None`` if its file has errors."""
 
     target: Target | None
     problems: tuple[Problem, ...]
+    overlay: Overlay
 
 
 def read_target(root: Root, shown: str, environ: Mapping[str, str], *, installed: bool = True) -> ReadTarget:
@@ -236,10 +243,12 @@ def read_target(root: Root, shown: str, environ: Mapping[str, str], *, installed
     Unless the provider must be ``installed``, the settings of one that is not are not checked.
     """
     if root.file is None:
-        return ReadTarget(Target(name=EMBEDDED, file="the built-in target", provider=EMBEDDED, scope="local"), ())
+        return ReadTarget(
+            Target(name=EMBEDDED, file="the built-in target", provider=EMBEDDED, scope="local"), (), Overlay()
+        )
     document, problems = _document(root.file, shown)
     if document is None:
-        return ReadTarget(None, tuple(problems))
+        return ReadTarget(None, tuple(problems), Overlay(valid=False))
     document, unset = expand(document, environ)
     provider, unknown = _provider_of(document, provider_spec if installed else recorded_spec)
     schema = target_schema(provider) if provider else None
@@ -247,12 +256,13 @@ def read_target(root: Root, shown: str, environ: Mapping[str, str], *, installed
     if unknown:  # the settings of a provider that is not installed are not read
         violations = [problem for problem in violations if problem.path != f"spec.{_spec(document)['provider']}"]
     rules = [*_rule_problems(document, root.file, provider), *_catalog_problems(document, root.file)]
-    for found in (unset, unknown, violations, rules):
+    for found in (unset, unknown, overlay_problems(document), violations, rules):
         reported = {problem.path for problem in problems}
         problems += [problem for problem in found if problem.path not in reported]
+    overlay = read_overlay(document, problems)
     if provider is None or problems:
-        return ReadTarget(None, tuple(problems))
-    return ReadTarget(_target(document), tuple(_target_conflicts(document, root.file, environ)))
+        return ReadTarget(None, tuple(problems), overlay)
+    return ReadTarget(_target(document), tuple(_target_conflicts(document, root.file, environ)), overlay)
 
 
 def _provider_of(
@@ -328,6 +338,9 @@ def _name(document: YamlDocument, file: Path) -> Iterator[Finding]:
     if isinstance(name, str) and name != expected:
         message = invalid(name, f"{expected}, as in the name of the file")
         yield ["metadata", "name"], message, f"set {expected}, or rename the file"
+    elif name == ALL_TARGETS:
+        message = f'reserved name "{ALL_TARGETS}": --target {ALL_TARGETS} selects every target'
+        yield ["metadata", "name"], message, "rename the target and its file"
 
 
 def _spec(document: YamlDocument) -> Mapping[str, Any]:

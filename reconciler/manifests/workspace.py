@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -25,13 +26,15 @@ from reconciler.manifests.discovery import (
     expand_lists,
     header_problems,
     is_other_group,
+    manifest_name,
     other_group_problem,
     read,
     target_file_name,
 )
 from reconciler.manifests.manifest import IsSelected, ManifestReader, Sources
+from reconciler.manifests.overlay import Overlay
 from reconciler.manifests.target import ProjectRoot, read_root
-from reconciler.manifests.yaml_parser import Parsed, parse
+from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse
 from reconciler.paths import require_inside
 from reconciler.planning.hidden_examples import redact_problems
 
@@ -53,6 +56,8 @@ class Workspace:
     lockfile: Path
     files: int
     read_files: frozenset[str]
+    unselected: Mapping[str, Place]
+    documents: Mapping[str, YamlDocument] = field(repr=False)
     _sources: Mapping[str, Sources] = field(repr=False)
 
     @property
@@ -140,14 +145,18 @@ def _load(
         if path != STDIN and (cwd / path).is_dir():
             require_inside(absolute(path, cwd), root.repository)
     files = discover(root.paths, cwd, target_file_name(target))
+    documents: dict[str, YamlDocument] = {}
+    add = partial(_add, reader, root.overlay, documents)
     for file in files:
-        _add(reader, read(file.path, file.shown, root.repository), _origin(file, root), named=file.named)
+        add(read(file.path, file.shown, root.repository), _origin(file, root), named=file.named)
     if STDIN in root.paths:
-        _add(reader, parse(_read_stdin(stdin), STDIN), Origin(STDIN, cwd), named=True)
+        add(parse(_read_stdin(stdin), STDIN), Origin(STDIN, cwd), named=True)
     if not reader.manifests and not reader.problems:
-        reader.problems.append(_no_manifest(root))
+        reader.problems.append(_no_manifest(root, selects_none=bool(reader.unselected)))
     complete = _is_complete(files, root, target, cwd)
     reader.finish(complete=complete)
+    if complete and root.overlay.valid:
+        reader.problems += root.overlay.unused()
     problems = tuple(sorted(set(reader.problems)))
     if root.target is None or not root.target.show_examples:
         problems = tuple(sorted(set(redact_problems(problems))))
@@ -162,12 +171,16 @@ def _load(
         lockfile=root.lockfile,
         files=len(files) + (STDIN in root.paths),
         read_files=frozenset(os.path.realpath(file.path) for file in files),
+        unselected=reader.unselected,
+        documents=documents,
         _sources=reader.sources,
     )
 
 
-def _no_manifest(root: ProjectRoot) -> Problem:
+def _no_manifest(root: ProjectRoot, *, selects_none: bool) -> Problem:
     """Return a warning: every manifest may have been deleted on purpose."""
+    if selects_none:
+        return root.overlay.selects_none()
     first = "run reconcile init to write a target and a first manifest"
     start = "add one, see reconcile schema TunedModel" if root.file else first
     remedy = f"{start}, or pass the directory that has your manifests"
@@ -184,7 +197,15 @@ def _is_complete(files: Sequence[ManifestFile], root: ProjectRoot, target: str, 
     return bool(directories) and covers_root(files, root.folder, target_file_name(target))
 
 
-def _add(reader: ManifestReader, parsed: Parsed, origin: Origin, *, named: bool) -> None:
+def _add(
+    reader: ManifestReader,
+    overlay: Overlay,
+    effective: dict[str, YamlDocument],
+    parsed: Parsed,
+    origin: Origin,
+    *,
+    named: bool,
+) -> None:
     reader.problems += parsed.problems
     documents = list(expand_lists(parsed.documents))
     if named and not documents and not parsed.problems:
@@ -195,8 +216,13 @@ def _add(reader: ManifestReader, parsed: Parsed, origin: Origin, *, named: bool)
             reader.problems += [other_group_problem(document)] if named else []
         elif problems := header_problems(document):
             reader.problems += problems
-        elif document.value["kind"] == TUNED_MODEL:
-            reader.add(document, origin)
+        elif document.value["kind"] == TUNED_MODEL and overlay.evaluates(document):
+            if not overlay.selects(document):
+                reader.skip(document)
+                continue
+            patched, problems = overlay.effective(document)
+            reader.add(patched, origin, problems)
+            effective.setdefault(manifest_name(patched), patched)
 
 
 def _origin(file: ManifestFile, root: ProjectRoot) -> Origin:

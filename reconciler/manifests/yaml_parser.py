@@ -105,11 +105,15 @@ class SourceMark(Protocol):
 
 
 class Positions(Struct):
-    """The position of a value, of its key if it has one, and of the values in it."""
+    """The position of a value, of its key if it has one, and of the values in it.
+
+    ``file`` is the file that they are in, if it is not that of the value around them.
+    """
 
     mark: SourceMark
     key: SourceMark | None = None
     children: dict[Any, Positions] = {}
+    file: str = ""
 
 
 class YamlDocument(Struct, frozen=True):
@@ -121,19 +125,21 @@ class YamlDocument(Struct, frozen=True):
 
     def place(self, path: FieldPath, *, key: bool = False) -> Place:
         """Return the place of the value at ``path``, or of its key; that of the nearest parent if there is no value."""
-        positions = self.positions
+        positions, file = self.positions, self.positions.file or self.file
         for step in path:
             if step not in positions.children:
-                return _place(self.file, positions.key or positions.mark)
+                return _place(file, positions.key or positions.mark)
             positions = positions.children[step]
-        return _place(self.file, positions.key if key and positions.key else positions.mark)
+            file = positions.file or file
+        return _place(file, positions.key if key and positions.key else positions.mark)
 
     def child(self, path: FieldPath) -> YamlDocument:
         """Return the value at ``path`` as a document."""
-        value, positions = self.value, self.positions
+        value, positions, file = self.value, self.positions, self.positions.file or self.file
         for step in path:
             value, positions = value[step], positions.children[step]
-        return YamlDocument(self.file, value, positions)
+            file = positions.file or file
+        return YamlDocument(file, value, positions)
 
 
 class Parsed(Struct, frozen=True):

@@ -586,7 +586,7 @@ def _orphaned(world: World, command: _Command) -> Iterator[Finding]:
 
 def _undeclared_candidates(world: World) -> Iterator[Finding]:
     """Find models with this scope's mark whose name no manifest here has."""
-    declared = declared_names(world.manifests)
+    declared = declared_names(world.manifests) | world.request.unread.unselected.keys()
     recorded = {generation.remote for model in world.lock.models.values() for generation in model.generations}
     for name, models in marked_models(world).items():
         for live in models if name not in declared else ():

@@ -223,6 +223,12 @@ def _orphan_notices(world: World, actions: Iterable[Action]) -> Iterator[str]:
     names = sorted({action.name for action in actions if action.reason is Reason.ORPHANED})
     unread = {name: reason for name in names if (reason := world.request.unread.reason(name))}
     yield from (f"{name} is recorded, and a manifest may declare it: {reason}" for name, reason in unread.items())
+    unselected = sorted(world.lock.models.keys() & world.request.unread.unselected)
+    if unselected:
+        yield (
+            f"recorded, and not selected by the target: {join_names(unselected, _MOST_NAMES)}; nothing is changed for"
+            " them; select their manifests in spec.selector, or stop managing them with reconcile forget NAME"
+        )
     orphans = [name for name in names if name not in unread]
     if orphans:
         yield (
@@ -274,14 +280,15 @@ def orphan_actions(world: World, declared: Iterable[str]) -> Iterator[Action]:
         )
         if deleted or not has_content(locked):
             continue
-        yield Action(
-            name=name,
-            file=locked.manifest,
-            kind=Kind.NOOP,
-            reason=Reason.ORPHANED,
-            key=locked.serving_key or "",
-            message="no manifest declares it; it is kept",
-        )
+        if name not in world.request.unread.unselected:
+            yield Action(
+                name=name,
+                file=locked.manifest,
+                kind=Kind.NOOP,
+                reason=Reason.ORPHANED,
+                key=locked.serving_key or "",
+                message="no manifest declares it; it is kept",
+            )
         for recorded in locked.generations:
             found = resolve_recorded(recorded, owners.owner(name), world.observation)
             if found.mismatch:

@@ -72,8 +72,9 @@ class PruneContext(Struct, frozen=True):
         return self.world.lock.models.get(name) or LockedModel(file)
 
     def is_orphan(self, name: str) -> bool:
-        """Return whether it is certain that no manifest declares the name."""
-        return self.world.request.complete and name not in self.manifests
+        """Return whether it is certain that no manifest declares the name, or a user typed an unselected one."""
+        unselected = name in self.world.request.unread.unselected and name not in self.pruning.names
+        return self.world.request.complete and name not in self.manifests and not unselected
 
 
 def reasons_to_keep(context: PruneContext, generation: LiveGeneration) -> Iterator[str]:
@@ -106,8 +107,9 @@ def _not_selected(context: PruneContext, generation: LiveGeneration) -> str:
     if manifest is None and not context.world.request.complete:
         return "its manifest was not read, and only a run over the whole root finds orphans"
     if manifest is None:
-        unread = "" if names else context.world.request.unread.reason(generation.name)
-        return f"a manifest may declare it: {unread}" if unread else ""
+        found = context.world.request.unread
+        unread = "" if names else found.reason(generation.name)
+        return unread if generation.name in found.unselected else unread and f"a manifest may declare it: {unread}"
     return "spec.lifecycle.suspend is set" if manifest.lifecycle.suspend else ""
 
 

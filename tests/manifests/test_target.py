@@ -44,11 +44,7 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
         ),
         (
             TARGET + "  scop: demo\n",
-            (
-                '8:3: spec.scop: unknown field "scop"; use one of project, location, servingLocation, bucket, lock,'
-                " publish, models, policy, apiVersion, endpoint, storageEndpoint, limits, judge, vertex, embedded,"
-                " local"
-            ),
+            ('8:3: spec.scop: unknown field "scop"; remove it'),
         ),
         (
             TARGET.replace("demo", "Acme"),
@@ -374,10 +370,16 @@ def test_what_a_variable_holds_is_not_expanded_again(tmp_path: Path) -> None:
     assert 'invalid value "${RECONCILE_VAR_B}"' in problem
 
 
-def test_nothing_is_expanded_in_a_manifest(tmp_path: Path) -> None:
+def test_a_manifest_has_no_environment_variables(tmp_path: Path) -> None:
     sample(tmp_path, manifest=MANIFEST + "  description: ${RECONCILE_VAR_A}\n")
-    (manifest,) = load_in(tmp_path, environ={"RECONCILE_VAR_A": "x"}).manifests
-    assert manifest.description == "${RECONCILE_VAR_A}"
+    found = load_in(tmp_path, environ={"RECONCILE_VAR_A": "x"})
+    assert not found.manifests
+    assert messages(found) == [
+        (
+            "m.yaml:9:16: spec.description: undefined variable ${RECONCILE_VAR_A}; define it in spec.variables of"
+            " reconcile.yaml, or write $${RECONCILE_VAR_A} for the text itself"
+        )
+    ]
 
 
 def test_two_targets_for_the_same_models(tmp_path: Path) -> None:
