@@ -66,8 +66,8 @@ class ManifestSelector(Struct, frozen=True):
         """Return a valid selector of a target file."""
         equal = [LabelRequirement(name, "In", (value,)) for name, value in declared.get("matchLabels", {}).items()]
         expressions = [
-            LabelRequirement(one["key"], one["operator"], tuple(one.get("values", ())))
-            for one in declared.get("matchExpressions", ())
+            LabelRequirement(condition["key"], condition["operator"], tuple(condition.get("values", ())))
+            for condition in declared.get("matchExpressions", ())
         ]
         return cls(tuple(declared.get("names", ())), (*equal, *expressions))
 
