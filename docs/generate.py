@@ -25,6 +25,7 @@ from reconciler.emulator.faults import FaultKind
 from reconciler.manifests.schema_validation import schema_text, with_providers
 from reconciler.providers.registry import BUILT_IN, provider_spec
 from reconciler.reports.documents.events import AnyLine
+from reconciler.reports.metrics import METRICS, PREFIX
 from reconciler.trainer.run_files import Hyperparameters, RunConfig, TrainerExit, effective
 
 FOLDER = Path(__file__).parent
@@ -181,6 +182,11 @@ def _changes() -> str:
     return "\n".join(["| field | role | effect of a change |", "|---|---|---|", *rows, ""])
 
 
+def _metrics() -> str:
+    rows = [f"| `{PREFIX}{name}` | {meaning.removesuffix('.')} |" for name, meaning in METRICS.items()]
+    return "\n".join(["| metric | value |", "|---|---|", *rows, ""])
+
+
 def _action_kinds() -> str:
     return "\n".join(["| action | meaning |", "|---|---|", *(f"| `{row}` | {row.meaning} |" for row in Kind), ""])
 
@@ -252,6 +258,7 @@ _PARTS: Mapping[str, Callable[[], str]] = {
     "fields of base models": _base_model_fields,
     "changes of TunedModel": _changes,
     "action kinds": _action_kinds,
+    "metrics": _metrics,
     "reasons": _reasons,
     "exit statuses": lambda: _statuses(ExitStatus),
     "events": _events,

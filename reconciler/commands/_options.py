@@ -10,10 +10,11 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from reconciler.commands._monitoring import addresses, metrics_file, monitoring_of
 from reconciler.commands._output import Output, check_reports
 from reconciler.commands._project import CommandInput
 from reconciler.domain.errors import UsageError
@@ -140,6 +141,21 @@ reports = click.option(
     metavar="FILE",
     help=f"Write a report to FILE, in the format of its ending: {', '.join(REPORT_FORMATS)}. Repeatable.",
 )
+metrics = click.option(
+    "--metrics",
+    metavar="FILE",
+    callback=metrics_file,
+    help="Write metrics to FILE, which ends in .prom, in Prometheus' text format.",
+)
+notify_env = click.option(
+    "--notify-env",
+    multiple=True,
+    metavar="VARIABLE",
+    callback=addresses,
+    is_eager=True,  # read before errors in other options, which are sent too
+    help="Send a summary to the address in this environment variable: Slack, Teams, mail or a webhook. Repeatable.",
+)
+monitoring = combine(metrics, notify_env)
 
 output_options = combine(color, quiet, verbose)
 """Options of every command that prints a result."""
@@ -157,7 +173,7 @@ adopt_options = combine(
     click.argument("paths", nargs=-1, required=True, metavar="NAME REMOTE [NAME REMOTE]... [PATHS]..."), _model_options
 )
 """Options of adopt."""
-run_options = combine(manifest_options, output_options, reports)
+run_options = combine(manifest_options, output_options, reports, monitoring)
 """Options of plan, apply and wait."""
 named_run_options = combine(
     click.argument("paths", nargs=-1, metavar="[NAMES]... [PATHS]..."), _selection_options, output_options, reports
@@ -228,6 +244,7 @@ def output_of(values: dict[str, Any], out: str | None = None) -> Output:
         quiet=values.pop("quiet"),
         verbose=values.pop("verbose"),
         reports=check_reports(values.pop("report", ()), _other_files(values, out)),
+        monitoring=monitoring_of(values, click.get_current_context()),
     )
     if not output.quiet:
         _log_to_stderr()
@@ -253,12 +270,13 @@ def requested_output(command: click.Command, arguments: Sequence[str], parent: c
         with suppress(UsageError):
             reports = check_reports([*reports, report], _other_files(values, values.get("out")))
     target = (values["target"] or DEFAULT) if "target" in values else ""
-    return Output(form="json" if values.get("format") == "json" else "text", reports=reports), target
+    form: Literal["text", "json"] = "json" if values.get("format") == "json" else "text"
+    return Output(form=form, reports=reports, monitoring=monitoring_of(values, context)), target
 
 
 def _other_files(values: dict[str, Any], out: str | None) -> dict[str, str | None]:
     """Return the files that a command writes besides its reports, by option."""
-    return {"--events": values.get("events"), "--out": out}
+    return {"--events": values.get("events"), "--metrics": values.get("metrics"), "--out": out}
 
 
 def request_of(values: dict[str, Any]) -> Request:

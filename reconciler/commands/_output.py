@@ -26,6 +26,7 @@ from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encode_report, render_text, report_renderer
 
 if TYPE_CHECKING:
+    from reconciler.commands._monitoring import Monitoring
     from reconciler.commands._project import CommandResult
     from reconciler.planning.events import EventSink
     from reconciler.reports.documents.doctor import ErrorReport
@@ -39,13 +40,14 @@ Progress = Callable[["PlanReport"], "AbstractContextManager[EventSink]"]
 
 
 class Output(Struct, frozen=True):
-    """The format, the color and the verbosity of a command, and the reports that it writes."""
+    """The format, the color and the verbosity of a command, and what it writes and sends at its end."""
 
     form: Literal["text", "json"] = "text"
     color: Color = "auto"
     quiet: bool = False
     verbose: int = 0
     reports: tuple[str, ...] = ()
+    monitoring: Monitoring | None = None
 
     def style(self, stream: TextIO) -> Style:
         """Return the style for a stream: with color, or plain."""
@@ -84,6 +86,12 @@ class Output(Struct, frozen=True):
                 write()
             except ReconcileError as error:
                 self.warning(str(error))
+        if self.monitoring:
+            try:
+                for problem in self.monitoring.ended(document, document.exit_status, None, document.target_name):
+                    self.warning(problem)
+            except ReconcileError as error:
+                self.warning(str(error))
 
     def _print_result(self, document: Document, text: Draw | None, shown: Collection[str]) -> None:
         if self.form == "json":
@@ -104,8 +112,25 @@ class Output(Struct, frozen=True):
     def finish(self, result: CommandResult[Document], text: Draw | None = None) -> ExitStatus:
         """Print the warnings and the document of a command, and return its exit status."""
         self.warn(result.warnings)
-        self.result(result.document, text, result.shown)
-        return result.exit_status
+        status = result.exit_status
+        try:
+            self.result(result.document, text, result.shown)
+        except ReconcileError as error:
+            status = error.exit_status
+            raise
+        finally:
+            self._monitor(result, status)
+        return status
+
+    def _monitor(self, result: CommandResult[Document], status: ExitStatus) -> None:
+        if self.monitoring is None:
+            return
+        try:
+            for problem in self.monitoring.ended(result.document, status, result.project):
+                self.warning(problem)
+        except ReconcileError as error:
+            error.after_result = True
+            raise
 
     def say(self, text: Draw) -> None:
         """Print a message on standard error, unless quiet."""

@@ -166,6 +166,7 @@ async def _examine(
 @_options.format_option
 @_options.output_options
 @_options.reports
+@_options.notify_env
 @events
 @click.option("--generation", metavar="KEY", help="Generation of NAME to check instead of the serving one.")
 @_options.environment

@@ -99,7 +99,7 @@ def find_drift(
         root=project.root,
         model_details=details_of(project, project.lock, observation) if progress else (),
     )
-    return CommandResult(report, report.exit_status, project.workspace.problems)
+    return CommandResult(report, report.exit_status, project.workspace.problems, project=project)
 
 
 def _observe(project: Project, *, progress: bool, unmanaged: bool) -> tuple[Project, Observation]:
@@ -132,6 +132,7 @@ def _notices(project: Project) -> tuple[str, ...]:
 @_options.manifest_options
 @_options.output_options
 @_options.reports
+@_options.monitoring
 @click.option(
     "--fail-on",
     multiple=True,

@@ -195,17 +195,19 @@ def _exit_status(arguments: Sequence[str] | None, environment: Environment | Non
         with _signals_handled(signal.default_int_handler, signal.SIGTERM):  # as SIGINT
             return _run(arguments, environment)
     except ReconcileError as error:
-        return _fail(error, arguments)
+        return _fail(error, arguments, environment)
     except KeyboardInterrupt as error:
-        return _fail(_interruption(error), arguments)
+        return _fail(_interruption(error), arguments, environment)
     except OSError as error:
-        return _fail(ReconcileError(error.strerror or str(error), "check the disk and the output file"), arguments)
+        return _fail(
+            ReconcileError(error.strerror or str(error), "check the disk and the output file"), arguments, environment
+        )
     except Exception as error:  # noqa: BLE001 - a bug; the interpreter would print its traceback with secrets
         import traceback
 
         traceback.print_exception(error, file=sys.stderr)
         cause = f"internal error: {type(error).__name__}"
-        return _fail(ReconcileError(cause, "report it with the traceback on standard error"), arguments)
+        return _fail(ReconcileError(cause, "report it with the traceback on standard error"), arguments, environment)
 
 
 def _prepare_streams() -> None:
@@ -251,13 +253,16 @@ def _run(arguments: Sequence[str] | None, environment: Environment | None) -> in
             error = click.NoSuchOption(error.option_name, possibilities=similar, ctx=error.ctx)
         error.show()
         return _fail(
-            UsageError(error.format_message().rstrip("."), "run the command with --help"), arguments, shown=True
+            UsageError(error.format_message().rstrip("."), "run the command with --help"),
+            arguments,
+            environment,
+            shown=True,
         )
     except click.ClickException as error:
         error.show()
-        return _fail(ReconcileError(error.format_message().rstrip(".")), arguments, shown=True)
+        return _fail(ReconcileError(error.format_message().rstrip(".")), arguments, environment, shown=True)
     except (click.Abort, KeyboardInterrupt) as error:
-        return _fail(_interruption(error), arguments)
+        return _fail(_interruption(error), arguments, environment)
     return status if isinstance(status, int) else ExitStatus.OK
 
 
@@ -273,21 +278,23 @@ def _interruption(error: click.Abort | KeyboardInterrupt) -> InterruptedRun:
     return InterruptedRun("interrupted", "run the same command again")
 
 
-def _fail(error: ReconcileError, arguments: Sequence[str] | None, *, shown: bool = False) -> ExitStatus:
+def _fail(
+    error: ReconcileError, arguments: Sequence[str] | None, environment: Environment | None, *, shown: bool = False
+) -> ExitStatus:
     """Report an error in every form that the arguments request, unless ``shown`` as text; return its status."""
     with _signals_handled(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM):
-        _report(error, sys.argv[1:] if arguments is None else arguments, shown=shown)
+        _report(error, sys.argv[1:] if arguments is None else arguments, environment, shown=shown)
     return error.exit_status
 
 
-def _report(error: ReconcileError, arguments: Sequence[str], *, shown: bool) -> None:
+def _report(error: ReconcileError, arguments: Sequence[str], environment: Environment | None, *, shown: bool) -> None:
     from reconciler.commands._options import requested_output
     from reconciler.commands._output import Output
     from reconciler.reports.documents.doctor import error_report
     from reconciler.reports.writer import render_text
 
     name, *rest = [*arguments, ""]
-    context = click.Context(cli, info_name="reconcile", **cli.context_settings)
+    context = click.Context(cli, info_name="reconcile", obj=environment, **cli.context_settings)
     command = cli.get_command(context, name)
     while isinstance(command, click.Group) and (below := command.commands.get(rest[0])):
         name, command, rest = f"{name} {rest[0]}", below, rest[1:]

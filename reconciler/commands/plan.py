@@ -82,7 +82,8 @@ def plan(
         write_saved_plan(environment.cwd / out, out, saved)
     status = ExitStatus.CHANGES if detailed and planned.changes else ExitStatus.OK
     failing = planned.failing or report.unexplained
-    return CommandResult(report, ExitStatus.ERROR if failing else status, project.workspace.problems)
+    status = ExitStatus.ERROR if failing else status
+    return CommandResult(report, status, project.workspace.problems, project=project)
 
 
 def _data_changes(project: Project, base: str, commit: str) -> DatasetChanges:

@@ -58,7 +58,7 @@ def status(
         root=project.root,
         model_details=details_of(project, lock, observation) if command_input.model_details else (),
     )
-    return CommandResult(report)
+    return CommandResult(report, project=project)
 
 
 def _record_vanished(lock: Lock, observation: Observation) -> Lock:
@@ -129,6 +129,7 @@ async def reach(provider: Provider, project: RecordedProject, address: str) -> A
 @_options.manifest_options
 @_options.output_options
 @_options.reports
+@_options.metrics
 @click.option("--live", is_flag=True, help="Also show the live state of the recorded models.")
 @click.option(
     "--access",
