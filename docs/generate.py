@@ -55,9 +55,32 @@ def _input_schemas() -> dict[str, str]:
     target, manifest = json.loads(schema_text("Target")), json.loads(schema_text("TunedModel"))
     target["properties"]["spec"]["properties"]["provider"]["enum"] = []
     with_providers(target, map(provider_spec, sorted(BUILT_IN)))
+    definitions = manifest["$defs"]
+    target["$defs"] = {
+        **target.get("$defs", {}),
+        "check": _stage_check(definitions["check"]),
+        **{name: definitions[name] for name in ("assertion", "judge")},
+    }
     names = (name for declared in MUTABLE_FIELDS for name in (declared.group, declared.name))
     manifest["properties"]["spec"]["properties"]["ignoreDrift"]["items"]["enum"] = list(dict.fromkeys(names))
     return {"target.schema.json": schema_file(target), "tuned-model.schema.json": schema_file(manifest)}
+
+
+def _stage_check(check: Schema) -> Schema:
+    """Return the check of a manifest without what needs a data set, which belongs to one model."""
+    properties = {name: part for name, part in check["properties"].items() if name not in _OF_DATASETS}
+    properties["name"] = {**properties["name"], "description": "The name of the check, unique in this stage."}
+    return {
+        "title": check["title"],
+        "description": "A prompt with its expected answers.",
+        **{keyword: check[keyword] for keyword in ("type", "additionalProperties")},
+        "required": [*check["required"], "prompt"],
+        "oneOf": check["then"]["oneOf"],
+        "properties": properties,
+    }
+
+
+_OF_DATASETS = ("dataset", "betterThan", "noWorseThan")
 
 
 def _listed(choice: re.Match[str]) -> str:

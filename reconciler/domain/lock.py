@@ -53,7 +53,14 @@ Name = Annotated[
 ]
 Origin = Annotated[Literal["created", "adopted"], Meta(description="How it was added to the lockfile.")]
 Serving = str | None
-"""What is serving: the key of a generation. Other modules ask ``LockedModel``: a map by stage can replace the key."""
+"""The key of the serving generation. Other modules use the properties of ``LockedModel``, which know the stages."""
+StageName = Annotated[
+    str,
+    Meta(
+        pattern=f"^{NAME_PATTERN}{END}",
+        extra={"expected": "the name of a stage: up to 31 lowercase letters, digits and hyphens"},
+    ),
+]
 _Hyperparameters = Annotated[Hyperparameters, Meta(examples=[{"batchSize": 2}])]
 OWNER_FIELDS: Final = ("provider", "project", "location", "scope")
 """The fields of a target that determine which models a lockfile is about."""
@@ -63,6 +70,8 @@ MAX_MODELS: Final = 20_000
 """The most models of a lockfile or pointer: twice as many as the benchmarks measure."""
 MAX_GENERATIONS: Final = 1_000
 """The most recorded generations of a model; ``prune`` deletes superseded ones."""
+MAX_STAGES: Final = 100
+"""The most recorded stages of a model; those that the target no longer has are kept until they are forgotten."""
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 """A time before every other; replaces unknown times when sorting."""
 
@@ -84,6 +93,13 @@ class LockedTarget(Record, frozen=True):
         Mapping[str, Count | NonEmpty | None], Meta(examples=[{"maxCreates": 5, "maxCost": "50 USD"}])
     ] = field(default_factory=dict)
     """The values in `spec.limits` of the target that differ from the defaults."""
+    stages: tuple[StageName, ...] = ()
+    """The stages of the target in their order; omitted without stages."""
+
+    @property
+    def first_stage(self) -> str:
+        """The name of the first stage, empty without stages."""
+        return self.stages[0] if self.stages else ""
 
 
 class LockedHyperparameters(Record, frozen=True):
@@ -207,6 +223,29 @@ def format_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+class LockedStage(Record, frozen=True, kw_only=True):
+    """A model in a stage after the first one; the fields of the model itself are those of the first stage."""
+
+    serving: Serving = None
+    """The key of the generation that serves in this stage."""
+    previous: str | None = None
+    """The key of the generation that served in this stage before."""
+    checkpoint: Annotated[str, Meta(examples=["2"])] = ""
+    """The ID of the checkpoint that serves in this stage; omitted for the default one."""
+    promote_time: str = ""
+    """When the serving generation was promoted to this stage; RFC 3339."""
+    sampling: Sampling | None = None
+    """The sampling parameters, which were promoted with the generation."""
+    requested: str | None = None
+    """The key of the generation whose promotion to this stage is requested; omitted after the promotion."""
+    rejected: tuple[NonEmpty, ...] = ()
+    """The keys of the generations that must not be promoted to this stage, nor to the stages after it."""
+    published: str | None = None
+    """The key that was last written to the published pointer of this stage."""
+    fields: Digest | None = None
+    """The digest of the fields that all stages share at the service, as they were approved for this stage."""
+
+
 class LockedModel(Record, frozen=True):
     """The recorded model of one manifest."""
 
@@ -225,6 +264,38 @@ class LockedModel(Record, frozen=True):
     """The sampling parameters that the manifest declares."""
     generations: tuple[LockedGeneration, ...] = ()
     """Its generations, newest first."""
+    stages: Mapping[StageName, LockedStage] = {}
+    """The model in the stages after the first one, by their names."""
+
+    def stage(self, name: str) -> LockedStage:
+        """Return the model in a stage after the first one; an empty record if nothing is recorded."""
+        return self.stages.get(name) or LockedStage()
+
+    def with_stage(self, name: str, stage: LockedStage) -> LockedModel:
+        """Return the model with this record of a stage after the first one; an empty record is removed."""
+        others = {other: record for other, record in self.stages.items() if other != name}
+        return replace(self, stages={**others, name: stage} if stage != LockedStage() else others)
+
+    @property
+    def serving_by_stage(self) -> dict[str, str]:
+        """The keys of the serving generations by stage; that of the first stage, or without stages, has no name."""
+        first = {"": self.serving} if self.serving else {}
+        return first | {name: stage.serving for name, stage in self.stages.items() if stage.serving}
+
+    @property
+    def served_keys(self) -> frozenset[str]:
+        """The keys of the generations that serve in any stage."""
+        return frozenset(self.serving_by_stage.values())
+
+    @property
+    def kept_keys(self) -> frozenset[str]:
+        """The keys that serve in any stage, served there before, or are requested to: none of them is superseded."""
+        later = (key for stage in self.stages.values() for key in (stage.serving, stage.previous, stage.requested))
+        return frozenset(key for key in (self.serving, *later) if key)
+
+    def stages_serving(self, key: str | None) -> tuple[str, ...]:
+        """Return the stages in which the generation with that key serves, sorted; the first one has no name."""
+        return tuple(sorted(name for name, served in self.serving_by_stage.items() if served == key))
 
     @property
     def serving_key(self) -> str | None:
@@ -314,6 +385,7 @@ def record_target(target: Target) -> LockedTarget:
         project=target.project,
         location=target.location,
         limits={name: value for name, value in limits.items() if value != defaults[name]},
+        stages=tuple(stage.name for stage in target.stages),
     )
 
 

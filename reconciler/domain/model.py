@@ -324,6 +324,20 @@ class Limits(Struct, frozen=True):
     requests_per_minute: int = 300
 
 
+class Stage(Struct, frozen=True):
+    """One stage of a target: a pointer to a generation of each model.
+
+    A generation is promoted to it from the stage ``after``, which is empty for the first stage, once it was published
+    there for ``soak`` and has passed ``checks``. ``publish`` is where the pointer of the stage is written.
+    """
+
+    name: str
+    after: str = ""
+    soak: timedelta | None = None
+    checks: tuple[Check, ...] = ()
+    publish: str = ""
+
+
 class Target(Struct, frozen=True):
     """One Target document: where the models are, and what may be done there.
 
@@ -335,6 +349,7 @@ class Target(Struct, frozen=True):
     ``public_access`` allows models that are shared with everyone; without ``show_examples``, examples, prompts and
     answers are kept out of documents, texts and the lockfile. ``judge`` evaluates answers by rubrics. ``settings``
     are the values of the block that has the provider's name, as its ``ProviderSpec.settings`` describes them.
+    ``stages`` are in their declared order, each after the stage that it follows; then ``publish`` is empty.
     """
 
     name: str
@@ -356,6 +371,39 @@ class Target(Struct, frozen=True):
     limits: Limits = Limits()
     judge: Judge | None = None
     settings: Mapping[str, Any] = {}
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def first_stage(self) -> str:
+        """The name of the first stage, empty without stages."""
+        return self.stages[0].name if self.stages else ""
+
+    @property
+    def later_stages(self) -> tuple[Stage, ...]:
+        """The stages after the first one."""
+        return self.stages[1:]
+
+    def stage(self, name: str) -> Stage | None:
+        """Return the declared stage with that name, or ``None``."""
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+    def stages_before(self, name: str) -> tuple[Stage, ...]:
+        """Return the stages that a generation has passed before it gets to the one with that name, nearest first."""
+        before, stage = [], self.stage(name)
+        while stage and (stage := self.stage(stage.after)):
+            before.append(stage)
+        return tuple(before)
+
+    def stages_after(self, name: str) -> tuple[Stage, ...]:
+        """Return the stages that a generation gets to from the one with that name, directly or through others."""
+        return tuple(
+            stage for stage in self.stages if any(before.name == name for before in self.stages_before(stage.name))
+        )
+
+    def destination(self, stage: str = "") -> str:
+        """Return where the pointer of a stage is written, empty for nowhere; the default is the first stage."""
+        found = self.stage(stage or self.first_stage)
+        return found.publish if found else self.publish
 
 
 class Mark(Struct, frozen=True):

@@ -29,6 +29,7 @@ from reconciler.planning.check_metrics import (
 )
 
 BASE_PROMPTS = "basePrompts"
+MISSING_JUDGE: Final = "missing field that llm-rubric requires"
 _INSTALL: Final = "run `pip install 'tuned-model-reconciler[metrics]'`"
 _RUBRIC: Final = "llm-rubric"
 _GRADED: Final = frozenset({*DEFAULT_THRESHOLDS, _RUBRIC})
@@ -210,7 +211,7 @@ def judge_findings(
             yield ["judge", *([field] if declared and field else [])], message, remedy
     elif capabilities:
         remedy = "add judge: {model: NAME} to the check, or to spec of the target"
-        yield ["judge"], "missing field that llm-rubric requires", remedy
+        yield ["judge"], MISSING_JUDGE, remedy
     if declared and "prompt" in declared:
         yield from (
             (["judge", "prompt"], message, remedy) for message, remedy in text_problems(declared["prompt"], "field")

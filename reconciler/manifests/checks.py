@@ -25,9 +25,11 @@ from reconciler.domain.model import REMOTE_SCHEME, Capabilities, Dataset
 from reconciler.domain.text import counted, exceeds_limit, shorten
 from reconciler.manifests.assertions import (
     BASE_PROMPTS,
+    MISSING_JUDGE,
     assertion_findings,
     expectations,
     expression_problems,
+    has_rubric,
     judge_findings,
     judge_of,
     metric_findings,
@@ -198,6 +200,20 @@ def _valid_checks(document: YamlDocument, context: LoadContext, found: Sequence[
         path: FieldPath = ["spec", "checks", index]
         if not has_problem(dotted(path), found):
             yield _DeclaredCheck(path, value, preamble_of(document), context.capabilities, remote_source, context.judge)
+
+
+def read_stage_checks(document: YamlDocument, declared_at: FieldPath, judge: Judge | None) -> Checks:
+    """Read the checks of a stage of a target, which fit the schema; ``judge`` is that of the target."""
+    declared = [
+        _DeclaredCheck([*declared_at, index], value, "", None, "", judge)
+        for index, value in enumerate(document.child(declared_at).value)
+    ]
+    problems = [*_duplicate_names(document, declared), *_rule_problems(document, declared)]
+    for check in declared:
+        if has_rubric(check.value) and not (judge or "judge" in check.value):
+            path, remedy = [*check.path, "judge"], "add judge: {model: NAME} to the check, or to spec"
+            problems.append(Problem(document.place(path), dotted(path), MISSING_JUDGE, remedy))
+    return Checks(tuple(_check(check, {}, {}) for check in declared), problems=tuple(problems))
 
 
 def _rule_problems(document: YamlDocument, declared: Iterable[_DeclaredCheck]) -> Iterator[Problem]:

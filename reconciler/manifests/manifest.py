@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from functools import reduce
 from types import MappingProxyType
 from typing import Any
@@ -41,6 +39,7 @@ from reconciler.manifests.datasets.validation import DatasetSource
 from reconciler.manifests.discovery import TUNED_MODEL
 from reconciler.manifests.provider_fields import (
     block_of,
+    duration,
     hyperparameters,
     incapabilities,
     mapping,
@@ -158,7 +157,6 @@ def _unknown_parent(parent: Parent, known: Collection[str], renamed: str) -> Pro
 
 IsSelected = Callable[[str, Mapping[str, str]], bool]
 """Returns whether a run selects the manifest with this name and these labels."""
-_TIMEOUT = re.compile(r"(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?")
 
 
 class Sources(Struct, frozen=True):
@@ -355,14 +353,9 @@ def _lifecycle(declared: dict[str, Any]) -> Lifecycle:
         protect=declared.get("protect", False),
         suspend=declared.get("suspend", False),
         retain=int(declared.get("retain", 2)),
-        timeout=_duration(declared.get("timeout")),
+        timeout=duration(declared.get("timeout")),
         on_failed_checks=declared.get("onFailedChecks", "hold"),
     )
-
-
-def _duration(text: str | None) -> timedelta | None:
-    found = _TIMEOUT.fullmatch(text or "")
-    return timedelta(**{unit: int(count) for unit, count in found.groupdict("0").items()}) if found and text else None
 
 
 ACCESS = "access"

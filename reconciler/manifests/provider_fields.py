@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from reconciler.domain.errors import Problem
@@ -68,6 +69,15 @@ def has_foreign_base_model(spec: Mapping[str, Any], capabilities: Capabilities) 
 def mapping(value: Any) -> Mapping[str, Any]:
     """Return the value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}
+
+
+_DURATION = re.compile(r"(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?")
+
+
+def duration(text: str | None) -> timedelta | None:
+    """Return a duration in hours, minutes and seconds that fits its schema, as in 1h30m; ``None`` without one."""
+    found = _DURATION.fullmatch(text or "")
+    return timedelta(**{unit: int(count) for unit, count in found.groupdict("0").items()}) if found and text else None
 
 
 PREFERENCE_METHOD = "preference"

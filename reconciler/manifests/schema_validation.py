@@ -404,6 +404,10 @@ def _too_long(error: Any, path: list[Any]) -> Iterator[Finding]:
     yield path, f"{len(error.instance)} characters exceed the limit of {error.validator_value}", "shorten it"
 
 
+def _too_many(error: Any, path: list[Any]) -> Iterator[Finding]:
+    yield path, f"{len(error.instance)} items exceed the limit of {error.validator_value}", "remove some of them"
+
+
 def _out_of_range(expected: str, remedy: str) -> Callable[[Any, list[Any]], Iterator[Finding]]:
     def explanation(error: Any, path: list[Any]) -> Iterator[Finding]:
         value = format_number(error.instance)
@@ -431,6 +435,7 @@ _EXPLANATIONS: Mapping[str, Callable[[Any, list[Any]], Iterator[Finding]]] = {
     "minLength": _too_short,
     "minItems": _too_short,
     "maxLength": _too_long,
+    "maxItems": _too_many,
     "minimum": _out_of_range("at least", "increase it"),
     "exclusiveMinimum": _out_of_range("more than", "increase it"),
     "maximum": _out_of_range("at most", "decrease it"),

@@ -39,6 +39,7 @@ from reconciler.manifests.discovery import (
 from reconciler.manifests.overlay import OVERLAY_FIELDS, Overlay, overlay_problems, read_overlay
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import Finding, explain, target_schema
+from reconciler.manifests.stages import read_stages, stage_faults
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 from reconciler.paths import find_writable, repository_of, require_inside
 from reconciler.providers.registry import provider_spec, recorded_spec
@@ -98,21 +99,20 @@ _RESERVED_DIRECTORIES = frozenset({".git", ".reconcile"})
 _OWN_NAME = "use another name, such as serving.json"
 
 
-def publish_faults(spec: Mapping[str, Any], folder: Path) -> Iterator[FieldFinding]:
-    """Yield all errors in ``publish`` of a target file in this directory; the spec may violate its schema."""
-    publish = spec.get("publish")
+def publish_faults(publish: Any, lock: Any, folder: Path) -> Iterator[FieldFinding]:
+    """Yield all errors in a ``publish`` of a target file in this directory; the values may violate their schema."""
     if not isinstance(publish, str) or not publish:
         return
     if publish.startswith(REMOTE_SCHEME):
-        yield from _object_faults(publish, spec)
+        yield from _object_faults(publish, lock)
     else:
         yield from _file_faults(publish, folder)
 
 
-def _object_faults(publish: str, spec: Mapping[str, Any]) -> Iterator[FieldFinding]:
+def _object_faults(publish: str, lock: Any) -> Iterator[FieldFinding]:
     if not _OBJECT.fullmatch(publish):
         yield "invalid address of a JSON object in Cloud Storage", "set gs://BUCKET/NAME.json, or the path of a file"
-    elif publish == spec.get("lock"):
+    elif publish == lock:
         yield "same object as spec.lock", _OWN_NAME
 
 
@@ -260,9 +260,12 @@ def read_target(root: Root, shown: str, environ: Mapping[str, str], *, installed
         reported = {problem.path for problem in problems}
         problems += [problem for problem in found if problem.path not in reported]
     overlay = read_overlay(document, problems)
+    stages, stage_problems = read_stages(document, problems)
+    problems += stage_problems
     if provider is None or problems:
         return ReadTarget(None, tuple(problems), overlay)
-    return ReadTarget(_target(document), tuple(_target_conflicts(document, root.file, environ)), overlay)
+    others = tuple(_target_conflicts(document, root.file, environ))
+    return ReadTarget(replace(_target(document), stages=stages), others, overlay)
 
 
 def _provider_of(
@@ -367,8 +370,14 @@ def _is_safe(endpoint: str) -> bool:
 
 
 def _publish(document: YamlDocument, file: Path) -> Iterator[Finding]:
-    for message, remedy in publish_faults(_spec(document), file.parent):
-        yield ["spec", "publish"], message, remedy
+    lock = _spec(document).get("lock")
+    for path, publish in _pointers(_spec(document)).items():
+        for message, remedy in publish_faults(publish, lock, file.parent):
+            yield ["spec", *path], message, remedy
+
+
+def _stages(document: YamlDocument, file: Path) -> Iterator[Finding]:
+    yield from stage_faults(_spec(document), file.parent)
 
 
 def _target(document: YamlDocument) -> Target:
@@ -409,7 +418,7 @@ def _target_conflicts(document: YamlDocument, file: Path, environ: Mapping[str, 
         if not isinstance(spec, dict):
             continue
         for field, message, remedy in conflicts(_spec(document), spec, file.parent):
-            path = ["spec", field]
+            path = ["spec", *field]
             yield Problem(document.place(path), dotted(path), f"the target in {other_file.name} {message}", remedy)
 
 
@@ -417,36 +426,50 @@ _RULES: tuple[Callable[[YamlDocument, Path], Iterator[Finding]], ...] = (
     _name,
     _endpoints,
     _publish,
+    _stages,
 )
 
 
-def conflicts(spec: Mapping[str, Any], other: Mapping[str, Any], directory: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the field, the message and the remedy of each conflict with the spec of another target, valid or not."""
+def conflicts(spec: Mapping[str, Any], other: Mapping[str, Any], directory: Path) -> Iterator[Finding]:
+    """Yield the path in the spec, the message and the remedy of each conflict with another target, valid or not."""
     lock, other_lock = spec.get("lock"), other.get("lock")
-    publish, other_publish = _real_destination(spec, directory), _real_destination(other, directory)
+    pointers, other_pointers = _real_destinations(spec, directory), _real_destinations(other, directory)
     if all(spec.get(name) == other.get(name) for name in OWNER_FIELDS):
-        yield "scope", "has the same provider, project, location and scope", "set a different scope in each target"
+        yield ["scope"], "has the same provider, project, location and scope", "set a different scope in each target"
     if lock and lock == other_lock:
-        yield "lock", "has the same lockfile", "set a different lockfile in each target"
-    if lock and lock == other_publish:
-        yield "lock", "publishes its pointer to this path", _DIFFERENT_PATHS
-    if publish and publish == other_publish:
-        yield "publish", "publishes its pointer to this path too", _DIFFERENT_PATHS
-    if publish and publish == other_lock:
-        yield "publish", "has its lockfile at this path", _DIFFERENT_PATHS
+        yield ["lock"], "has the same lockfile", "set a different lockfile in each target"
+    if lock and lock in other_pointers.values():
+        yield ["lock"], "publishes its pointer to this path", _DIFFERENT_PATHS
+    for path, publish in pointers.items():
+        if publish and publish in other_pointers.values():
+            yield path, "publishes its pointer to this path too", _DIFFERENT_PATHS
+        if publish and publish == other_lock:
+            yield path, "has its lockfile at this path", _DIFFERENT_PATHS
 
 
 _DIFFERENT_PATHS = "set a different path in each target"
 
 
-def _real_destination(spec: Mapping[str, Any], directory: Path) -> str:
-    destination = publish_destination(spec, directory)
-    return destination if destination.startswith(REMOTE_SCHEME) else destination and os.path.realpath(destination)
+def _real_destinations(spec: Mapping[str, Any], directory: Path) -> dict[tuple[str | int, ...], str]:
+    """Return the real path or the gs:// address of each pointer, empty if missing or invalid, by its path."""
+    found = {path: publish_destination(value, directory) for path, value in _pointers(spec).items()}
+    return {
+        path: value if value.startswith(REMOTE_SCHEME) else value and os.path.realpath(value)
+        for path, value in found.items()
+    }
 
 
-def publish_destination(spec: Mapping[str, Any], directory: Path) -> str:
-    """Return the absolute path or the gs:// address of the published pointer; empty if missing or invalid."""
-    publish = spec.get("publish")
+def _pointers(spec: Mapping[str, Any]) -> dict[tuple[str | int, ...], Any]:
+    """Return what is declared as the destination of each pointer by its path in a spec, which may be invalid."""
+    stages = spec.get("stages")
+    listed = enumerate(stages if isinstance(stages, list) else [])
+    return {("publish",): spec.get("publish")} | {
+        ("stages", index, "publish"): mapping(stage).get("publish") for index, stage in listed
+    }
+
+
+def publish_destination(publish: Any, directory: Path) -> str:
+    """Return the absolute path or the gs:// address of a published pointer; empty if missing or invalid."""
     if not isinstance(publish, str) or not publish or "\0" in publish:
         return ""
     return publish if publish.startswith(REMOTE_SCHEME) else str(directory / publish)

@@ -33,6 +33,7 @@ from reconciler.manifests.discovery import (
 )
 from reconciler.manifests.manifest import IsSelected, ManifestReader, Sources
 from reconciler.manifests.overlay import Overlay
+from reconciler.manifests.stages import with_judges
 from reconciler.manifests.target import ProjectRoot, read_root
 from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse
 from reconciler.paths import require_inside
@@ -164,7 +165,7 @@ def _load(
         raise InvalidInput(problems)
     return Workspace(
         root=root.folder,
-        target=root.target,
+        target=with_judges(root.target, service) if service else root.target,
         manifests=tuple(sorted(reader.manifests, key=lambda manifest: manifest.name)),
         problems=problems,
         complete=complete,

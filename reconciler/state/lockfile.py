@@ -17,6 +17,7 @@ from reconciler.domain.lock import (
     MAX_GENERATIONS,
     MAX_LOCKFILE_BYTES,
     MAX_MODELS,
+    MAX_STAGES,
     Lock,
     LockedGeneration,
     LockedModel,
@@ -116,7 +117,7 @@ def loads(data: bytes | str, file: str, provider_data: type[Struct] | None = Non
 
 
 def _excesses(models: Mapping[str, Any]) -> Iterator[tuple[JsonPath, str]]:
-    """Yield the path and the problem of each list that is too long."""
+    """Yield the path and the problem of each list or object that is too long."""
     if len(models) > MAX_MODELS:
         yield ["models"], f"{len(models)} models: expected at most {MAX_MODELS}"
     for name, model in models.items():
@@ -124,6 +125,9 @@ def _excesses(models: Mapping[str, Any]) -> Iterator[tuple[JsonPath, str]]:
         if isinstance(generations, list) and len(generations) > MAX_GENERATIONS:
             path = ["models", name, "generations"]
             yield path, f"{len(generations)} generations: expected at most {MAX_GENERATIONS}"
+        stages = model.get("stages") if isinstance(model, dict) else None
+        if isinstance(stages, dict) and len(stages) > MAX_STAGES:
+            yield ["models", name, "stages"], f"{len(stages)} stages: expected at most {MAX_STAGES}"
 
 
 def _provider_data(lock: Lock) -> Iterator[tuple[JsonPath, Mapping[str, Any]]]:
@@ -138,10 +142,19 @@ def _problems(lock: Lock) -> Iterator[tuple[JsonPath, str]]:
     """Yield the path and the problem of each value that its type alone does not rule out."""
     if lock.models and not lock.target:
         yield ["target"], "missing, although there are models"
+    stages = lock.target.stages if lock.target else ()
+    if len(set(stages)) < len(stages):
+        yield ["target", "stages"], "a stage is named twice"
     for name, model in lock.models.items():
         for index, generation in enumerate(model.generations):
             for field, problem in _generation_problems(generation):
                 yield ["models", name, "generations", index, field], problem
+        for stage, recorded in model.stages.items():
+            path: JsonPath = ["models", name, "stages", stage]
+            if lock.target and stage == lock.target.first_stage:
+                yield path, "the first stage has no record of its own: its fields are those of the model"
+            if not _is_time(recorded.promote_time):
+                yield [*path, "promoteTime"], "expected an RFC 3339 time"
 
 
 def _generation_problems(generation: LockedGeneration) -> Iterator[tuple[str, str]]:

@@ -174,6 +174,18 @@ def drop(*path: str | int) -> str:
     return edited(edit)
 
 
+def stage(**fields: Any) -> str:
+    return put("models", "numbers", "stages", value={"eu": fields})
+
+
+def recorded_first() -> str:
+    def edit(document: Any) -> None:
+        document["target"]["stages"] = ["eu"]
+        document["models"]["numbers"]["stages"] = {"eu": {"serving": "x"}}
+
+    return edited(edit)
+
+
 ONE = ("models", "numbers", "generations", 0)
 AT = "models.numbers.generations[0]"
 UNREADABLE = {
@@ -244,6 +256,22 @@ UNREADABLE = {
     "odd resource": (put(*ONE, "resources", value={"job": 7}), f": {AT}.resources.job: expected a string"),
     "odd size of a data set": (put(*ONE, "dataset", "bytes", value="7"), f": {AT}.dataset.bytes: expected an integer"),
     "odd error": (put(*ONE, "error", value={"code": 3}), f": {AT}.error.message: missing"),
+    "a stage with an unknown field": (stage(servin="x"), ": models.numbers.stages.eu.servin: unknown field"),
+    "a stage with another time": (stage(promoteTime="now"), ".stages.eu.promoteTime: expected an RFC 3339 time"),
+    "a stage with another digest": (stage(fields="abc"), ".stages.eu.fields: invalid value"),
+    "a stage of another type": (put("models", "numbers", "stages", value={"eu": "x"}), "stages.eu: expected an object"),
+    "a stage with another name": (
+        put("models", "numbers", "stages", value={"EU": {}}),
+        "models.numbers.stages.EU: expected the name of a stage",
+    ),
+    "a stage that is named twice": (
+        put("target", "stages", value=["eu", "eu"]),
+        ".stages: a stage is named twice",
+    ),
+    "a record of the first stage": (
+        recorded_first(),
+        "models.numbers.stages.eu: the first stage has no record of its own",
+    ),
     "odd limit": (put("target", "limits", "maxCreates", value=""), ": target.limits.maxCreates: "),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
         ),
         (
             TARGET + "  scop: demo\n",
-            ('8:3: spec.scop: unknown field "scop"; remove it'),
+            '8:3: spec.scop: unknown field "scop"; remove it',
         ),
         (
             TARGET.replace("demo", "Acme"),
@@ -395,6 +396,96 @@ def test_two_targets_for_the_same_models(tmp_path: Path) -> None:
 def test_other_targets_that_are_no_rivals(tmp_path: Path, other: str) -> None:
     write(sample(tmp_path), {"reconcile.blue.yaml": other.replace("default", "blue")})
     assert not messages(load_in(tmp_path))
+
+
+def _staged(*stages: str, other: str = "") -> str:
+    return f"{TARGET}{other}  stages: [{', '.join(f'{{{stage}}}' for stage in stages)}]\n"
+
+
+_STAGING, _PRODUCTION = "name: staging", "name: production, after: staging"
+
+
+@each_row(
+    ("target", "expected"),
+    [
+        (_staged(other="  publish: a.json\n"), ["8:12: spec.publish: not supported together", "stages: empty list"]),
+        (_staged("name: A"), ['invalid value "A"; use at most 31 lower-case letters, digits and hyphens']),
+        (_staged("after: x"), ["spec.stages[0].name: missing required field", "[0].after: the first stage follows no"]),
+        (_staged("name: a, soak: 1h"), ["spec.stages[0].soak: the first stage has no stage before it to wait for"]),
+        (_staged("name: a, soek: 1h"), ['spec.stages[0].soek: unknown field "soek"; did you mean soak?']),
+        (
+            _staged(_STAGING, "name: b, after: staging, soak: 1d"),
+            ['[1].soak: invalid value "1d"; write hours, minutes'],
+        ),
+        (
+            _staged(_STAGING, "name: b"),
+            ["[1].after: missing required field: only the first stage", "add after: staging"],
+        ),
+        (_staged(_STAGING, "name: b, after: stagin"), ['no stage is named "stagin"; did you mean staging?']),
+        (_staged(_STAGING, "name: b, after: b"), ["[1].after: a stage cannot follow itself"]),
+        (_staged(_STAGING, "name: b, after: c", "name: c, after: b"), ['[1].after: "c" is declared below this stage']),
+        (
+            _staged(_STAGING, "name: staging, after: staging"),
+            ['[1].name: duplicate name "staging" (first used by spec.stages[0])', "a stage cannot follow itself"],
+        ),
+        (
+            _staged("name: staging, publish: a.json", f"{_PRODUCTION}, publish: ./a.json"),
+            ["[1].publish: spec.stages[0] publishes its pointer to this path too; set a different path in each stage"],
+        ),
+        (_staged("name: a, publish: a.txt"), ["[0].publish: a.txt: expected a file name that ends in .json"]),
+        (_staged(*[f"name: s{number}" for number in range(11)])[:-1] + "\n", ["11 items exceed the limit of 10"]),
+        (_staged("name: a, checks: [{name: c, prompt: p}]"), ["checks[0]: missing required field: expect or assert"]),
+        (
+            _staged("name: a, checks: [{name: c, prompt: p, expect: {matches: '('}}]"),
+            ["spec.stages[0].checks[0].expect.matches: invalid regular expression"],
+        ),
+        (
+            _staged("name: a, checks: [{name: c, prompt: p, assert: [{type: llm-rubric, value: polite}]}]"),
+            ["checks[0].judge: missing field that llm-rubric requires; add judge: {model: NAME} to the check, or"],
+        ),
+        (
+            _staged("name: a, checks: [{name: c, dataset: {path: d.csv}}]"),
+            ['checks[0].dataset: unknown field "dataset"'],
+        ),
+        (
+            _staged(f"name: a, checks: [{', '.join(2 * ['{name: c, prompt: p, expect: {equals: x}}'])}]"),
+            ['checks[1].name: duplicate name "c"'],
+        ),
+    ],
+)
+def test_errors_in_stages(tmp_path: Path, target: str, expected: list[str]) -> None:
+    found = _problems(tmp_path, target)
+    for part in expected:
+        assert [problem for problem in found if part in problem], found
+
+
+def test_stages_are_read_in_their_order(tmp_path: Path) -> None:
+    check = "checks: [{name: polite, prompt: hi, expect: {contains: hello}}], publish: production.json"
+    stages = (
+        "name: staging, publish: staging.json",
+        f"{_PRODUCTION}, soak: 1h30m, {check}",
+        "name: eu, after: production",
+    )
+    target = load_in(sample(tmp_path, target=_staged(*stages))).target
+    assert [(stage.name, stage.after) for stage in target.stages] == [
+        ("staging", ""),
+        ("production", "staging"),
+        ("eu", "production"),
+    ]
+    assert target.stages[1].soak == timedelta(hours=1, minutes=30)
+    assert [check.name for check in target.stages[1].checks] == ["polite"]
+    assert target.first_stage == "staging"
+    assert [stage.name for stage in target.stages_after("staging")] == ["production", "eu"]
+    assert [stage.name for stage in target.stages_before("eu")] == ["production", "staging"]
+    assert [target.destination(name) for name in ("", "production", "eu")] == ["staging.json", "production.json", ""]
+
+
+def test_two_targets_with_a_common_pointer_of_stages(tmp_path: Path) -> None:
+    blue = _staged("name: staging, publish: b.json", f"{_PRODUCTION}, publish: ./a.json").replace("demo", "blue")
+    target = _staged("name: staging, publish: c.json", f"{_PRODUCTION}, publish: a.json")
+    write(sample(tmp_path, target=target), {"reconcile.blue.yaml": blue.replace("default", "blue")})
+    (message,) = messages(load_in(tmp_path))
+    assert "spec.stages[1].publish: the target in reconcile.blue.yaml publishes its pointer to this path too" in message
 
 
 def test_no_target_file(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import MAX_GENERATIONS, MAX_LOCKFILE_BYTES, MAX_MODELS
+from reconciler.domain.lock import MAX_GENERATIONS, MAX_LOCKFILE_BYTES, MAX_MODELS, MAX_STAGES
 from reconciler.state.lockfile import LockFile, loads
 from support.cases import each_row
 
@@ -75,6 +75,10 @@ def test_a_file_that_is_too_large_is_neither_read_nor_written(tmp_path: Path) ->
         (
             {"m": {"manifest": "m.yaml", "generations": [{}] * (MAX_GENERATIONS + 1)}},
             "1:70: models.m.generations: 1001 generations: expected at most 1000",
+        ),
+        (
+            {"m": {"manifest": "m.yaml", "stages": {f"s{number}": {} for number in range(MAX_STAGES + 1)}}},
+            "1:65: models.m.stages: 101 stages: expected at most 100",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reconciler.domain.checks import RecordedChecks, RecordedComparison, RecordedMiss
 from reconciler.domain.identity import Content, canonical_number
-from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedStage, LockedTarget
 from reconciler.domain.model import (
     Checkpoint,
     Dataset,
@@ -201,6 +201,21 @@ def locked_models() -> st.SearchStrategy[LockedModel]:
         sampling=st.none()
         | st.builds(Sampling, st.just(0.5), st.none() | st.just(1e-05), st.none() | st.integers(1, 40)),
         generations=st.lists(generations(), max_size=2, unique_by=lambda one: one.key).map(tuple),
+        stages=st.dictionaries(names(), locked_stages(), max_size=2),
+    )
+
+
+def locked_stages() -> st.SearchStrategy[LockedStage]:
+    return st.builds(
+        LockedStage,
+        serving=names(),
+        previous=st.none() | names(),
+        checkpoint=st.just("") | st.just("2"),
+        promote_time=st.just("") | times(),
+        sampling=st.none() | st.just(Sampling(0.5)),
+        requested=st.none() | names(),
+        rejected=st.lists(names(), unique=True, max_size=1).map(tuple),
+        fields=st.none() | st.just("sha256:" + "0" * 64),
     )
 
 
