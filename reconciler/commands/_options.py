@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import reduce
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -19,6 +20,7 @@ from reconciler.commands._output import Output, check_reports
 from reconciler.commands._project import CommandInput
 from reconciler.domain.errors import UsageError
 from reconciler.domain.identity import NAME_PATTERN
+from reconciler.domain.labels import LabelRequirement, parse_selector
 from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, Selection
@@ -48,12 +50,13 @@ def age(text: str) -> timedelta:
     return timedelta(days=days, hours=hours, minutes=minutes)
 
 
-def label(text: str) -> tuple[str, str]:
-    """Parse a label and its value, ``team=demo``."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise click.BadParameter(f"invalid label {text!r}: expected a value like team=demo.")
-    return name, value
+def selector(text: str) -> tuple[LabelRequirement, ...]:
+    """Parse a label selector, such as ``team=demo`` or ``tier in (gold, silver),!beta``."""
+    try:
+        return parse_selector(text)
+    except ValueError:
+        expected = "expected a selector like team=demo, tier!=gold, 'team in (nlp, search)', team or '!beta'."
+        raise click.BadParameter(f"invalid label selector {text!r}: {expected}") from None
 
 
 def address(text: str) -> str:
@@ -85,10 +88,11 @@ target = click.option(
 labels = click.option(
     "-l",
     "--label",
-    type=label,
+    type=selector,
     multiple=True,
-    metavar="LABEL=VALUE",
-    help="Select manifests with this label. Repeatable: all labels must match.",
+    metavar="SELECTOR",
+    help="Select manifests by labels: team=demo, tier!=gold, 'team in (nlp, search)', 'team notin (nlp)', team, or"
+    " '!beta'. Separated by commas or repeated: all must match.",
 )
 format_option = click.option(
     "--format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format."
@@ -187,7 +191,7 @@ def input_of(values: dict[str, Any], *, model_details: bool = False) -> CommandI
     """Take the options that select manifests out of a command's values."""
     by_name = "only" in values
     selection = Selection(
-        labels=tuple(values.pop("label", ())),
+        labels=tuple(chain.from_iterable(values.pop("label", ()))),
         only=frozenset(values.pop("only", ())),
         exclude=frozenset(values.pop("exclude", ())),
     )

@@ -18,7 +18,6 @@ from reconciler.manifests.discovery import Selection
 from reconciler.planning.lineage import descendants
 from reconciler.reports.documents.plan import PlannedAction, PlanReport
 from reconciler.reports.documents.saved_plan import (
-    Label,
     ManifestFacts,
     PlanFacts,
     PlanInput,
@@ -54,7 +53,7 @@ class PlanFile(Struct, frozen=True):
             )
         only = frozenset(saved.only)
         selection = Selection(
-            labels=tuple((label.name, label.value) for label in saved.labels),
+            labels=saved.labels,
             only=self._acting & only or only,
             exclude=frozenset(saved.exclude),
         )
@@ -148,7 +147,7 @@ def saved_plan(request: Request, project: Project, plan: PlanReport, *, base: st
         input=PlanInput(
             paths=project.input.paths,
             target=project.target.name,
-            labels=tuple(Label(name, value) for name, value in selection.labels),
+            labels=selection.labels,
             only=tuple(sorted(selection.only)),
             exclude=tuple(sorted(selection.exclude)),
             retry=tuple(sorted(request.retry)),

@@ -25,7 +25,7 @@ from reconciler.commands._project import (
 from reconciler.commands._rollout import promotion_requests, publisher_of
 from reconciler.commands._saved_plan import PlanFile, plan_file
 from reconciler.commands._session import EventLoop
-from reconciler.commands.plan import complete_request, report_of
+from reconciler.commands.plan import complete_request, detailed_option, offline_option, out_option, report_of, show
 from reconciler.domain.errors import (
     AccessError,
     Declined,
@@ -260,6 +260,7 @@ class _ApplyRun(Run):
     "apply",
     epilog=_options.examples(
         "apply",
+        "apply --dry-run",
         "apply specs --yes --no-wait",
         "apply plan.json",
         "apply --base HEAD~1 --yes",
@@ -271,6 +272,10 @@ class _ApplyRun(Run):
 @_options.timeout
 @events
 @_options.yes
+@click.option("--dry-run", is_flag=True, help="Show the plan, and change nothing, like reconcile plan.")
+@offline_option
+@detailed_option
+@out_option
 @click.option("--no-wait", is_flag=True, help="Start trainings without waiting for them. Run reconcile wait later.")
 @click.option("--locked", is_flag=True, help="Train nothing. Fail unless the lockfile has a ready generation for each.")
 @click.option(
@@ -293,6 +298,10 @@ def command(
     *,
     timeout: timedelta | None,
     yes: bool,
+    dry_run: bool,
+    offline: bool,
+    detailed_exitcode: bool,
+    out: str | None,
     no_wait: bool,
     locked: bool,
     train_only: bool,
@@ -306,8 +315,21 @@ def command(
 
     PATHS may be one FILE that plan --out saved. Then exactly that plan is carried out, without a prompt, or nothing if
     the manifests, the lockfile or the live state have changed since. --train-only carries out its trainings only.
+
+    --offline, --detailed-exitcode and --out need --dry-run; --yes and --no-wait have no effect with it.
     """
     environment = environment.limited(timeout)
+    if dry_run:
+        _options.require_compatible(
+            (locked, "--dry-run", "--locked"),
+            (train_only, "--dry-run", "--train-only"),
+            (prune, "--dry-run", "--prune"),
+            (bool(values.pop("events")), "--dry-run", "--events"),
+        )
+        return show(environment, values, offline=offline, detailed=detailed_exitcode, base=base, out=out)
+    for given, option in ((offline, "--offline"), (detailed_exitcode, "--detailed-exitcode"), (out, "--out FILE")):
+        if given:
+            raise UsageError(f"{option} needs --dry-run", f"add --dry-run, or run reconcile plan {option}")
     output = output_of(values)
     request = request_of(values)
     retrains = request != Request()

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
@@ -36,6 +37,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "migrate": "Move manifests to the successors of their base models.",
             "models": "List base models with locations, limits, price and retirement.",
             "schema": "Print the JSON Schema of a kind of document.",
+            "explain": "Describe a field of a manifest or of a target.",
         },
         "Plan and apply": {
             "plan": "Show what apply would do, and why.",
@@ -44,6 +46,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "check": "Run the checks of NAME, or of every manifest that has checks.",
         },
         "Inspect": {
+            "list": "List models with their state.",
             "status": "Show what the lockfile records of each model.",
             "drift": "Report differences between manifests, lockfile and service.",
             "resolve": "Print the remote name of a serving generation.",
@@ -66,11 +69,16 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "Tools": {
             "emulator": "Serve the embedded service on a port.",
             "completion": "Print a shell completion script.",
+            "help": "Print the help of a command.",
+            "version": "Print the version.",
         },
     }
 )
 """The commands by section of ``--help``, each with the first sentence of its help; its module is imported when used."""
 _NAMES: Final = tuple(name for commands in _SECTIONS.values() for name in commands)
+_ALIASES: Final = MappingProxyType({"diff": "plan", "get": "list"})
+_DESTRUCTIVE: Final = frozenset({"cancel", "destroy", "forget", "prune", "rollback"})
+"""Commands that are not suggested for a similar name."""
 
 _EXIT_STATUSES = "\b\n" + "\n".join(
     ["Exit status:", *(f"  {status.value:<5}{status.meaning.replace('`', '')}" for status in ExitStatus)]
@@ -89,21 +97,23 @@ class _Commands(click.Group):
         return list(_NAMES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        if cmd_name not in _NAMES:
+        name = _ALIASES.get(cmd_name, cmd_name)
+        if name not in _NAMES:
             return None
-        command = importlib.import_module(f"reconciler.commands.{cmd_name}").command
+        command = importlib.import_module(f"reconciler.commands.{name}").command
         if not isinstance(command, click.Command):
-            raise TypeError(f"reconciler.commands.{cmd_name} has no command")
+            raise TypeError(f"reconciler.commands.{name} has no command")
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command of the arguments; an unknown name fails with a suggestion."""
-        if args[0] not in _NAMES:
-            from reconciler.domain.text import suggest
+        """Return the command of the arguments; an unknown one fails with the command of this tool that replaces it."""
+        if args[0] not in _NAMES and args[0] not in _ALIASES:
+            from reconciler.commands._other_tools import remedy_for
 
-            ctx.fail(f'unknown command "{args[0]}"; {suggest(args[0], _NAMES, otherwise="run reconcile --help")}')
+            unknown, remedy = remedy_for(args, _NAMES, _DESTRUCTIVE)
+            ctx.fail(f'unknown command "{unknown}"; {remedy}')
         return super().resolve_command(ctx, args)
 
     def format_commands(
@@ -127,6 +137,7 @@ class _Commands(click.Group):
     epilog=_EXIT_STATUSES,
 )
 @click.version_option(__version__, prog_name="reconcile")
+@click.option("-C", metavar="DIR", multiple=True, expose_value=False, help="Run as if started in DIR. First option.")
 def cli() -> None:
     """Manage tuned models with manifests.
 
@@ -138,9 +149,45 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None, environment: Environment | None = None) -> int:
     """Run a command and return its exit status; print errors to standard error."""
     _prepare_streams()
-    environ, cwd = (environment.environ, environment.cwd) if environment else (os.environ, None)
-    with secrets_of(environ), _redacted_streams(), github_actions(environ, cwd):
-        return _exit_status(arguments, environment)
+    folders, rest = _split_folders(sys.argv[1:] if arguments is None else arguments)
+    environ = environment.environ if environment else os.environ
+    with secrets_of(environ), _redacted_streams():
+        try:
+            with (
+                _working_directory(folders, environment) as moved,
+                github_actions(environ, moved.cwd if moved else None),
+            ):
+                return _exit_status(rest, moved)
+        except UsageError as error:  # of -C; those of commands have a status already
+            return _fail(error, rest, environment)
+
+
+def _split_folders(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the values of ``-C`` at the beginning of the arguments, and the others."""
+    folders, rest = [], list(arguments)
+    while len(rest) > 1 and rest[0] == "-C":
+        folders.append(rest[1])
+        rest = rest[2:]
+    return folders, rest
+
+
+@contextmanager
+def _working_directory(folders: Sequence[str], environment: Environment | None) -> Iterator[Environment | None]:
+    """Change to the folder, and return the environment there; each folder is relative to the one before it."""
+    if not folders:
+        yield environment
+        return
+    before = Path.cwd()
+    folder = (environment.cwd if environment else before).joinpath(*folders).resolve()
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        problem = f"-C {os.path.join(*folders)}: {(error.strerror or str(error)).lower()}"  # noqa: PTH118 - as written
+        raise UsageError(problem, "pass an existing directory") from error
+    try:
+        yield replace(environment, cwd=folder) if environment else None
+    finally:
+        os.chdir(before)
 
 
 class _FailingStream(WrappedStream):
@@ -190,7 +237,7 @@ def _redacted_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = streams
 
 
-def _exit_status(arguments: Sequence[str] | None, environment: Environment | None) -> int:
+def _exit_status(arguments: Sequence[str], environment: Environment | None) -> int:
     try:
         with _signals_handled(signal.default_int_handler, signal.SIGTERM):  # as SIGINT
             return _run(arguments, environment)
@@ -241,7 +288,7 @@ def _signals_handled(
             signal.signal(number, previous)
 
 
-def _run(arguments: Sequence[str] | None, environment: Environment | None) -> int:
+def _run(arguments: Sequence[str], environment: Environment | None) -> int:
     try:
         status: Any = cli.main(arguments, prog_name="reconcile", standalone_mode=False, obj=environment)
     except click.UsageError as error:
@@ -250,7 +297,7 @@ def _run(arguments: Sequence[str] | None, environment: Environment | None) -> in
 
             similar = get_close_matches(error.option_name, error.possibilities or (), cutoff=_SIMILARITY)
             similar = [] if _UNSUGGESTED.intersection(similar) else similar
-            error = click.NoSuchOption(error.option_name, possibilities=similar, ctx=error.ctx)
+            error = _unknown_option(arguments, error, similar)
         error.show()
         return _fail(
             UsageError(error.format_message().rstrip("."), "run the command with --help"),
@@ -266,6 +313,15 @@ def _run(arguments: Sequence[str] | None, environment: Environment | None) -> in
     return status if isinstance(status, int) else ExitStatus.OK
 
 
+def _unknown_option(arguments: Sequence[str], error: click.NoSuchOption, similar: Sequence[str]) -> click.UsageError:
+    from reconciler.commands._other_tools import option_remedy
+
+    remedy = option_remedy(arguments, error.option_name)
+    if remedy:
+        return click.UsageError(f"no such option {error.option_name}; {remedy}", ctx=error.ctx)
+    return click.NoSuchOption(error.option_name, possibilities=similar, ctx=error.ctx)
+
+
 def _interruption(error: click.Abort | KeyboardInterrupt) -> InterruptedRun:
     """Return how a command was interrupted; another signal may have come while it raised this."""
     if isinstance(error, click.Abort) and error.__cause__ is None:  # of a prompt
@@ -279,11 +335,11 @@ def _interruption(error: click.Abort | KeyboardInterrupt) -> InterruptedRun:
 
 
 def _fail(
-    error: ReconcileError, arguments: Sequence[str] | None, environment: Environment | None, *, shown: bool = False
+    error: ReconcileError, arguments: Sequence[str], environment: Environment | None, *, shown: bool = False
 ) -> ExitStatus:
     """Report an error in every form that the arguments request, unless ``shown`` as text; return its status."""
     with _signals_handled(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM):
-        _report(error, sys.argv[1:] if arguments is None else arguments, environment, shown=shown)
+        _report(error, arguments, environment, shown=shown)
     return error.exit_status
 
 
@@ -296,6 +352,7 @@ def _report(error: ReconcileError, arguments: Sequence[str], environment: Enviro
     name, *rest = [*arguments, ""]
     context = click.Context(cli, info_name="reconcile", obj=environment, **cli.context_settings)
     command = cli.get_command(context, name)
+    name = command.name or name if command else name
     while isinstance(command, click.Group) and (below := command.commands.get(rest[0])):
         name, command, rest = f"{name} {rest[0]}", below, rest[1:]
     output, target = requested_output(command, rest[:-1], context) if command else (Output(), "")

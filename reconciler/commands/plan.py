@@ -150,6 +150,11 @@ def observe_and_plan(project: Project, request: Request, *, progress: bool) -> t
     return project.session.query(work)
 
 
+offline_option = click.option("--offline", is_flag=True, help="Plan from the lockfile, without contacting the service.")
+detailed_option = click.option("--detailed-exitcode", is_flag=True, help="Exit with status 2 if there are changes.")
+out_option = click.option("--out", metavar="FILE", help="Save the plan to FILE, to carry it out with apply FILE.")
+
+
 @click.command(
     "plan",
     epilog=_options.examples(
@@ -161,15 +166,15 @@ def observe_and_plan(project: Project, request: Request, *, progress: bool) -> t
 )
 @_options.run_options
 @_options.training_options
-@click.option("--offline", is_flag=True, help="Plan from the lockfile, without contacting the service.")
-@click.option("--detailed-exitcode", is_flag=True, help="Exit with status 2 if there are changes.")
+@offline_option
+@detailed_option
 @click.option(
     "--base",
     metavar="REF",
     help="Also show what changed in the lockfile and in the data sets since the common ancestor of HEAD and this git"
     " branch or commit, like origin/main.",
 )
-@click.option("--out", metavar="FILE", help="Save the plan to FILE, to carry it out with apply FILE.")
+@out_option
 @_options.environment
 def command(
     environment: Environment,
@@ -181,13 +186,26 @@ def command(
     out: str | None,
     **values: Any,
 ) -> int:
-    """Show what apply would do, and why. Changes nothing.
+    """Show what apply would do, and why. Changes nothing. Also available as diff.
 
     Exit status 2 means changes, with --detailed-exitcode.
     """
+    return show(environment, values, offline=offline, detailed=detailed_exitcode, base=base, out=out)
+
+
+def show(
+    environment: Environment,
+    values: dict[str, Any],
+    *,
+    offline: bool,
+    detailed: bool,
+    base: str | None,
+    out: str | None,
+) -> int:
+    """Print the plan for the other ``values`` of the options, and return the exit status."""
     output, request = output_of(values, out), request_of(values)
     if out and offline:
         raise UsageError("--out needs a plan from the live state, which --offline does not read", "remove one of them")
     command_input = input_of(values, model_details=bool(output.reports))
-    result = plan(environment, command_input, request, offline=offline, detailed=detailed_exitcode, base=base, out=out)
+    result = plan(environment, command_input, request, offline=offline, detailed=detailed, base=base, out=out)
     return output.finish(result)

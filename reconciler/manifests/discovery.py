@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from reconciler.domain.errors import Place, Problem, UsageError
+from reconciler.domain.labels import LabelRequirement
 from reconciler.domain.model import API_GROUP, API_VERSION, Manifest
 from reconciler.domain.text import invalid, join_names, kind_of, list_choices, quote, suggest, suggest_name
 from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse
@@ -244,10 +245,10 @@ def manifest_name(document: YamlDocument) -> str:
 class Selection(Struct, frozen=True):
     """Names and labels to select manifests by; an empty selection matches all of them.
 
-    ``labels`` are pairs that must all match; ``only`` are the names to keep, ``exclude`` those to drop.
+    ``labels`` are conditions that must all be met; ``only`` are the names to keep, ``exclude`` those to drop.
     """
 
-    labels: tuple[tuple[str, str], ...] = ()
+    labels: tuple[LabelRequirement, ...] = ()
     only: frozenset[str] = frozenset()
     exclude: frozenset[str] = frozenset()
 
@@ -272,7 +273,7 @@ class Selection(Struct, frozen=True):
     def matches(self, name: str, labels: Mapping[str, str]) -> bool:
         """Whether a manifest with this name and these labels is selected."""
         return (
-            all(labels.get(label) == value for label, value in self.labels)
+            all(requirement.matches(labels) for requirement in self.labels)
             and (not self.only or name in self.only)
             and name not in self.exclude
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, Problem, Severity
+from reconciler.domain.labels import LabelRequirement
 from reconciler.domain.text import format_number, shorten, suggest
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import Finding, has_problem, is_valid, schema_of
@@ -31,28 +32,6 @@ _REFERENCE: Final = re.compile(r"\$(\$)?\{([A-Z][A-Z0-9_]{0,62})\}")
 MAX_EXPANSION: Final = 2**20
 """The most characters that the variables of one manifest expand to."""
 _METADATA: Final = ("name", "labels", "formerly")
-
-Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
-
-
-class LabelRequirement(Struct, frozen=True):
-    """One condition on a label, with the operators of Kubernetes; a missing label fulfills ``NotIn``."""
-
-    label: str
-    operator: Operator = "Exists"
-    values: tuple[str, ...] = ()
-
-    def matches(self, labels: Mapping[str, Any]) -> bool:
-        """Whether a manifest with these labels fulfills the condition."""
-        match self.operator:
-            case "In":
-                return labels.get(self.label) in self.values
-            case "NotIn":
-                return labels.get(self.label) not in self.values
-            case "Exists":
-                return self.label in labels
-            case "DoesNotExist":
-                return self.label not in labels
 
 
 class ManifestSelector(Struct, frozen=True):

@@ -43,14 +43,75 @@ def test_help_lists_every_command_and_its_examples_are_valid(reconcile: Cli) -> 
             command.make_context(name, arguments[1:])
 
 
+def test_other_names_of_a_command_and_its_help(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    assert reconcile("version").out.startswith(f"reconcile {__version__}, Python 3.")
+    assert reconcile("version", "--format", "json").document["reconcile"] == __version__
+    assert reconcile("help", "data", "split").out == reconcile("data", "split", "--help").out
+    assert reconcile("help").out == reconcile("--help").out
+    planned = reconcile("plan", "--detailed-exitcode")
+    assert planned.status == 2
+    for arguments in (["diff"], ["apply", "--dry-run"], ["apply", "--yes", "--no-wait", "--dry-run"]):
+        assert reconcile(*arguments, "--detailed-exitcode") == planned
+    assert not reconcile.lock_file.exists()
+
+
+def test_c_changes_the_directory_of_everything_relative(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    before = Path.cwd()
+    arguments = ("plan", "adder.yaml", "--report", "plan.json", "--out", "saved.json")
+    assert reconcile("-C", "specs", *arguments).status == 0
+    assert {"plan.json", "saved.json"} <= {file.name for file in reconcile.specs.iterdir()}
+    (reconcile.folder / "elsewhere").mkdir()
+    refused = reconcile("-C", "elsewhere", "-C", "../specs", "apply", "nowhere", "--report", "failed.json")
+    assert refused.status == 64
+    assert json.loads((reconcile.specs / "failed.json").read_text())["command"] == "apply"
+    assert Path.cwd() == before
+
+
+def test_explain_prints_what_the_schema_has(reconcile: Cli) -> None:
+    shown = reconcile("explain", "spec.hyperparameters.epochCount").out
+    assert shown.startswith(
+        "KIND:     TunedModel\nFIELD:    spec.hyperparameters.epochCount <integer>\n\nDESCRIPTION:\n"
+    )
+    assert "\nVALUES:\n    at least 1\n" in shown
+    assert "\n  onFailedChecks <string>\n    What happens" in reconcile("explain", "spec.lifecycle").out
+    assert (
+        '    default: "hold"\n    one of: "hold", "serve"' in reconcile("explain", "spec.lifecycle.onFailedChecks").out
+    )
+    assert "\nEXAMPLES:\n" in reconcile("explain", "TunedModel.spec.lifecycle.timeout").out
+    assert "\n  prompt <string>\n" in reconcile("explain", "spec.checks[0]").out
+    limits = reconcile("explain", "target.spec.limits").out
+    assert limits.startswith("KIND:     Target\n")
+    assert "\n  maxDeletes <integer>\n" in limits
+
+
 USAGE_ERRORS = {
     "bogus": 'unknown command "bogus"; run reconcile --help',
     "aply": 'unknown command "aply"; did you mean apply?',
+    **dict.fromkeys(("prun", "rolback", "forgt", "cancle"), "; run reconcile --help"),
+    "taint adder": 'unknown command "taint"; run `reconcile apply --replace adder`, which shows the plan and asks',
+    "state mv adder sums": "set metadata.name to NEW and metadata.formerly to [OLD] in the manifest, and run",
+    "state rm adder": "read `reconcile help forget` first",
+    "rollout undo adder": "read `reconcile help rollback` first",
+    "workspace list prod": "pass `--target NAME`, as in",
+    "apply -f specs": "no such option -f; pass the path without -f",
+    "plan -C specs": "no such option -C; pass -C DIR before the command",
+    "apply -auto-approve": "no such option -a; see --yes in `reconcile help apply`",
+    "-C specs -C nowhere plan": "-C specs/nowhere: no such file or directory; pass an existing directory",
+    "apply --dry-run --prune": "--dry-run excludes --prune; remove one of them",
+    "apply --offline": "--offline needs --dry-run; add --dry-run, or run reconcile plan --offline",
+    "explain spec.datasett": "unknown field spec.datasett of TunedModel; did you mean spec.dataset?",
+    "explain epochCount": "did you mean spec.hyperparameters.epochCount?",
+    "explain target.spec.limits.maxCreate": "did you mean target.spec.limits.maxCreates?",
+    "explain spec.method.x": "unknown field spec.method.x of TunedModel; did you mean spec.method?",
+    "help bogus": 'unknown command "bogus"; run reconcile --help',
+    "help plan bogus": "reconcile plan has no commands; run reconcile help plan",
     "resolve one two": "two: no such file or directory; name one model, and after it only paths; without",
     "resolve specs": "specs is a path, not the name of a model; pass the name of a model, and after it the",
     "plan --bogus": "No such option",
     "apply --timeout soon": "invalid duration 'soon': expected a value like 90s, 30m or 1h30m.",
-    "plan -l team": "invalid label 'team': expected a value like team=demo.",
+    "plan -l team=a=b": "invalid label selector 'team=a=b': expected a selector like team=demo, tier!=gold, ",
     "plan nowhere": "nowhere",
     "schema Tuned": 'unknown kind "Tuned"',
 }
@@ -244,7 +305,7 @@ def test_the_environment_stays_out_of_what_is_shown() -> None:
 
 
 def test_no_option_that_deletes_or_trains_is_suggested(reconcile: Cli) -> None:
-    for option in ("--dry-run", "--prun", "--replac", "--retr", "--ye"):
+    for option in ("--dry", "--prun", "--replac", "--retr", "--ye"):
         refused = reconcile("apply", option)
         suggested = refused.err.partition("No such option")[2]
         assert refused.status == 64

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 import pytest
+import yaml
 from msgspec import Struct
 
 from support.cli_world import Cli, Snapshot
@@ -65,7 +66,15 @@ def run_traced(projects: Mapping[str, Cli], commands: Iterable[str]) -> dict[str
 
 RECORDED = tuple(
     f"applied: {command}"
-    for command in ("resolve", "resolve adder", "status", "status -l team=sums", "status specs/adder.yaml")
+    for command in (
+        "resolve",
+        "resolve adder",
+        "list",
+        "list adder -o name",
+        "status",
+        "status -l team=sums",
+        "status specs/adder.yaml",
+    )
 )
 WITHOUT_MANIFESTS = (*RECORDED, "applied: resolve adder --format json", "applied: status --report status.md")
 OFFLINE = (
@@ -78,7 +87,10 @@ OFFLINE = (
     "applied: plan --offline",
 )
 UNNEEDED = {
-    **dict.fromkeys(("applied: --version", "applied: --help"), HTTP | DRAWING | PLUGINS | MANIFESTS | YAML),
+    **dict.fromkeys(
+        ("applied: --version", "applied: version", "applied: --help", "applied: help"),
+        HTTP | DRAWING | PLUGINS | MANIFESTS | YAML,
+    ),
     **dict.fromkeys(WITHOUT_MANIFESTS, HTTP | DRAWING | PLUGINS | MANIFESTS),
     **dict.fromkeys(OFFLINE, HTTP | DRAWING | PLUGINS | EXTRAS | {"jsonschema"}),
     "applied: plan": PLUGINS | EXTRAS | DRAWING | {"pygments", "jsonschema", "uvicorn", "google.auth"},
@@ -149,6 +161,23 @@ def test_files_on_the_command_line_select_what_status_shows(applied: Cli) -> Non
     shown = applied("status", "specs/adder.yaml").out
     assert "adder" in shown
     assert "words" not in shown
+
+
+def test_list_answers_from_the_lockfile(applied: Cli) -> None:
+    rows = [line.split() for line in applied("list").out.splitlines()]
+    assert rows[0] == ["NAME", "STATE", "SERVING", "SINCE"]
+    assert [row[:2] for row in rows[1:]] == [["adder", "ACTIVE"], ["words", "ACTIVE"]]
+    assert applied("get", "words", "adder", "-o", "name").out == "adder\nwords\n"
+    assert applied("list", "-l", "team=texts", "-o", "name").out == "words\n"
+    wide = applied("list", "adder", "-o", "wide").out
+    assert wide.splitlines()[0].split()[4:] == ["REMOTE", "GENERATIONS", "PROTECTED", "MANIFEST"]
+    assert applied("resolve", "adder").out.strip() in wide
+    document = applied("list", "adder", "-o", "json").document
+    assert document == applied("status", "specs/adder.yaml", "--format", "json").document
+    assert yaml.safe_load(applied("list", "adder", "-o", "yaml").out) == document
+    unknown = applied("list", "addr", "-o", "json")
+    assert (unknown.status, unknown.document["kind"]) == (1, "Error")
+    assert "did you mean adder?" in unknown.err
 
 
 def test_the_lockfile_answers_with_what_was_last_applied(applied: Cli) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.errors import UsageError
+from reconciler.domain.labels import parse_selector
 from reconciler.manifests.discovery import Selection, check_names
 from support.cases import each_row
 from support.core_cases import Made, manifest
@@ -21,11 +24,11 @@ MANIFESTS = [
     ("selection", "names"),
     [
         (Selection(), ["numbers", "words", "letters"]),
-        (Selection(labels=(("team", "demo"),)), ["numbers", "words"]),
-        (Selection(labels=(("team", "demo"), ("tier", "gold"))), ["numbers"]),
+        (Selection(labels=parse_selector("team=demo")), ["numbers", "words"]),
+        (Selection(labels=parse_selector("team=demo,tier=gold")), ["numbers"]),
         (Selection(only=frozenset({"words", "letters"})), ["words", "letters"]),
         (Selection(exclude=frozenset({"words"})), ["numbers", "letters"]),
-        (Selection((("team", "demo"),), frozenset({"numbers", "words"}), frozenset({"words"})), ["numbers"]),
+        (Selection(parse_selector("team=demo"), frozenset({"numbers", "words"}), frozenset({"words"})), ["numbers"]),
     ],
 )
 def test_what_is_chosen_bears_every_label_and_is_named(selection: Selection, names: list[str]) -> None:
@@ -35,10 +38,47 @@ def test_what_is_chosen_bears_every_label_and_is_named(selection: Selection, nam
 
 
 @each_row(
+    ("selector", "names"),
+    [
+        ("team==demo, tier!=gold", ["words"]),
+        ("tier!=gold", ["words", "letters"]),
+        ("team in (demo, other),tier", ["numbers"]),
+        ("tier notin (gold,silver)", ["words", "letters"]),
+        ("!team", ["letters"]),
+        ("team , ! tier", ["words"]),
+        ("tier in ()", []),
+        ("tier=", []),
+    ],
+)
+def test_a_selector_means_what_it_means_to_kubernetes(selector: str, names: list[str]) -> None:
+    selection = Selection(labels=parse_selector(selector))
+    assert [one.name for one in MANIFESTS if selection.matches(one.name, one.labels)] == names
+
+
+def test_an_invalid_selector_is_refused() -> None:
+    for text in (
+        "",
+        ",",
+        "team=a,",
+        "=a",
+        "team in",
+        "team in a",
+        "team in (a",
+        "team=a b",
+        "in (a)",
+        "!",
+        "team=a=b",
+        "a!b",
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+            parse_selector(text)
+
+
+@each_row(
     ("selection", "message"),
     [
         (
-            Selection(labels=(("team", "other"),)),
+            Selection(labels=parse_selector("team=other")),
             "no manifests match; check metadata.labels, --only and --exclude",
         ),
         (Selection(only=frozenset({"number"})), "--only number: no manifest of that name; did you mean numbers?"),

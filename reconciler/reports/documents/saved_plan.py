@@ -14,19 +14,11 @@ from msgspec.structs import replace
 
 from reconciler.domain.document import Digest, Document, Moment, NonEmpty, Record, Scalar
 from reconciler.domain.errors import Place
+from reconciler.domain.labels import LabelRequirement
 from reconciler.domain.lock import Lock, LockedGeneration, limits_by_name
 from reconciler.domain.model import Manifest, Target
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.reports.documents.plan import Commit, PlanReport
-
-
-class Label(Record, frozen=True):
-    """One label."""
-
-    name: str
-    """The name."""
-    value: str
-    """Its value."""
 
 
 class PlanInput(Record, frozen=True, kw_only=True):
@@ -36,8 +28,8 @@ class PlanInput(Record, frozen=True, kw_only=True):
     """The paths of the request, relative to the working directory; empty for the default."""
     target: NonEmpty
     """The target's name."""
-    labels: tuple[Label, ...]
-    """The labels that select manifests."""
+    labels: tuple[LabelRequirement, ...]
+    """The label selectors."""
     only: tuple[str, ...]
     """The manifests that were named."""
     exclude: tuple[str, ...]

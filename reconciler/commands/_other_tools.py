@@ -1,0 +1,164 @@
+"""The commands of Terraform, kubectl and Argo CD, and what replaces them here; imported for an unknown command only.
+
+docs/coming-from.md has the most used ones; a test runs each of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Final
+
+from reconciler.domain.identity import NAME_PATTERN
+
+_APPLY_MANIFEST: Final = "change the manifest, and run `reconcile apply`"
+_DESTROY: Final = (
+    "`reconcile destroy` deletes all generations of the selected models after you type the name of the target;"
+    " read `reconcile help destroy` first"
+)
+_ROLLBACK: Final = (
+    "`reconcile rollback` rejects the serving generation and promotes the one before it; read `reconcile help rollback`"
+    " first"
+)
+_CANCEL: Final = "`reconcile cancel` stops trainings in progress; read `reconcile help cancel` first"
+_LEASE: Final = "the lock of a run that was killed is released by itself; run `reconcile plan`"
+_TARGETS: Final = "pass `--target NAME`, as in `reconcile plan --target NAME`"
+_CREDENTIALS: Final = "run `reconcile doctor`, which checks the credentials"
+_SUSPEND: Final = "set spec.lifecycle.suspend in the manifest, and run `reconcile apply`"
+_RETRAIN: Final = "run `reconcile apply --replace NAME`, which shows the plan and asks before it trains"
+
+_TERRAFORM: Final[Mapping[str, str]] = {
+    "console": "run `reconcile prompt NAME`",
+    "fmt": "manifests have no canonical format; run `reconcile validate`",
+    "force-unlock": _LEASE,
+    "import": "run `reconcile adopt NAME REMOTE`",
+    "login": _CREDENTIALS,
+    "logout": _CREDENTIALS,
+    "metadata": "run `reconcile schema`",
+    "output": "run `reconcile resolve NAME`",
+    "providers": "run `reconcile doctor`",
+    "show": "run `reconcile status`, or `reconcile render plan.json` for a saved plan",
+    "state": "run `reconcile list`",
+    "state list": "run `reconcile list`",
+    "state mv": "set metadata.name to NEW and metadata.formerly to [OLD] in the manifest, and run `reconcile apply`",
+    "state pull": "run `reconcile list -o json`; the lockfile beside the target is the state",
+    "state push": "run `reconcile refresh`, which merges lockfiles and verifies them with the service",
+    "state rm": (
+        "`reconcile forget` stops managing a model, which no command deletes then; read `reconcile help forget` first"
+    ),
+    "state show": "run `reconcile history NAME`",
+    "taint": _RETRAIN,
+    "test": "run `reconcile check`",
+    "untaint": "no model is marked for another training; run `reconcile plan`",
+    "workspace": _TARGETS,
+    "workspace list": _TARGETS,
+    "workspace new": _TARGETS,
+    "workspace select": _TARGETS,
+    "workspace show": _TARGETS,
+}
+_KUBECTL: Final[Mapping[str, str]] = {
+    "annotate": _APPLY_MANIFEST,
+    "api-resources": "run `reconcile schema`",
+    "api-versions": "run `reconcile schema`",
+    "auth": _CREDENTIALS,
+    "cluster-info": "run `reconcile doctor`",
+    "config": _TARGETS,
+    "cp": "run `reconcile export NAME`",
+    "create": "run `reconcile add NAME --from FILE`, and `reconcile apply`",
+    "delete": _DESTROY,
+    "describe": "run `reconcile history NAME`",
+    "edit": _APPLY_MANIFEST,
+    "events": "run `reconcile apply --events FILE`",
+    "exec": "run `reconcile prompt NAME`",
+    "expose": "run `reconcile resolve NAME`",
+    "label": "change metadata.labels in the manifest, and run `reconcile apply`",
+    "logs": "run `reconcile status --live`",
+    "patch": _APPLY_MANIFEST,
+    "port-forward": "run `reconcile prompt NAME`",
+    "proxy": "run `reconcile prompt NAME`",
+    "replace": _APPLY_MANIFEST,
+    "rollout": "run `reconcile status`",
+    "rollout history": "run `reconcile history NAME`",
+    "rollout pause": _SUSPEND,
+    "rollout restart": _RETRAIN,
+    "rollout resume": "remove spec.lifecycle.suspend from the manifest, and run `reconcile apply`",
+    "rollout status": "run `reconcile wait`",
+    "rollout undo": _ROLLBACK,
+    "run": "run `reconcile prompt NAME`",
+    "scale": _APPLY_MANIFEST,
+    "set": _APPLY_MANIFEST,
+    "top": "run `reconcile status --live`",
+}
+_ARGO_CD: Final[Mapping[str, str]] = {
+    "account": _CREDENTIALS,
+    "app": "run `reconcile list`",
+    "app create": "run `reconcile add NAME --from FILE`, and `reconcile apply`",
+    "app delete": _DESTROY,
+    "app diff": "run `reconcile diff`",
+    "app edit": _APPLY_MANIFEST,
+    "app get": "run `reconcile list NAME -o wide`",
+    "app history": "run `reconcile history NAME`",
+    "app list": "run `reconcile list`",
+    "app logs": "run `reconcile status --live`",
+    "app manifests": "run `reconcile list NAME -o yaml`",
+    "app patch": _APPLY_MANIFEST,
+    "app resources": "run `reconcile list NAME -o wide`",
+    "app rollback": _ROLLBACK,
+    "app set": _APPLY_MANIFEST,
+    "app sync": "run `reconcile apply`",
+    "app terminate-op": _CANCEL,
+    "app unset": _APPLY_MANIFEST,
+    "app wait": "run `reconcile wait`",
+    "appset": _TARGETS,
+    "cluster": _TARGETS,
+    "proj": _TARGETS,
+    "repo": "run `reconcile doctor`",
+}
+_OPTIONS: Final[Mapping[str, str]] = {
+    "-C": "pass -C DIR before the command, as in `reconcile -C DIR plan`",
+    "-auto-approve": "see --yes in `reconcile help apply`",
+    "-f": "pass the path without -f, as in `reconcile apply PATH`",
+    "-target": "pass --only NAME",
+    "-var": "manifests have no variables; pass --target NAME",
+    "-var-file": "pass --target NAME",
+    "--filename": "pass the path without --filename, as in `reconcile apply PATH`",
+    "--namespace": "pass --target NAME",
+    "--selector": "pass -l",
+    "-n": "pass --target NAME",
+    "-w": "pass --watch",
+}
+"""The remedies by option; Terraform's begin with one hyphen."""
+
+
+def remedy_for(arguments: Sequence[str], known: Collection[str], unsuggested: Collection[str]) -> tuple[str, str]:
+    """Return the unknown command that the arguments begin with, and what to do.
+
+    A similar known command is suggested, unless the most similar one is ``unsuggested``.
+    """
+    words = [argument for argument in arguments if not argument.startswith("-")]
+    for count in (2, 1):
+        command = " ".join(words[:count])
+        for remedies in (_TERRAFORM, _KUBECTL, _ARGO_CD):
+            if command in remedies:
+                return command, _with_name(remedies[command], words[count:])
+    similar = get_close_matches(arguments[0], known, n=1)
+    if similar and similar[0] not in unsuggested:
+        return arguments[0], f"did you mean {similar[0]}?"
+    return arguments[0], "run reconcile --help"
+
+
+def _with_name(remedy: str, words: Sequence[str]) -> str:
+    """Return the remedy for the model that the words name, if they begin with a name."""
+    if words and re.fullmatch(NAME_PATTERN, words[0]):
+        return re.sub(r"\bNAME\b(?=.*`)", words[0], remedy) if "--target" not in remedy else remedy
+    return remedy
+
+
+def option_remedy(arguments: Sequence[str], option: str) -> str:
+    """Return what to pass in place of an unknown option; empty if it is not known from another tool.
+
+    ``option`` is its name as click reports it: the first letter of one that has one hyphen and several letters.
+    """
+    given = (argument.partition("=")[0] for argument in arguments)
+    return next((_OPTIONS[name] for name in given if name in _OPTIONS and name.startswith(option[:2])), "")

@@ -1,0 +1,92 @@
+"""``reconcile list``: list the models of the lockfile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from reconciler.commands import _options
+from reconciler.commands._options import input_of, output_of
+from reconciler.commands.status import status
+from reconciler.domain.document import json_text
+from reconciler.domain.text import terminal_safe
+from reconciler.environment import Environment
+from reconciler.reports.text.format import minute, table
+
+if TYPE_CHECKING:
+    from reconciler.reports.documents.status import ModelStatus, StatusReport
+
+_HEADINGS: Final = ("NAME", "STATE", "SERVING", "SINCE")
+_WIDE_HEADINGS: Final = (*_HEADINGS, "REMOTE", "GENERATIONS", "PROTECTED", "MANIFEST")
+
+
+def _rows(report: StatusReport, *, wide: bool) -> Iterator[tuple[str, ...]]:
+    yield _WIDE_HEADINGS if wide else _HEADINGS
+    for model in report.models:
+        yield (*_cells(model), *(_wide_cells(model) if wide else ()))
+
+
+def _cells(model: ModelStatus) -> tuple[str, ...]:
+    shown = model.shown
+    since = shown.promote_time if shown and model.serving else ""
+    return (
+        terminal_safe(model.name),
+        shown.state if shown else "-",
+        terminal_safe(model.serving.key) if model.serving else "-",
+        minute(since) if since else "-",
+    )
+
+
+def _wide_cells(model: ModelStatus) -> tuple[str, ...]:
+    remote = model.shown.remote if model.shown else ""
+    protected = "yes" if model.protect else "no"
+    return terminal_safe(remote) or "-", str(len(model.generations)), protected, terminal_safe(model.manifest)
+
+
+@click.command(
+    "list", epilog=_options.examples("list", "list adder -o yaml", "list -l 'team in (nlp, search)' -o name")
+)
+@click.argument("paths", nargs=-1, metavar="[NAMES]... [PATHS]...")
+@_options.target
+@_options.labels
+@_options.trust_options
+@click.option(
+    "-o",
+    "--output",
+    "--format",
+    "format",
+    type=click.Choice(["table", "wide", "json", "yaml", "name"]),
+    default="table",
+    show_default=True,
+    help="Output format. wide has more columns, json and yaml have the document of status, name only the names.",
+)
+@_options.output_options
+@_options.environment
+def command(environment: Environment, /, **values: Any) -> int:
+    """List models with their state. Offline. Also available as get.
+
+    Reads the lockfile and no manifest. With NAMES, lists only these models. An argument that exists
+    as a path is a path.
+    """
+    form = values["format"]
+    names, values["paths"] = _options.split_names(values["paths"], environment.cwd)
+    command_input = input_of({**values, "only": names, "exclude": ()})
+    output = output_of(values)
+    result = status(environment, command_input, live=False)
+    report = result.document
+    if form == "json":
+        return output.finish(result)
+    if form == "yaml":
+        import yaml
+
+        click.echo(yaml.safe_dump(json.loads(json_text(report)), sort_keys=False), nl=False)
+    elif form == "name":
+        click.echo("".join(f"{terminal_safe(model.name)}\n" for model in report.models), nl=False)
+    elif report.models:
+        click.echo("\n".join(table(_rows(report, wide=form == "wide"))))
+    else:
+        output.warning("no models are recorded; run reconcile apply to train them")
+    return result.exit_status
