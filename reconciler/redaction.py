@@ -44,6 +44,12 @@ _FREE_TEXTS: Final = frozenset({"answer", "message", "notices", "prompt", "rejec
 """Fields of documents that a service or a model can fill with anything."""
 _FILE_PATH: Final = re.compile(r"[~./].*\.\w{1,5}|[^\s\"'{}\[\]]+\.json", re.DOTALL)
 _PASSWORD: Final = re.compile(r"://[^/@\s:]*:([^@\s]+)@")
+_USER_INFO: Final = re.compile(r"(://)[^/@\s]+@")
+_SECRET_PARAMETER: Final = re.compile(
+    r"([?&][^=&#\s]*(?:token|secret|passw|credential|signature|api_?key|access_?key|\bkey|\bsig)[^=&#\s]*=)[^&#\s]+",
+    re.IGNORECASE,
+)
+"""Parameters of addresses, such as those of signed ones."""
 _RUN: Final = re.compile(rf"[A-Za-z0-9+/=_.~-]{{{_PIECE},}}")
 
 
@@ -205,6 +211,19 @@ def redact(text: str) -> str:
     """Return the text without the secrets of this command."""
     secrets = _CURRENT.get()
     return secrets.redact(text) if secrets else text
+
+
+def redact_arguments(arguments: Iterable[str]) -> list[str]:
+    """Return the arguments of a command without values that look like secrets, although this run does not know them."""
+    return [_redact_argument(argument) for argument in arguments]
+
+
+def _redact_argument(argument: str) -> str:
+    name, equals, _value = argument.partition("=")
+    if equals and _SECRET_VARIABLE.search(name) and not name.endswith("-env"):
+        return f"{name}={_HIDDEN}"
+    without = _USER_INFO.sub(rf"\1{_HIDDEN}@", _SECRET_SHAPE.sub(_HIDDEN, argument))
+    return _SECRET_PARAMETER.sub(rf"\1{_HIDDEN}", without)
 
 
 def redact_free_texts(value: Any, *, free: bool = False) -> Any:

@@ -11,23 +11,26 @@ from datetime import timedelta
 from functools import reduce
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 
 from reconciler.commands._monitoring import addresses, metrics_file, monitoring_of
 from reconciler.commands._output import Output, check_reports
 from reconciler.commands._project import CommandInput
+from reconciler.commands._run_info import begin_run
 from reconciler.domain.errors import UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.labels import LabelRequirement, parse_selector
-from reconciler.domain.text import terminal_safe
+from reconciler.domain.text import STEERING, terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, Selection
 from reconciler.reports.writer import REPORT_FORMATS
 
 if TYPE_CHECKING:
     from reconciler.domain.plan import Request
+
+_MAX_REASON_LENGTH: Final = 500
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -48,6 +51,18 @@ def age(text: str) -> timedelta:
     if not (days or hours or minutes):
         raise click.BadParameter(f"invalid age {text!r}: expected a value like 14d, 36h or 1d12h.")
     return timedelta(days=days, hours=hours, minutes=minutes)
+
+
+def reason_of(text: str) -> str:
+    """Return a reason without whitespace around it, after checking that it is one line of text."""
+    reason = text.strip()
+    if not reason:
+        raise click.BadParameter("the reason is blank; state it for readers of the lockfile.")
+    if len(reason) > _MAX_REASON_LENGTH:
+        raise click.BadParameter(f"the reason has {len(reason)} characters; use at most {_MAX_REASON_LENGTH}.")
+    if STEERING.search(reason):
+        raise click.BadParameter("the reason has line breaks, control or invisible characters; write it on one line.")
+    return reason
 
 
 def selector(text: str) -> tuple[LabelRequirement, ...]:
@@ -123,6 +138,12 @@ replace = click.option(
     "--replace", multiple=True, metavar="NAME", help="Train NAME again even though it is up to date. Repeatable."
 )
 yes = click.option("--yes", is_flag=True, help="Approve without a prompt. Required when stdin is not a terminal.")
+reason = click.option(
+    "--reason",
+    type=reason_of,
+    metavar="TEXT",
+    help="Reason, on one line. The history in the lockfile records it.",
+)
 timeout = click.option(
     "--timeout",
     type=duration,
@@ -138,7 +159,7 @@ color = click.option(
     help="When to use color. auto respects NO_COLOR and FORCE_COLOR.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print the result and errors only.")
-verbose = click.option("-v", "--verbose", count=True, help="Print more detail, including models that are in sync.")
+verbose = click.option("-v", "--verbose", count=True, help="Print more detail, including models that are in sync. -vv: also time, commit and user.")
 reports = click.option(
     "--report",
     multiple=True,
@@ -249,6 +270,7 @@ def output_of(values: dict[str, Any], out: str | None = None) -> Output:
         verbose=values.pop("verbose"),
         reports=check_reports(values.pop("report", ()), _other_files(values, out)),
         monitoring=monitoring_of(values, click.get_current_context()),
+        run=begin_run(click.get_current_context().find_object(Environment)),
     )
     if not output.quiet:
         _log_to_stderr()
@@ -275,7 +297,7 @@ def requested_output(command: click.Command, arguments: Sequence[str], parent: c
             reports = check_reports([*reports, report], _other_files(values, values.get("out")))
     target = (values["target"] or DEFAULT) if "target" in values else ""
     form: Literal["text", "json"] = "json" if values.get("format") == "json" else "text"
-    return Output(form=form, reports=reports, monitoring=monitoring_of(values, context)), target
+    return Output(form=form, reports=reports, monitoring=monitoring_of(values, context), run=begin_run()), target
 
 
 def _other_files(values: dict[str, Any], out: str | None) -> dict[str, str | None]:

@@ -9,29 +9,32 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO, TypeVar
 
 import click
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.commands._github_actions import current_runner
-from reconciler.domain.document import Document, json_text
+from reconciler.domain.document import Document, Report, json_text
 from reconciler.domain.errors import ExitStatus, Problem, ReconcileError, UsageError
 from reconciler.domain.text import encodable, terminal_safe
 from reconciler.environment import Environment
 from reconciler.files import check_writable, write_errors, write_file
 from reconciler.redaction import redact
 from reconciler.reports.documents.envelope import without_notices
-from reconciler.reports.text.format import Style, ansi, plain
+from reconciler.reports.text.format import Layout, Style, ansi, plain, run_text
 from reconciler.reports.writer import encode_report, render_text, report_renderer
 
 if TYPE_CHECKING:
     from reconciler.commands._monitoring import Monitoring
     from reconciler.commands._project import CommandResult
+    from reconciler.commands._run_info import Run
     from reconciler.planning.events import EventSink
     from reconciler.reports.documents.doctor import ErrorReport
     from reconciler.reports.documents.plan import PlanReport
 
+DocumentT = TypeVar("DocumentT", bound=Document)
 Color = Literal["auto", "always", "never"]
 Draw = Callable[[Style, int | None], str]
 """Returns text for a style and a width in columns, ``None`` for any width."""
@@ -40,7 +43,10 @@ Progress = Callable[["PlanReport"], "AbstractContextManager[EventSink]"]
 
 
 class Output(Struct, frozen=True):
-    """The format, the color and the verbosity of a command, and what it writes and sends at its end."""
+    """The format, the color and the verbosity of a command, and what it writes and sends at its end.
+
+    ``run`` is what reports show of the command; without it they show what the document has, as ``render`` does.
+    """
 
     form: Literal["text", "json"] = "text"
     color: Color = "auto"
@@ -48,6 +54,7 @@ class Output(Struct, frozen=True):
     verbose: int = 0
     reports: tuple[str, ...] = ()
     monitoring: Monitoring | None = None
+    run: Run | None = None
 
     def style(self, stream: TextIO) -> Style:
         """Return the style for a stream: with color, or plain."""
@@ -66,6 +73,7 @@ class Output(Struct, frozen=True):
 
         The text omits the notices ``shown``, which were printed before.
         """
+        document = self._with_run(document)
         try:
             with ExitStack() as outputs:  # each is written although another one fails; the last callback comes first
                 outputs.callback(self.add_to_runner, document)
@@ -78,6 +86,7 @@ class Output(Struct, frozen=True):
 
     def failure(self, document: ErrorReport) -> None:
         """Print the document of a command that has no result as JSON, and write it in place of earlier reports."""
+        document = self._with_run(document)
         outputs = [partial(_write_report, report, document) for report in self.reports]
         if self.form == "json":
             outputs.insert(0, partial(self._print_result, document, None, ()))
@@ -100,12 +109,21 @@ class Output(Struct, frozen=True):
             return
         unseen = without_notices(document, shown)
         draw = text or (lambda style, width: render_text(unseen, width=width, verbose=self.verbose > 0, style=style))
-        _print(draw(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
+        style, width = self.style(sys.stdout), width_of(sys.stdout)
+        text_of_run = run_text(document, Layout(width, style)) if self.verbose > 1 or not self.run else ""
+        _print("\n".join(filter(None, (text_of_run, draw(style, width)))), sys.stdout)
+
+    def _with_run(self, document: DocumentT) -> DocumentT:
+        """Return the document with its run; text that does not show it needs no look at git's settings."""
+        shows_run = self.form == "json" or self.verbose > 1 or self.reports or current_runner()
+        if self.run is None or not shows_run or not isinstance(document, Report):
+            return document
+        return replace(document, run=self.run.info)
 
     def add_to_runner(self, document: Document) -> None:
         """Add a document to the annotations and the step summary of GitHub Actions."""
         runner = current_runner()
-        problem = runner.add_document(document) if runner else ""
+        problem = runner.add_document(self._with_run(document)) if runner else ""
         if problem:
             self.warning(problem)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from reconciler.commands._run_info import begin_run
 from reconciler.commands._session import Session, display_root
 from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.document import Document
@@ -234,7 +235,9 @@ class Project(RecordedProject, frozen=True, kw_only=True):
         """Return a recorder of events for this lockfile; ``sinks`` receive each event as well."""
         from reconciler.engine.recorder import Recorder
 
-        return Recorder(self.lock, self.store, self.session.environment.clock, sinks)
+        environment = self.session.environment
+        run = begin_run(environment)
+        return Recorder(self.lock, self.store, environment.clock, sinks, lambda: run.info)
 
     def run_context(self, provider: Provider, recorder: Recorder, publish: Publish) -> RunContext:
         """Return the context in which a plan for the selected manifests is carried out."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import reduce
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -285,12 +285,17 @@ There are no events if the generation is serving already.
 
 
 def change_serving(
-    environment: Environment, command_input: CommandInput, name: str, choose: Choose, reason: str = ""
+    environment: Environment,
+    command_input: CommandInput,
+    name: str,
+    choose: Choose,
+    action: Literal["promote", "rollback"],
+    reason: str = "",
 ) -> CommandResult[ServingReport]:
     """Promote the chosen generation of a model, grant its declared permissions, and publish it.
 
-    The checks of the manifest run first, and a generation that fails them is not promoted. With ``reason``, the change
-    is a rollback: they run afterwards, and the report has a warning if they fail.
+    The checks of the manifest run first, and a generation that fails them is not promoted. For a rollback they run
+    afterwards, and the report has a warning if they fail. The lockfile keeps who did it, and the ``reason``.
     """
     project = open_project(environment, command_input, strict=False)
     project.require_manifests()
@@ -306,7 +311,10 @@ def change_serving(
             project.store.check_writable()
             publisher.check(reduce(record, events, project.lock))
         run = _ServingChange(project, recorder, publisher, name, manifest)
-        warning = run.carry_out(loop, chosen, events, rolls_back=bool(reason))
+        if events:
+            decided = recorder.decided(action, name, chosen.key, before=before or "", reason=reason)
+            events = (*events, decided)
+        warning = run.carry_out(loop, chosen, events, rolls_back=action == "rollback")
     report = ServingReport(
         simulated=project.capabilities.simulated,
         target=project.target_summary,

@@ -58,6 +58,7 @@ def adopt(
     models: Sequence[tuple[str, str]],
     *,
     file: str | None = None,
+    reason: str = "",
 ) -> CommandResult[ChangeReport]:
     """Write a manifest for each live model, beside the target, and record the model as its generation.
 
@@ -93,7 +94,7 @@ def adopt(
         for adoption, generation in adopted:
             remove_leftovers(root / _manifest_file(adoption, root))
             if adoption.name not in recorded:
-                _record(project, adoption.name, _manifest_file(adoption, root), generation)
+                _record(project, adoption.name, _manifest_file(adoption, root), generation, reason)
     live = {adoption.live.remote: adoption.live for adoption in adoptions}
     actions = open_project(environment, command_input).plan(Observation(live)).actions
     reports = [
@@ -230,10 +231,13 @@ def _manifest_file(adoption: _Adoption, root: Path) -> str:
     return adoption.manifest.file if adoption.manifest else str(path and path.relative_to(root).as_posix())
 
 
-def _record(project: Project, name: str, file: str, generation: LockedGeneration) -> None:
+def _record(project: Project, name: str, file: str, generation: LockedGeneration, reason: str) -> None:
     recorder = project.recorder()
     recorder.emit(
-        Targeted(record_target(project.target)), Adopted(name, file, generation), Declared(name, file, protect=False)
+        Targeted(record_target(project.target)),
+        Adopted(name, file, generation),
+        Declared(name, file, protect=False),
+        recorder.decided("adopt", name, generation.key, reason=reason),
     )
     recorder.flush()
 
@@ -249,8 +253,9 @@ def _notes(project: Project) -> tuple[str, ...]:
 @click.command("adopt", epilog=_options.examples("adopt adder tunedModels/adder-from-the-console"))
 @_options.adopt_options
 @click.option("--file", metavar="FILE", help="File for the manifest. Default: NAME.yaml beside the target file.")
+@_options.reason
 @_options.environment
-def command(environment: Environment, /, *, file: str | None, **values: Any) -> int:
+def command(environment: Environment, /, *, file: str | None, reason: str | None, **values: Any) -> int:
     """Start to manage existing models.
 
     Writes a manifest called NAME for each model REMOTE, and records the model in the lockfile. Trains nothing, and
@@ -259,4 +264,4 @@ def command(environment: Environment, /, *, file: str | None, **values: Any) -> 
     """
     output = output_of(values)
     models, values["paths"] = _options.leading_models(values["paths"], environment.cwd)
-    return output.finish(adopt(environment, input_of(values), models, file=file))
+    return output.finish(adopt(environment, input_of(values), models, file=file, reason=reason or ""))

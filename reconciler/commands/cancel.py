@@ -87,7 +87,7 @@ def _stop(
     async def stop(service: Provider, generation: LockedGeneration) -> RemoteModel:
         model = await _stop_training(service, generation, project.target.scope, name)
         if model.state is State.CANCELLED:
-            recorder.emit(Cancelled(name, generation.key, model))
+            recorder.emit(Cancelled(name, generation.key, model), recorder.decided("cancel", name, generation.key))
         return model
 
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ def forget(
     *,
     keep_marks: bool,
     approve: ApproveChange,
+    reason: str = "",
 ) -> CommandResult[ChangeReport]:
     """Stop managing models, and leave them at the service; if one of them is refused, nothing is changed.
 
@@ -82,7 +83,7 @@ def forget(
         if not keeps:
             for name, model in models.items():
                 loop.run(_remove_marks(project, name, model))
-        _record(project, publisher, models)
+        _record(project, publisher, models, reason)
     published = publisher.shown if any(model.published for model in models.values()) else ""
     return CommandResult(replace(report, outcome="done", published=published))
 
@@ -137,16 +138,22 @@ async def _remove_marks(project: Project, name: str, model: LockedModel) -> None
         raise
 
 
-def _record(project: Project, publisher: Publisher, names: Collection[str]) -> None:
-    recorder = project.recorder()
-    recorder.emit(*map(Forgotten, names))
+def _record(project: Project, publisher: Publisher, models: Mapping[str, LockedModel], reason: str) -> None:
+    recorder, names = project.recorder(), list(models)
+    recorder.emit(
+        *map(Forgotten, names),
+        *(
+            recorder.decided("forget", name, before=model.serving_key or "", reason=reason)
+            for name, model in models.items()
+        ),
+    )
     if not project.target.publish:
         recorder.emit(*(Published(name, None) for name in names))  # without a pointer, there is nothing to update
     recorder.flush()
     try:
         recorder.emit(*publisher.publish(recorder.lock, only=frozenset(names)))
     except ReconcileError as error:
-        error.remedy = f"{error.remedy}; {join_names(list(names))} is forgotten, and the next apply updates the pointer"
+        error.remedy = f"{error.remedy}; {join_names(names)} is forgotten, and the next apply updates the pointer"
         raise
     recorder.flush()
 
@@ -155,8 +162,9 @@ def _record(project: Project, publisher: Publisher, names: Collection[str]) -> N
 @_options.named_model_options
 @_options.yes
 @click.option("--keep-marks", is_flag=True, help="Leave the marks in the descriptions at the service.")
+@_options.reason
 @_options.environment
-def command(environment: Environment, /, *, yes: bool, keep_marks: bool, **values: Any) -> int:
+def command(environment: Environment, /, *, yes: bool, keep_marks: bool, reason: str | None, **values: Any) -> int:
     """Stop managing models without deleting them.
 
     Delete their manifests first. Removes the models from the lockfile, and the marks from their descriptions if the
@@ -165,7 +173,8 @@ def command(environment: Environment, /, *, yes: bool, keep_marks: bool, **value
     output = output_of(values)
     names, values["paths"] = _options.leading_names(values["paths"], environment.cwd)
     approve = partial(approve_change, output, f"Stop managing {join_names(names)}?", yes=yes)
-    return output.finish(forget(environment, input_of(values), names, keep_marks=keep_marks, approve=approve))
+    result = forget(environment, input_of(values), names, keep_marks=keep_marks, approve=approve, reason=reason or "")
+    return output.finish(result)
 
 
 def approve_change(output: Output, question: str, report: ChangeReport, *, yes: bool) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 import click
 
 from reconciler.commands._github_actions import github_actions
+from reconciler.commands._run_info import command_line
 from reconciler.domain.errors import ExitStatus, InterruptedRun, ReconcileError, UsageError
 from reconciler.domain.version import __version__
 from reconciler.files import write_errors
@@ -149,12 +150,14 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None, environment: Environment | None = None) -> int:
     """Run a command and return its exit status; print errors to standard error."""
     _prepare_streams()
-    folders, rest = _split_folders(sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    folders, rest = _split_folders(given)
     environ = environment.environ if environment else os.environ
     with secrets_of(environ), _redacted_streams():
         try:
             with (
                 _working_directory(folders, environment) as moved,
+                command_line(given, moved),
                 github_actions(environ, moved.cwd if moved else None),
             ):
                 return _exit_status(rest, moved)
@@ -290,7 +293,7 @@ def _signals_handled(
 
 def _run(arguments: Sequence[str], environment: Environment | None) -> int:
     try:
-        status: Any = cli.main(arguments, prog_name="reconcile", standalone_mode=False, obj=environment)
+        status: Any = cli.main(list(arguments), prog_name="reconcile", standalone_mode=False, obj=environment)
     except click.UsageError as error:
         if isinstance(error, click.NoSuchOption):
             from difflib import get_close_matches

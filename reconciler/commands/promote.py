@@ -19,7 +19,7 @@ from reconciler.reports.documents.change import ServingReport
 
 
 def promote(
-    environment: Environment, command_input: CommandInput, name: str, *, to: str | None
+    environment: Environment, command_input: CommandInput, name: str, *, to: str | None, reason: str = ""
 ) -> CommandResult[ServingReport]:
     """Promote the generation ``to``, by default the rejected one that matches the manifest; it is no longer rejected.
 
@@ -33,19 +33,20 @@ def promote(
         restored = (Restored(name, chosen.key),) if chosen.key in model.rejected else ()
         return chosen, (*restored, promotion(environment, name, chosen))
 
-    return change_serving(environment, command_input, name, choose)
+    return change_serving(environment, command_input, name, choose, "promote", reason)
 
 
 @click.command("promote", epilog=_options.examples("promote adder", "promote adder --to adder-k4wq2zme"))
 @click.argument("name")
 @_options.model_options
 @click.option("--to", metavar="KEY", help="Generation to promote. Default: the rejected one that matches the manifest.")
+@_options.reason
 @_options.environment
-def command(environment: Environment, /, name: str, *, to: str | None, **values: Any) -> int:
+def command(environment: Environment, /, name: str, *, to: str | None, reason: str | None, **values: Any) -> int:
     """Make a generation of NAME the serving one.
 
     By default, it is the one that a rollback rejected. The checks of its manifest run first and must pass. Changes the
     lockfile, the published pointer, and permissions if the manifest has spec.access.
     """
     output = output_of(values)
-    return output.finish(promote(environment, input_of(values), name, to=to))
+    return output.finish(promote(environment, input_of(values), name, to=to, reason=reason or ""))

@@ -128,6 +128,7 @@ def refresh(
         has_content = bool(lock.models or stored.text)  # a lock without models needs no file
         changed = has_content and (stored.merged or lock != stored.lock)
         if write and changed:
+            lock = record(lock, project.recorder().decided("refresh"))
             _save(project, stored.text, dumps(lock))
     report = RefreshReport(
         simulated=project.capabilities.simulated,

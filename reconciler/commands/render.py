@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from reconciler.commands import _options
 from reconciler.commands._options import output_of
@@ -29,4 +30,4 @@ def command(environment: Environment, /, file: str, **values: Any) -> None:
     document = read_document(environment.cwd / file, file, (*KINDS, "SavedPlan"), type_of)
     if isinstance(document, SavedPlan):
         document = document.plan
-    output.result(document)
+    replace(output, run=None).result(document)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -12,13 +12,10 @@ from reconciler.commands._project import CommandInput, CommandResult
 from reconciler.commands._rollout import change_serving, promotion
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Manifest
-from reconciler.domain.text import STEERING
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, Rejected
 from reconciler.planning.rollout import choose_rollback
 from reconciler.reports.documents.change import ServingReport
-
-_MAX_REASON_LENGTH: Final = 500
 
 
 def rollback(
@@ -37,19 +34,7 @@ def rollback(
         chosen = choose_rollback(name, model, to)
         return chosen, (Rejected(name, model.serving_key or "", reason), promotion(environment, name, chosen))
 
-    return change_serving(environment, command_input, name, choose, reason)
-
-
-def reason_of(text: str) -> str:
-    """Return a reason without whitespace around it, after checking that it is one line of text."""
-    reason = text.strip()
-    if not reason:
-        raise click.BadParameter("the reason is blank; state it for readers of the lockfile.")
-    if len(reason) > _MAX_REASON_LENGTH:
-        raise click.BadParameter(f"the reason has {len(reason)} characters; use at most {_MAX_REASON_LENGTH}.")
-    if STEERING.search(reason):
-        raise click.BadParameter("the reason has line breaks, control or invisible characters; write it on one line.")
-    return reason
+    return change_serving(environment, command_input, name, choose, "rollback", reason)
 
 
 @click.command("rollback", epilog=_options.examples('rollback adder --reason "answers in French"'))
@@ -57,7 +42,11 @@ def reason_of(text: str) -> str:
 @_options.model_options
 @click.option("--to", metavar="KEY", help="Generation to promote. Default: the one that was serving before.")
 @click.option(
-    "--reason", type=reason_of, required=True, metavar="TEXT", help="Reason, on one line. The lockfile records it."
+    "--reason",
+    type=_options.reason_of,
+    required=True,
+    metavar="TEXT",
+    help="Reason, on one line. The lockfile records it.",
 )
 @_options.environment
 def command(environment: Environment, /, name: str, *, to: str | None, reason: str, **values: Any) -> int:

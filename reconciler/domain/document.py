@@ -63,6 +63,33 @@ class Document(Record, frozen=True, kw_only=True, tag_field="kind"):
     """The version of this format."""
 
 
+class RunInfo(Record, frozen=True, kw_only=True):
+    """Which command made a document, when, from which commit and for whom. What is unknown is omitted.
+
+    Branch, actor and command can be chosen by others: they are text to show, and prove nothing.
+    """
+
+    time: Moment
+    """When the command started; in UTC, in whole seconds."""
+    command: Annotated[str, Meta(examples=["reconcile plan specs"])] = ""
+    """The command line, without secrets; omitted for the Python API."""
+    reconciler: NonEmpty
+    """The version of reconcile."""
+    commit: str = ""
+    """The commit: of the CI job, or else HEAD."""
+    branch: str = ""
+    """The branch: of the CI job, or else of HEAD."""
+    actor: str = ""
+    """The user: of the CI job, or else the name in git's settings or that of the operating system."""
+
+
+class Report(Document, frozen=True, kw_only=True):
+    """A document that a command prints."""
+
+    run: RunInfo | None = None
+    """Which command made this document."""
+
+
 def builtins_of(record: Record) -> dict[str, Any]:
     """Return a record as the dictionaries, lists, strings and numbers of its JSON."""
     converted: dict[str, Any] = _with_lists(to_builtins(record))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from reconciler.domain.document import Count, Document, NonEmpty, Position, Record
+from reconciler.domain.document import Count, NonEmpty, Position, Record, Report
 from reconciler.domain.errors import Severity
 
 FindingKind = Literal[
@@ -113,7 +113,7 @@ class DatasetFormat(Record, frozen=True, kw_only=True):
     """The column or member that is the output; omitted for chat formats."""
 
 
-class Inspection(Document, frozen=True, kw_only=True):
+class Inspection(Report, frozen=True, kw_only=True):
     """The findings in a data set, and its measures. Invalid examples are counted only as findings.
 
     Tokens are estimated, as in plans.

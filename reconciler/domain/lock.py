@@ -19,6 +19,7 @@ from reconciler.domain.document import (
     Digest,
     Key,
     ManifestPath,
+    Moment,
     NonEmpty,
     Record,
     TotalSteps,
@@ -72,6 +73,8 @@ MAX_GENERATIONS: Final = 1_000
 """The most recorded generations of a model; ``prune`` deletes superseded ones."""
 MAX_STAGES: Final = 100
 """The most recorded stages of a model; those that the target no longer has are kept until they are forgotten."""
+MAX_DECISIONS: Final = 1_000
+"""The most decisions of a history; recording another one drops the oldest."""
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 """A time before every other; replaces unknown times when sorting."""
 
@@ -344,6 +347,37 @@ class LockedModel(Record, frozen=True):
         return replace(self, generations=tuple(newest_first))
 
 
+DecidedAction = Literal["promote", "rollback", "adopt", "forget", "refresh", "prune", "unprotect", "cancel", "claim"]
+"""What people decide."""
+
+
+def _text(most: int) -> Meta:
+    return Meta(max_length=most, extra={"expected": f"a text of at most {most} characters"})
+
+
+class Decision(Record, frozen=True, kw_only=True):
+    """A decision of a person. It is for display only: nothing depends on it."""
+
+    time: Moment
+    """When it was made; in UTC, in whole seconds."""
+    action: DecidedAction
+    """What was decided."""
+    model: Annotated[str, _text(31)] = ""
+    """The model, by metadata.name; omitted if it is about the whole lockfile."""
+    generation: Annotated[str, _text(200)] = ""
+    """The key of the generation; for a rollback of the one that is promoted again."""
+    before: Annotated[str, _text(200)] = ""
+    """The key of the generation that was serving before."""
+    stage: Annotated[str, _text(63)] = ""
+    """The stage; omitted without stages."""
+    actor: Annotated[str, _text(200)] = ""
+    """Who decided: the actor of the CI job, or else the user."""
+    commit: Annotated[str, _text(64)] = ""
+    """The commit that the command ran at."""
+    reason: Annotated[str, _text(500)] = ""
+    """Why, as the person stated it."""
+
+
 def _no_models() -> dict[str, LockedModel]:
     return {}  # the factory `dict` would omit an empty map
 
@@ -358,6 +392,8 @@ class Lock(Record, frozen=True):
     """The target of the lockfile; empty until something is recorded."""
     models: Mapping[Name, LockedModel] = field(default_factory=_no_models)
     """The recorded models, by metadata.name."""
+    history: tuple[Decision, ...] = ()
+    """What people decided, the last decision first; older decisions than the last 1,000 are dropped."""
     version: Version = field(default_factory=lambda: VERSION)
     """The version of this format."""
 

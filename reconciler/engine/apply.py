@@ -26,6 +26,7 @@ from reconciler.engine.prune import Pruner
 from reconciler.environment import Deadline
 from reconciler.planning.events import (
     Cancelled,
+    Claimed,
     Failed,
     Published,
     Refused,
@@ -380,6 +381,8 @@ class Applier:
         self._recorder.emit(*(self._options.withheld if self._options.writes else ()))
         for event in find_moved(self._recorder.lock, self._manifests.values()):
             self._recorder.emit(event)
+            if isinstance(event, Claimed) and not event.dataset.unknown:
+                self._recorder.emit(self._recorder.decided("claim", event.name, event.key))
             if isinstance(event, Renamed) and not self._target.publish:
                 self._recorder.emit(Published(event.former, None))  # no pointer has the old name
         for manifest in self._manifests.values():

@@ -73,7 +73,8 @@ class Pruner:
             AccessError: the service denies access.
         """
         with self._recorder.lease():
-            self._recorder.emit(*self._unprotected)
+            decided = (self._recorder.decided("unprotect", event.name) for event in self._unprotected)
+            self._recorder.emit(*self._unprotected, *decided)
             approved_ids = {_id_of(action) for action in approved.actions if action.prunes}
             return await self._delete_approved(approved_ids, approved)
 
@@ -235,7 +236,8 @@ class Pruner:
                 self._recorder.emit(Kept(action.name, action.key, planned.state))
             self._refuse(action, error)
         else:
-            self._recorder.emit(Deleted(action.name, action.key, action.remote))
+            decided = self._recorder.decided("prune", action.name, action.key)
+            self._recorder.emit(Deleted(action.name, action.key, action.remote), decided)
 
     def _refuse(self, action: Action, error: ReconcileError) -> None:
         self._kept.add(action.remote)
@@ -258,7 +260,8 @@ class Pruner:
                 continue
             model = self._recorder.lock.models.get(action.name)
             for generation in model.generations if model else ():
-                self._recorder.emit(Deleted(action.name, generation.key, generation.remote))
+                decided = self._recorder.decided("prune", action.name, generation.key)
+                self._recorder.emit(Deleted(action.name, generation.key, generation.remote), decided)
 
     def _take_out_of_service(self, action: Action) -> None:
         """Record and publish that an orphan is no longer serving before it is deleted."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import reduce
 
+from reconciler.domain.document import RunInfo
 from reconciler.domain.errors import LockConflict
-from reconciler.domain.lock import Lock, check_same_owner
+from reconciler.domain.lock import DecidedAction, Decision, Lock, check_same_owner, format_time
 from reconciler.domain.ports import Clock, LockStore
-from reconciler.planning.events import Event, EventSink, record
+from reconciler.planning.events import Decided, Event, EventSink, record
 from reconciler.state.lockfile import LockWriter, loads
 
 SAVE_INTERVAL = timedelta(seconds=1)
@@ -25,13 +26,21 @@ class Recorder:
     that run saved. Saved events are forgotten: another run may have undone them since.
     """
 
-    def __init__(self, lock: Lock, store: LockStore, clock: Clock, sinks: Sequence[EventSink] = ()) -> None:
-        """``sinks`` are called with each event after it was recorded."""
+    def __init__(
+        self,
+        lock: Lock,
+        store: LockStore,
+        clock: Clock,
+        sinks: Sequence[EventSink] = (),
+        run: Callable[[], RunInfo | None] = lambda: None,
+    ) -> None:
+        """``sinks`` are called with each event after it was recorded; ``run`` returns who runs the command."""
         self.lock = lock
         self._store = store
         self._writer = LockWriter()
         self._clock = clock
         self._sinks = sinks
+        self._run = run
         self._events: list[Event] = []  # that are not saved yet
         self._saved = lock
         self._text: str | None = None  # the text of the lockfile when it was last read or saved
@@ -53,6 +62,32 @@ class Recorder:
         for event in events:
             for sink in self._sinks:
                 sink(event)
+
+    def decided(
+        self,
+        action: DecidedAction,
+        model: str = "",
+        generation: str = "",
+        *,
+        before: str = "",
+        stage: str = "",
+        reason: str = "",
+    ) -> Decided:
+        """Return the event of a decision, which is emitted with the events that carry it out."""
+        run = self._run()
+        return Decided(
+            Decision(
+                time=format_time(self._clock()),
+                action=action,
+                model=model,
+                generation=generation,
+                before=before,
+                stage=stage,
+                actor=run.actor if run else "",
+                commit=run.commit if run else "",
+                reason=reason,
+            )
+        )
 
     @contextmanager
     def lease(self) -> Iterator[bool]:

@@ -159,6 +159,13 @@ class Git:
         except GitError:
             return self.commit("HEAD")
 
+    def user_name(self) -> str:
+        """Return the name of the user in git's settings, empty if there is none."""
+        try:
+            return self._run("config", "--get", "user.name").decode(errors="replace").strip()
+        except GitError:
+            return ""
+
     def commit(self, ref: str) -> str:
         """Return the commit of a branch, a tag or another revision."""
         if ref.startswith("-"):

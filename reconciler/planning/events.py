@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.lock import MAX_DECISIONS, Decision, Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import PHASES, Dataset, DroppedExamples, Manifest, RemoteModel, Sampling, State
 from reconciler.domain.plan import Reason
 from reconciler.planning.check_evaluation import recorded_checks
@@ -84,7 +84,25 @@ class _TrainingEvent(_GenerationEvent, frozen=True):
         return model.with_generation(update_observed(generation, self.model))
 
 
-class Targeted(Struct, frozen=True):
+class LockEvent(Struct, frozen=True):
+    """An event about the whole lockfile."""
+
+    def apply_to(self, lock: Lock) -> Lock:
+        """Return the lock after the event, the same object if nothing changed."""
+        raise NotImplementedError
+
+
+class Decided(LockEvent, frozen=True):
+    """A person decided this; the lockfile keeps it for readers."""
+
+    decision: Decision
+
+    def apply_to(self, lock: Lock) -> Lock:
+        """Add the decision to the history, the last one first."""
+        return replace(lock, history=(self.decision, *lock.history)[:MAX_DECISIONS])
+
+
+class Targeted(LockEvent, frozen=True):
     """The run uses this target."""
 
     target: LockedTarget
@@ -417,7 +435,7 @@ class Refused(ModelEvent, frozen=True):
     reason: Reason | None = None
 
 
-Event = Targeted | ModelEvent
+Event = LockEvent | ModelEvent
 EventSink = Callable[[Event], None]
 """Takes each event of a run as it happens."""
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +37,7 @@ _OPERATIONS: Final = {
 _BRANCH: Final = "ref: refs/heads/"
 _REFTABLE: Final = f"{_BRANCH}.invalid"
 """The content of HEAD where the references are in a table, which only git reads."""
+_COMMIT: Final = re.compile(r"[0-9a-f]{40,64}")
 
 
 _PAUSE: Final = 0.1  # seconds
@@ -187,11 +189,49 @@ class Checkout:
         """Return the content of HEAD: a reference to a branch, or a commit; empty outside of git."""
         if self._git is None or self._repository is None:
             return ""
-        try:
-            head = (self._git / "HEAD").read_text().strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
-        return _ask_git(self._repository) if head == _REFTABLE else head
+        head = _read(self._git / "HEAD")
+        return _ask_git(self._repository, os.environ) if head == _REFTABLE else head
+
+
+def head_of(folder: Path, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the commit and the branch of the worktree around a folder; empty if there is none.
+
+    Files are read where they have the answer, because starting git takes longer than most commands.
+    """
+    repository = git_repository_of(folder)
+    git = _git_directory(repository) if repository else None
+    if repository is None or git is None:
+        return "", ""
+    head = _read(git / "HEAD")
+    if head == _REFTABLE:
+        head = _ask_git(repository, environ)
+    if not head.startswith(_BRANCH):
+        return head, ""
+    commit = _resolve(git, head.removeprefix("ref: "))
+    return commit or _ask_commit(repository, environ), head.removeprefix(_BRANCH)
+
+
+def _resolve(git: Path, reference: str) -> str:
+    """Return the commit of a reference that is in a file of its own; linked worktrees share them."""
+    common = git / (_read(git / "commondir") or ".")
+    found = _read(common / reference)
+    return found if _COMMIT.fullmatch(found) else ""
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _ask_commit(repository: Path, environ: Mapping[str, str]) -> str:
+    from reconciler.manifests.git import Git, GitError
+
+    try:
+        return Git(repository, environ).commit("HEAD")
+    except GitError:
+        return ""
 
 
 def pause() -> None:
@@ -199,11 +239,11 @@ def pause() -> None:
     time.sleep(_PAUSE)
 
 
-def _ask_git(repository: Path) -> str:
+def _ask_git(repository: Path, environ: Mapping[str, str]) -> str:
     from reconciler.manifests.git import Git, GitError
 
     try:
-        return Git(repository, os.environ).head()
+        return Git(repository, environ).head()
     except GitError:
         return ""
 

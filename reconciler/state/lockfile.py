@@ -11,9 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
 from reconciler.domain.document import VERSION, builtins_of, escape_unseen
 from reconciler.domain.errors import LockConflict, ReconcileError
 from reconciler.domain.lock import (
+    MAX_DECISIONS,
     MAX_GENERATIONS,
     MAX_LOCKFILE_BYTES,
     MAX_MODELS,
@@ -28,7 +31,7 @@ from reconciler.domain.text import decode_utf8
 from reconciler.environment import Deadline
 from reconciler.files import check_writable, remove_leftovers, require_safe, write_errors, write_file
 from reconciler.paths import require_no_escape
-from reconciler.redaction import redact_free_texts
+from reconciler.redaction import redact, redact_free_texts
 from reconciler.state.checkout import Checkout, pause
 from reconciler.state.json_decoder import JsonPath, JsonSource
 
@@ -60,7 +63,9 @@ class LockWriter:
         models = ",\n".join(blocks)
         shown = f"{{\n{models}\n  }}" if models else "{}"
         target = _indented(_without_empty(builtins_of(lock.target)) if lock.target else {}, 2)
-        return f'{{\n  "models": {shown},\n  "target": {target},\n  "version": {lock.version}\n}}\n'
+        decisions = [builtins_of(replace(decision, reason=redact(decision.reason))) for decision in lock.history]
+        history = f'\n  "history": {_indented(decisions, 2)},' if decisions else ""
+        return f'{{{history}\n  "models": {shown},\n  "target": {target},\n  "version": {lock.version}\n}}\n'
 
     def _entry(self, name: str, model: LockedModel) -> tuple[LockedModel, str]:
         written = self._written.get(name)
@@ -69,8 +74,8 @@ class LockWriter:
         return model, _indented(redact_free_texts(_without_empty(builtins_of(model))), 4)
 
 
-def _indented(value: dict[str, Any], depth: int) -> str:
-    """Return the JSON of an object; lines after the first have an indent of this number of spaces."""
+def _indented(value: object, depth: int) -> str:
+    """Return the JSON of a value; lines after the first have an indent of this number of spaces."""
     return _json(value).replace("\n", "\n" + " " * depth)  # JSON escapes line ends in strings
 
 
@@ -105,7 +110,7 @@ def loads(data: bytes | str, file: str, provider_data: type[Struct] | None = Non
     source.require_version(document, VERSION)
     if document.get("target") == {}:
         document["target"] = None
-    for path, problem in _excesses(document["models"]):
+    for path, problem in _excesses(document["models"], document.get("history")):
         raise source.error(path, problem)
     lock = source.convert(document, Lock)
     for path, problem in _problems(lock):
@@ -116,8 +121,10 @@ def loads(data: bytes | str, file: str, provider_data: type[Struct] | None = Non
     return lock
 
 
-def _excesses(models: Mapping[str, Any]) -> Iterator[tuple[JsonPath, str]]:
+def _excesses(models: Mapping[str, Any], history: object) -> Iterator[tuple[JsonPath, str]]:
     """Yield the path and the problem of each list or object that is too long."""
+    if isinstance(history, list) and len(history) > MAX_DECISIONS:
+        yield ["history"], f"{len(history)} decisions: expected at most {MAX_DECISIONS}"
     if len(models) > MAX_MODELS:
         yield ["models"], f"{len(models)} models: expected at most {MAX_MODELS}"
     for name, model in models.items():

@@ -6,9 +6,10 @@ depends on which side is ``ours``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
@@ -18,7 +19,9 @@ from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import (
     EARLIEST,
+    MAX_DECISIONS,
     OWNER_FIELDS,
+    Decision,
     Lock,
     LockedGeneration,
     LockedHyperparameters,
@@ -121,7 +124,18 @@ def merge(base: Lock | None, ours: Lock, theirs: Lock) -> MergeResult:
         if model:
             models[name] = model
     target = pick_changed(ancestor.target, ours.target, theirs.target, _merge_target)
-    return MergeResult(Lock(target, models), tuple(notes))
+    return MergeResult(Lock(target, models, merge_histories(ours.history, theirs.history)), tuple(notes))
+
+
+def merge_histories(ours: Sequence[Decision], theirs: Sequence[Decision]) -> tuple[Decision, ...]:
+    """Return the decisions of both sides, the last one first.
+
+    Those of one second keep the order of their side; what both sides have is older than what only one has.
+    """
+    common = set(ours) & set(theirs)
+    both = chain.from_iterable(sorted((ours, theirs), key=repr))
+    newest_first = sorted(both, key=lambda decision: (decision.time, decision not in common), reverse=True)
+    return tuple(dict.fromkeys(newest_first))[:MAX_DECISIONS]
 
 
 def _require_same_owner(ours: Lock, theirs: Lock) -> None:

@@ -438,8 +438,13 @@ def test_a_failure_before_the_plan_has_a_place_or_a_remedy(reconcile: Cli, failu
 
 def test_an_interrupted_command_says_so_in_every_format(reconcile: Cli) -> None:
     class Interrupting(Clock):
+        looks = 0
+
         def __call__(self) -> datetime:
-            raise KeyboardInterrupt
+            self.looks += 1
+            if self.looks == 2:  # the first look is the start of the command
+                raise KeyboardInterrupt
+            return self.now
 
     reconcile.manifest("adder")
     reconcile.clock = Interrupting()

@@ -29,6 +29,12 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 FOREIGN = Path(__file__).parent.parent / "fixtures" / "legacy" / "list_tuned_models.v1beta3.json"
 FACES = ("json", "md", "html", "xml")
 HOSTILE = "<script>alert(1)</script> | `x` @everyone [a](http://evil.example) ::error::no"
+ENVIRON = {
+    "GITLAB_CI": "true",
+    "CI_COMMIT_SHA": "f" * 40,
+    "CI_COMMIT_REF_NAME": HOSTILE,
+    "GITLAB_USER_LOGIN": "\x1b[31m\u202e@ada",
+}
 EXAMPLES = [(str(number), str(number + 1)) for number in range(20)]
 TARGET = """\
 apiVersion: tuning.reconcile/v1alpha1
@@ -84,14 +90,15 @@ class Play:
         """Standard output of a command."""
         environment = Environment(
             cwd=self.folder,
-            environ={},
+            environ=ENVIRON,
             stdin=io.BytesIO(),
             clock=self.clock,
             sleeper=self.clock.sleep,
             rng=random.Random(7),  # noqa: S311 - reproducible, and no secret
         )
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        inside = contextlib.chdir(self.folder)  # reports are named relative to it, so that their command is the same
+        with inside, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             main([*arguments], environment)
         out.seek(0)
         return out.read()
@@ -151,7 +158,7 @@ def faces() -> dict[str, str]:
         }
         for kind, command in commands.items():
             files = {face: play.folder / f"{kind}.{face}" for face in FACES}
-            reports = [part for file in files.values() for part in ("--report", str(file))]
+            reports = [part for file in files.values() for part in ("--report", file.name)]
             shown[f"{kind}.txt"] = play(*command, *reports)
             shown |= {f"{kind}.{face}": file.read_text(encoding="utf-8") for face, file in files.items()}
     return shown

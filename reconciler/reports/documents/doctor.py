@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct, convert
 
-from reconciler.domain.document import Count, Document, NonEmpty, Position, Record
+from reconciler.domain.document import Count, NonEmpty, Position, Record, Report
 from reconciler.domain.errors import ExitStatus, InvalidFile, InvalidInput, Problem, ReconcileError, Severity
 from reconciler.domain.model import Capabilities, Target
 from reconciler.reports.documents.envelope import TargetSummary, target_summary
@@ -54,7 +54,7 @@ class DoctorSummary(Record, frozen=True):
     """Checks that were skipped because an earlier one failed."""
 
 
-class DoctorReport(Document, frozen=True, kw_only=True, tag="Doctor"):
+class DoctorReport(Report, frozen=True, kw_only=True, tag="Doctor"):
     """Diagnostics of a target: the output of `reconcile doctor --format json`."""
 
     simulated: bool | None = None
@@ -120,7 +120,7 @@ class ValidationProblem(Record, frozen=True, kw_only=True):
     """Whether it is an error, which stops a run, or a warning."""
 
 
-class ValidationReport(Document, frozen=True, kw_only=True, tag="Validation"):
+class ValidationReport(Report, frozen=True, kw_only=True, tag="Validation"):
     """Errors and warnings in manifests by file and line: the output of `reconcile validate --format json`."""
 
     valid: bool
@@ -185,7 +185,7 @@ class ErrorProblem(Record, frozen=True, kw_only=True):
     """Whether it is an error, which stops a run, or a warning."""
 
 
-class ErrorReport(Document, frozen=True, kw_only=True, tag="Error"):
+class ErrorReport(Report, frozen=True, kw_only=True, tag="Error"):
     """Why a command has no other document: what `--format json` prints and `--report` writes when it fails before."""
 
     command: NonEmpty

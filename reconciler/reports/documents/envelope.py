@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Literal, TypeVar
 
 from msgspec import Meta
 from msgspec.structs import replace
 
-from reconciler.domain.document import Document, NonEmpty, Record
+from reconciler.domain.document import Document, NonEmpty, Record, Report, RunInfo
 from reconciler.domain.errors import Place
 from reconciler.domain.model import Capabilities, Target
 
@@ -39,7 +39,7 @@ class TargetSummary(Record, frozen=True, kw_only=True):
     paths are relative to it. Omitted for the working directory."""
 
 
-class TargetReport(Document, frozen=True, kw_only=True):
+class TargetReport(Report, frozen=True, kw_only=True):
     """A report about a target."""
 
     simulated: bool
@@ -70,6 +70,20 @@ def target_of(document: Document) -> TargetSummary | None:
     """Return the target of a document; ``None`` for a document without one."""
     target: TargetSummary | None = getattr(document, "target", None)
     return target
+
+
+def run_of(document: Document) -> RunInfo | None:
+    """Return which command made a document; ``None`` if that is unknown."""
+    return document.run if isinstance(document, Report) else None
+
+
+def run_details(run: RunInfo) -> Iterator[tuple[str, str]]:
+    """Yield label and text of what is known about a run."""
+    yield "time", f"{run.time[:10]} {run.time[11:19]} UTC"
+    yield from ((label, text) for label in ("commit", "branch", "actor") if (text := getattr(run, label)))
+    yield "version", f"reconcile {run.reconciler}"
+    if run.command:
+        yield "command", run.command
 
 
 def is_simulated(document: Document) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
-from reconciler.domain.document import Count, Document, NonEmpty
+from reconciler.domain.document import Count, NonEmpty, Report
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.inspection import DatasetFormat, DifferentExample, Inspection
 
@@ -40,7 +40,7 @@ def inspection_report(
     return InspectionReport(**fields, file=file, manifest=manifest, read_as=read_as)
 
 
-class DataDiffReport(Document, frozen=True, kw_only=True, tag="DataDiff"):
+class DataDiffReport(Report, frozen=True, kw_only=True, tag="DataDiff"):
     """Added, removed and changed examples of two data files: the output of `reconcile data diff --format json`.
 
     The order of the examples, and how the files are written, makes no difference.

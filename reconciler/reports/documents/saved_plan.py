@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from reconciler.domain.document import Digest, Document, Moment, NonEmpty, Record, Scalar
+from reconciler.domain.document import Digest, Moment, NonEmpty, Record, Report, Scalar
 from reconciler.domain.errors import Place
 from reconciler.domain.labels import LabelRequirement
 from reconciler.domain.lock import Lock, LockedGeneration, limits_by_name
@@ -88,7 +88,7 @@ class PlanFacts(Record, frozen=True):
         )
 
 
-class SavedPlan(Document, frozen=True, kw_only=True, tag="SavedPlan"):
+class SavedPlan(Report, frozen=True, kw_only=True, tag="SavedPlan"):
     """A saved plan: written by `reconcile plan --out FILE` and read by `reconcile apply FILE`."""
 
     time: Moment

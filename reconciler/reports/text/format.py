@@ -11,10 +11,11 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from reconciler.domain.checks import CheckResult, CheckResults, Miss, describe_comparison
+from reconciler.domain.document import Document
 from reconciler.domain.model import DroppedExamples, ServiceEvaluation
 from reconciler.domain.text import join_names, shorten, terminal_safe
 from reconciler.planning.costs import Billing
-from reconciler.reports.documents.envelope import TargetSummary
+from reconciler.reports.documents.envelope import TargetSummary, run_details, run_of
 
 Role = Literal["heading", "create", "update", "promote", "delete", "hold", "wait", "muted", "warning", "error", "good"]
 Style = Callable[[Role, str], str]
@@ -84,6 +85,12 @@ class Layout(Struct, frozen=True):
         for line in text.split("\n"):
             yield from folded(head, terminal_safe(line), self.width)
             head = " " * len(head)
+
+
+def run_text(document: Document, layout: Layout) -> str:
+    """Return the run that made a document on a few lines; empty if it is unknown."""
+    run = run_of(document)
+    return "\n".join(layout.details(run_details(run), indent=0)) if run else ""
 
 
 def signed_head(sign: str, name: str) -> str:

@@ -164,7 +164,7 @@ class LiveProgress:
 
     def __call__(self, event: events.Event) -> None:
         """Redraw the line that the event is about, and print a permanent line if it has one."""
-        if isinstance(event, events.Targeted):
+        if isinstance(event, events.LockEvent):
             return
         self._redraw(event)
         described = self._phrases.describe(event)

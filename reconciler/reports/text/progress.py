@@ -222,7 +222,7 @@ class PlainProgress:
 
     def __call__(self, event: events.Event) -> None:
         """Write the line about an event, if it has one."""
-        if isinstance(event, events.Targeted):
+        if isinstance(event, events.LockEvent):
             return
         described = self._phrases.describe(event) or self._progress_line(event)
         if described:
