@@ -159,7 +159,12 @@ color = click.option(
     help="When to use color. auto respects NO_COLOR and FORCE_COLOR.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print the result and errors only.")
-verbose = click.option("-v", "--verbose", count=True, help="Print more detail, including models that are in sync. -vv: also time, commit and user.")
+verbose = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    help="Print more detail, including models that are in sync. -vv: also time, commit and user.",
+)
 reports = click.option(
     "--report",
     multiple=True,

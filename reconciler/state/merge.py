@@ -124,10 +124,11 @@ def merge(base: Lock | None, ours: Lock, theirs: Lock) -> MergeResult:
         if model:
             models[name] = model
     target = pick_changed(ancestor.target, ours.target, theirs.target, _merge_target)
-    return MergeResult(Lock(target, models, merge_histories(ours.history, theirs.history)), tuple(notes))
+    history = pick_changed(ancestor.history, ours.history, theirs.history, _merge_histories)
+    return MergeResult(Lock(target, models, history), tuple(notes))
 
 
-def merge_histories(ours: Sequence[Decision], theirs: Sequence[Decision]) -> tuple[Decision, ...]:
+def _merge_histories(_base: object, ours: Sequence[Decision], theirs: Sequence[Decision]) -> tuple[Decision, ...]:
     """Return the decisions of both sides, the last one first.
 
     Those of one second keep the order of their side; what both sides have is older than what only one has.

@@ -458,7 +458,9 @@ def test_an_error_is_rendered_as_the_command_printed_it(reconcile: Cli) -> None:
     (reconcile.specs / "reconcile.yaml").write_text("kind: Nonsense\n")
     report = str(reconcile.folder / "report.json")
     failed = reconcile("plan", "--report", report)
-    assert reconcile("render", report).out == failed.err
+    run, rendered = reconcile("render", report).out.split("\n\n")
+    assert rendered == failed.err
+    assert run.splitlines()[-1] == f"command            reconcile plan --report {report}"
     assert (failed.status, failed.out) == (1, "")
 
 

@@ -186,6 +186,11 @@ def recorded_first() -> str:
     return edited(edit)
 
 
+def forged(**fields: object) -> str:
+    """The full lock's text with a decision in its history."""
+    return put("history", value=[{"time": "2026-01-01T00:00:00Z", "action": "promote", "model": "numbers", **fields}])
+
+
 ONE = ("models", "numbers", "generations", 0)
 AT = "models.numbers.generations[0]"
 UNREADABLE = {
@@ -272,6 +277,14 @@ UNREADABLE = {
         recorded_first(),
         "models.numbers.stages.eu: the first stage has no record of its own",
     ),
+    "a decision that does not exist": (
+        forged(action="grant"),
+        ": history[0].action: expected one of promote, rollback, adopt, forget, refresh, prune, unprotect, cancel,",
+    ),
+    "a decision at an odd time": (forged(time="tomorrow"), ": history[0].time: expected a time in UTC"),
+    "a decision with a long reason": (forged(reason="x" * 501), ": history[0].reason: expected a text of at most 500"),
+    "a decision with more": (forged(approved=True), ": history[0].approved: unknown field"),
+    "a history of another type": (put("history", value={}), ": history: expected a list"),
     "odd limit": (put("target", "limits", "maxCreates", value=""), ": target.limits.maxCreates: "),
 }
 

@@ -335,7 +335,7 @@ def test_apply_deletes_last_and_only_what_its_plan_contains(after: After) -> Non
     first, second = keys_of(world)
     ran = world.run(latest(3), request=ASKED)
     assert [one.key for one in ran.approved.of_kind(Kind.DELETE)] == [first]
-    assert ran.happened[-1] == "Deleted"
+    assert ran.happened[-2:] == ["Deleted", "Decided"]
     assert "Promoted" in ran.happened
     assert states(world) == [State.DELETED, State.ACTIVE, State.ACTIVE]
     assert (ran.outcome.exit_status, ran.outcome.plan.of_kind(Kind.DELETE)) == (ExitStatus.OK, ())

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResult, Miss, RecordedChecks, RecordedMiss, check_results
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedHyperparameters, LockedModel, LockedTarget
+from reconciler.domain.lock import MAX_DECISIONS, Decision, Lock, LockedHyperparameters, LockedModel, LockedTarget
 from reconciler.domain.model import (
     DroppedExample,
     DroppedExamples,
@@ -24,6 +24,7 @@ from reconciler.planning.events import (
     Checked,
     Checking,
     Completed,
+    Decided,
     Declared,
     Disappeared,
     Dropped,
@@ -78,6 +79,13 @@ def the_one(lock: Lock) -> object:
 def test_a_target_is_recorded() -> None:
     target = LockedTarget("default", "embedded", "demo")
     assert record(Lock(), Targeted(target)) == Lock(target)
+
+
+def test_the_last_decision_comes_first_and_the_oldest_are_dropped() -> None:
+    made = [Decision(time="2026-01-01T00:00:00Z", action="promote", model=f"m{number}") for number in range(3)]
+    full = Lock(history=(made[1], *[made[0]] * (MAX_DECISIONS - 1)))
+    after = record(full, Decided(made[2])).history
+    assert (after[:3], len(after)) == ((made[2], made[1], made[0]), MAX_DECISIONS)
 
 
 @pytest.mark.parametrize("kind", [Started, Adopted])

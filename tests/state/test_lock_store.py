@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import MAX_GENERATIONS, MAX_LOCKFILE_BYTES, MAX_MODELS, MAX_STAGES
+from reconciler.domain.lock import MAX_DECISIONS, MAX_GENERATIONS, MAX_LOCKFILE_BYTES, MAX_MODELS, MAX_STAGES
 from reconciler.state.lockfile import LockFile, loads
 from support.cases import each_row
 
@@ -66,24 +66,28 @@ def test_a_file_that_is_too_large_is_neither_read_nor_written(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("models", "problem"),
+    ("fields", "problem"),
     [
         (
-            {f"m{number}": {"manifest": "m.yaml"} for number in range(MAX_MODELS + 1)},
+            {"models": {}, "history": [{}] * (MAX_DECISIONS + 1)},
+            "1:41: history: 1001 decisions: expected at most 1000",
+        ),
+        (
+            {"models": {f"m{number}": {"manifest": "m.yaml"} for number in range(MAX_MODELS + 1)}},
             "1:26: models: 20001 models: expected at most 20000",
         ),
         (
-            {"m": {"manifest": "m.yaml", "generations": [{}] * (MAX_GENERATIONS + 1)}},
+            {"models": {"m": {"manifest": "m.yaml", "generations": [{}] * (MAX_GENERATIONS + 1)}}},
             "1:70: models.m.generations: 1001 generations: expected at most 1000",
         ),
         (
-            {"m": {"manifest": "m.yaml", "stages": {f"s{number}": {} for number in range(MAX_STAGES + 1)}}},
+            {"models": {"m": {"manifest": "m.yaml", "stages": {f"s{number}": {} for number in range(MAX_STAGES + 1)}}}},
             "1:65: models.m.stages: 101 stages: expected at most 100",
         ),
     ],
 )
-def test_a_lockfile_with_too_many_records_is_refused(models: dict[str, object], problem: str) -> None:
-    text = json.dumps({"version": 1, "models": models})
+def test_a_lockfile_with_too_many_records_is_refused(fields: dict[str, object], problem: str) -> None:
+    text = json.dumps({"version": 1, **fields})
     with pytest.raises(ReconcileError) as caught:
         loads(text, "x.lock.json")
     assert str(caught.value) == f"x.lock.json:{problem}; restore it from git"

@@ -11,7 +11,15 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
+from reconciler.domain.lock import (
+    MAX_DECISIONS,
+    Decision,
+    Lock,
+    LockedGeneration,
+    LockedHyperparameters,
+    LockedModel,
+    LockedTarget,
+)
 from reconciler.domain.model import Dataset, Failure, RemoteModel, State
 from reconciler.planning.events import (
     Completed,
@@ -54,6 +62,45 @@ def keys(lock: Lock, name: str = "numbers") -> list[str]:
 
 def keys_of(model: LockedModel) -> list[str]:
     return [generation.key for generation in model.generations]
+
+
+# decisions
+
+
+def decided(second: int, reason: str = "") -> Decision:
+    return Decision(time=f"2026-01-01T00:00:0{second}Z", action="promote", model="numbers", reason=reason)
+
+
+@each_row(
+    ("ours", "theirs", "merged"),
+    [
+        ((), (), ()),
+        ((decided(1),), (decided(1),), (decided(1),)),
+        ((decided(2), decided(1)), (decided(3), decided(1)), (decided(3), decided(2), decided(1))),
+        # within a second: what both have is older, and each side keeps its order
+        (
+            (decided(1, "c"), decided(1, "b"), decided(1, "a")),
+            (decided(1, "a"),),
+            (decided(1, "c"), decided(1, "b"), decided(1, "a")),
+        ),
+        # a removed decision comes back, and one with another reason is another decision
+        ((decided(1, "a"),), (decided(1, "b"),), (decided(1, "a"), decided(1, "b"))),
+        ((decided(1),), (), (decided(1),)),
+    ],
+)
+def test_decisions_of_both_sides_are_kept(
+    ours: tuple[Decision, ...], theirs: tuple[Decision, ...], merged: tuple[Decision, ...]
+) -> None:
+    for sides in ((ours, theirs), (theirs, ours)):
+        left, right = (Lock(TARGET, history=side) for side in sides)
+        for ancestor in (Lock(TARGET), None):
+            assert merge(ancestor, left, right).lock.history == merged
+
+
+def test_a_merged_history_keeps_the_last_decisions() -> None:
+    old, new = (tuple([decided(second, str(number)) for number in range(600)]) for second in (1, 2))
+    merged = merge(None, Lock(TARGET, history=old), Lock(TARGET, history=new)).lock.history
+    assert (merged[:600], len(merged)) == (new, MAX_DECISIONS)
 
 
 # arbitrary histories

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from string import ascii_lowercase, digits
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
 from reconciler.domain.checks import RecordedChecks, RecordedComparison, RecordedMiss
 from reconciler.domain.identity import Content, canonical_number
-from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedStage, LockedTarget
+from reconciler.domain.lock import (
+    DecidedAction,
+    Decision,
+    Lock,
+    LockedGeneration,
+    LockedHyperparameters,
+    LockedModel,
+    LockedStage,
+    LockedTarget,
+)
 from reconciler.domain.model import (
     Checkpoint,
     Dataset,
@@ -223,4 +232,15 @@ def locks() -> st.SearchStrategy[Lock]:
     optional = st.none() | texts(min_size=1)
     limits = st.dictionaries(st.sampled_from(["maxCreates", "maxSteps", "concurrency"]), st.integers(0, 10**6))
     target = st.builds(LockedTarget, names(), names(), scopes(), optional, optional, limits)
-    return st.builds(Lock, target, st.dictionaries(names(), locked_models(), max_size=2))
+    history = st.lists(decisions(), max_size=3, unique=True).map(newest_first)
+    return st.builds(Lock, target, st.dictionaries(names(), locked_models(), max_size=2), history)
+
+
+def decisions() -> st.SearchStrategy[Decision]:
+    times = st.sampled_from([f"2026-01-01T00:00:0{second}Z" for second in range(3)])
+    actions = st.sampled_from(get_args(DecidedAction))
+    return st.builds(Decision, time=times, action=actions, model=names(), reason=st.text(max_size=20))
+
+
+def newest_first(decided: list[Decision]) -> tuple[Decision, ...]:
+    return tuple(sorted(decided, key=lambda decision: decision.time, reverse=True))

@@ -90,7 +90,7 @@ class Layout(Struct, frozen=True):
 def run_text(document: Document, layout: Layout) -> str:
     """Return the run that made a document on a few lines; empty if it is unknown."""
     run = run_of(document)
-    return "\n".join(layout.details(run_details(run), indent=0)) if run else ""
+    return "\n".join([*layout.details(run_details(run), indent=0), ""]) if run else ""
 
 
 def signed_head(sign: str, name: str) -> str:
