@@ -64,7 +64,7 @@ class Document(Record, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class RunInfo(Record, frozen=True, kw_only=True):
-    """Which command made a document, when, from which commit and for whom. What is unknown is omitted.
+    """Which command made a document, when, from which commit and by which user. What is unknown is omitted.
 
     Branch, actor and command can be chosen by others: they are text to show, and prove nothing.
     """
