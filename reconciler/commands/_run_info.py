@@ -1,4 +1,4 @@
-"""Which command runs, since when, at which commit and by which user; reports and decisions of a run have the same value."""
+"""Which command runs, since when, at which commit and by which user; reports and decisions have the same value."""
 
 from __future__ import annotations
 
