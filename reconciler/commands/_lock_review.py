@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -39,6 +39,9 @@ from reconciler.reports.documents.plan import DataBase, LockfileChange, PlanRepo
 from reconciler.state.json_decoder import find_positions, show_path
 from reconciler.state.lockfile import LockFile, loads
 from reconciler.state.published_pointer import PublishedModel, read_pointer, serving_keys
+
+if TYPE_CHECKING:
+    from reconciler.commands._rollout import Publisher
 
 _SHOWN: Final = 120
 """Characters of a value that a message shows."""
@@ -289,35 +292,42 @@ def _text(value: Any) -> str | None:
 
 
 def _pointer_changes(project: Project, root: _Root) -> Iterator[PlacedChange]:
-    """Yield the change of a pointer in the repository, unless it is what the lockfile publishes.
+    """Yield the change of each pointer in the repository, unless it is what the lockfile publishes.
 
     A committed rollback changes both; the changed ``published`` of the lockfile is the decision to review then.
     """
-    publish, session = project.target.publish, project.session
-    if not publish or publish.startswith(REMOTE_SCHEME):
-        return
-    path = absolute(publish, session.root)
-    environ, before = session.environment.environ, {path.name: root.path(publish)}
-    found = files_at_base(root.ref, root.commit, path.parent, before, environ)[path.name]
-    if found.content == found.head:
-        return
     from reconciler.commands._rollout import publisher_of
 
-    publisher = publisher_of(project)
-    published = {name: model.published for name, model in project.lock.models.items() if model.published}
-    explained = published == serving_keys(project.lock) and found.head is not None
-    if explained and found.head == publisher.text(project.lock, _published(found.content, project)).encode():
-        return
-    change = LockChange(
-        kind="fact",
-        name="",
-        path=("pointer",),
-        field="pointer",
-        before=_digest(found.content),
-        after=_digest(found.head),
-        reason="a pull request does not change the published pointer; reconcile apply writes it after the merge",
-    )
-    yield PlacedChange(change, Place(display_path(path, session.environment.cwd), 1, 1))
+    session = project.session
+    for publisher in publisher_of(project).each:
+        publish = publisher.address
+        if not publish or publish.startswith(REMOTE_SCHEME):
+            continue
+        path = absolute(publish, session.root)
+        environ, before = session.environment.environ, {path.name: root.path(publish)}
+        found = files_at_base(root.ref, root.commit, path.parent, before, environ)[path.name]
+        if found.content == found.head or _is_published(project, publisher, found):
+            continue
+        change = LockChange(
+            kind="fact",
+            name="",
+            path=("pointer",),
+            field="pointer",
+            before=_digest(found.content),
+            after=_digest(found.head),
+            reason="a pull request does not change the published pointer; reconcile apply writes it after the merge",
+        )
+        yield PlacedChange(change, Place(display_path(path, session.environment.cwd), 1, 1))
+
+
+def _is_published(project: Project, publisher: Publisher, found: BaseFile) -> bool:
+    """Whether the pointer at HEAD is what the lockfile publishes."""
+    lock = project.lock.in_stage(publisher.recorded_stage)
+    recorded = {name: model.published for name, model in lock.models.items() if model.published}
+    if recorded != serving_keys(lock) or found.head is None:
+        return False
+    published = _published(found.content, project, publisher.stage)
+    return found.head == publisher.text(project.lock, published).encode()
 
 
 def _disguised_files(project: Project) -> Iterator[PlacedChange]:
@@ -346,11 +356,11 @@ def _disguised_files(project: Project) -> Iterator[PlacedChange]:
         yield PlacedChange(change, Place(display_path(file, cwd), 1, 1))
 
 
-def _published(content: bytes | None, project: Project) -> Mapping[str, PublishedModel]:
+def _published(content: bytes | None, project: Project, stage: str) -> Mapping[str, PublishedModel]:
     """Return the models of the pointer at the base, from which a publication keeps what no manifest declares."""
     with suppress(ReconcileError, UnicodeDecodeError):
         if content is not None:
-            return read_pointer(content.decode(), project.target, "the published pointer")
+            return read_pointer(content.decode(), project.target, "the published pointer", stage)
     return {}
 
 

@@ -38,6 +38,7 @@ from reconciler.domain.errors import (
 from reconciler.domain.lock import Lock, LockedGeneration, format_time
 from reconciler.domain.model import BEST, REMOTE_SCHEME, Manifest, Sampling
 from reconciler.domain.plan import Action, Reason
+from reconciler.domain.text import join_names
 from reconciler.engine.check import Checker, checked_generation
 from reconciler.manifests.discovery import absolute
 from reconciler.paths import find_writable, repository_of
@@ -48,6 +49,7 @@ from reconciler.planning.lock_review import Served, published_lock, requested_se
 from reconciler.planning.observed_events import declared_preamble
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
 from reconciler.planning.rollout import require_passed, unusable_error
+from reconciler.planning.soak import PublicationHistory
 from reconciler.reports.documents.change import (
     ResolvedModel,
     ResolveReport,
@@ -60,6 +62,7 @@ from reconciler.reports.documents.envelope import target_summary
 from reconciler.state.published_pointer import (
     PublishedModel,
     newly_published,
+    object_history,
     read_pointer,
     require_unchanged,
     serving_keys,
@@ -83,9 +86,9 @@ _MAX_CONFLICTS = 5
 
 
 class Publisher:
-    """Writes the pointer of a target: the serving generation of each model, and how to send prompts to it.
+    """Writes the pointer of a stage: the serving generation of each model, and how to send prompts to it.
 
-    It never overwrites changes that this project did not make.
+    It never overwrites changes that this project did not make. Every lock is that of the whole project.
     """
 
     def __init__(
@@ -95,43 +98,51 @@ class Publisher:
         store: LockStore | None,
         shown: str,
         manifests: Iterable[Manifest] | None = None,
+        stage: str = "",
     ) -> None:
-        """Take the store of the pointer, if the target has one, and its name in messages.
+        """Take the store of the pointer, if the stage has one, and its name in messages.
 
         ``manifests`` are all that declare what is published; without them, the lock is trusted.
         """
         self._manifests = None if manifests is None else {manifest.name: manifest for manifest in manifests}
         self.shown = shown
+        self.address = target.destination(stage)
+        self.stage = stage
+        self.recorded_stage = "" if stage == target.first_stage else stage
+        """The name of the stage in the records of models; the first stage has none."""
         self._target = target
         self._capabilities = capabilities
         self._store = store
 
-    def check(self, lock: Lock) -> None:
+    def check(self, lock: Lock, only: frozenset[str] | None = None) -> None:
         """Raise the ReconcileError that :meth:`publish` would, if it can be found without writing."""
         if self._store:
             self._store.check_writable()
-            self._text(lock, self._store, None)
-
-    def keys(self) -> dict[str, str] | None:
-        """Return the published keys by name; ``None`` if there is no pointer.
-
-        Raises:
-            ReconcileError: when the pointer cannot be read, is invalid, or is another target's.
-        """
-        models = self._published()
-        return None if models is None else {name: model.key for name, model in models.items()}
+            self._text(lock.in_stage(self.recorded_stage), self._store, only)
 
     def _published(self) -> dict[str, PublishedModel] | None:
         text = self._store.read() if self._store else None
-        return None if text is None else read_pointer(text, self._target, self.shown)
+        return None if text is None else read_pointer(text, self._target, self.shown, self.stage)
 
     def served(self) -> dict[str, Served] | None:
-        """Return what is published by name, as :meth:`keys` does."""
+        """Return what is published by name; ``None`` if there is no pointer.
+
+        Raises:
+            ReconcileError: when the pointer cannot be read, is invalid, or is another target's or stage's.
+        """
         models = self._published()
         return None if models is None else {name: Served(model.key, model.checkpoint) for name, model in models.items()}
 
+    def history(self) -> PublicationHistory:
+        """Return what a pointer in a bucket has published, and when; raises as :meth:`served`."""
+        models = self._published()
+        written = self._store.server_time() if self._store and models is not None else None
+        if models is None or written is None:
+            return PublicationHistory(problem=f"{self.shown} does not exist", remedy="run reconcile apply")
+        return object_history(models, written)
+
     def exists(self) -> bool:
-        """Whether there is a pointer, or the target has none."""
+        """Whether there is a pointer, or the stage has none."""
         return self._store is None or self._store.read() is not None
 
     def publish(self, lock: Lock, only: frozenset[str] | None = None) -> tuple[Published, ...]:
@@ -146,12 +157,13 @@ class Publisher:
         """
         if self._store is None:
             return ()
+        lock = lock.in_stage(self.recorded_stage)
         for _ in range(_MAX_CONFLICTS):
             with suppress(LockConflict), self._store.saving():
                 text = self._text(lock, self._store, only)
                 if text is not None:
                     self._store.write(text)
-                events = newly_published(lock)
+                events = newly_published(lock, self.recorded_stage)
                 return events if only is None else tuple(event for event in events if text and event.name in only)
         raise LockConflict(
             f"{self.shown} cannot be written: other runs wrote it {_MAX_CONFLICTS} times in a row",
@@ -183,7 +195,7 @@ class Publisher:
         if current is None and (only is not None or not serving_now):
             return None
         if current is not None:
-            published = read_pointer(current, self._target, self.shown)
+            published = read_pointer(current, self._target, self.shown, self.stage)
             require_unchanged(published, lock, self.shown, self._capabilities.endpoint_pattern)
         text = self._merged(current, lock, only)
         if current is None or text == current or not (written := store.server_time()):
@@ -192,8 +204,8 @@ class Publisher:
 
     def _merged(self, current: str | None, lock: Lock, only: frozenset[str] | None) -> str:
         """Return the text of the pointer after the current one; with ``only``, other entries stay as they are."""
-        published = _NO_MODELS if current is None else read_pointer(current, self._target, self.shown)
-        text = self.text(lock, published, only)
+        published = _NO_MODELS if current is None else read_pointer(current, self._target, self.shown, self.stage)
+        text = self._document(lock, published, only)
         if current is None or only is None:
             return text
         kept = [model for model in json.loads(current)["models"] if model["name"] not in only]
@@ -201,17 +213,21 @@ class Publisher:
         document["models"] = sorted([*kept, *document["models"]], key=itemgetter("name"))
         return escape_unseen(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
 
-    def text(
-        self, lock: Lock, published: Mapping[str, PublishedModel] = _NO_MODELS, only: frozenset[str] | None = None
-    ) -> str:
-        """Return the text of the pointer for a lock, after ``published``; with ``only``, of that model alone."""
+    def text(self, lock: Lock, published: Mapping[str, PublishedModel] = _NO_MODELS) -> str:
+        """Return the text of the pointer for a lock, after ``published``."""
+        return self._document(lock.in_stage(self.recorded_stage), published, None)
+
+    def _document(self, lock: Lock, published: Mapping[str, PublishedModel], only: frozenset[str] | None) -> str:
+        """Return the text of the pointer for a lock as it is in the stage; with ``only``, of these models alone."""
         models = tuple(
             self._entry(resolved(self._target, name, lock.models[name], serving), serving, published.get(name))
             for name, key in serving_keys(lock).items()
             if (only is None or name in only) and (serving := lock.models[name].generation(key))
         )
         target = target_summary(self._target, self._capabilities, "")
-        report = ResolveReport(simulated=self._capabilities.simulated, target=target, verified=True, models=models)
+        report = ResolveReport(
+            simulated=self._capabilities.simulated, target=target, verified=True, stage=self.stage, models=models
+        )
         return json_text(report) + "\n"
 
 
@@ -243,7 +259,7 @@ def promotion_requests(
     """
     pointer = None
     try:
-        pointer = None if offline else publisher_of(project).served()
+        pointer = None if offline else publisher_of(project).each[0].served()
     except (AccessError, ServiceError):
         raise
     except ReconcileError as error:
@@ -260,14 +276,52 @@ def promotion_requests(
     )
 
 
-def publisher_of(project: Project) -> Publisher:
-    """Return the publisher of a project's target; it does nothing if the target has no ``publish``."""
-    store, shown = _pointer_store(project)
-    return Publisher(project.target, project.capabilities, store, shown, project.workspace.manifests)
+class Publishers:
+    """Writes the pointers of all stages of a target, in their order; a target without stages has one pointer."""
+
+    def __init__(self, publishers: Iterable[Publisher]) -> None:
+        self.each = tuple(publishers)
+
+    @property
+    def shown(self) -> str:
+        """The names of the pointers in messages, empty without any."""
+        return join_names([publisher.shown for publisher in self.each if publisher.shown])
+
+    def check(self, lock: Lock) -> None:
+        """Raise the ReconcileError that :meth:`publish` would, if it can be found without writing."""
+        for publisher in self.each:
+            publisher.check(lock)
+
+    def keys(self) -> frozenset[str]:
+        """Return the keys that the pointers name; raises as :meth:`Publisher.served`."""
+        return frozenset(served.key for each in self.each for served in (each.served() or {}).values())
+
+    def exists(self) -> bool:
+        """Whether all pointers exist that the target declares."""
+        return all(publisher.exists() for publisher in self.each)
+
+    def publish(self, lock: Lock, only: frozenset[str] | None = None) -> tuple[Published, ...]:
+        """Write each pointer as :meth:`Publisher.publish`; if one of several was changed, none is written."""
+        if len(self.each) > 1:
+            for publisher in self.each:
+                publisher.check(lock, only)
+        return tuple(event for publisher in self.each for event in publisher.publish(lock, only))
 
 
-def _pointer_store(project: Project) -> tuple[LockStore | None, str]:
-    address, root = project.target.publish, project.workspace.root
+def publisher_of(project: Project) -> Publishers:
+    """Return the publishers of a project's target; they do nothing where it has no ``publish``."""
+    stages = project.target.stages
+    return Publishers(stage_publisher(project, stage) for stage in ([stage.name for stage in stages] or [""]))
+
+
+def stage_publisher(project: Project, stage: str) -> Publisher:
+    """Return the publisher of a stage, or of a target without stages; it does nothing without ``publish``."""
+    store, shown = _pointer_store(project, project.target.destination(stage))
+    return Publisher(project.target, project.capabilities, store, shown, project.workspace.manifests, stage)
+
+
+def _pointer_store(project: Project, address: str) -> tuple[LockStore | None, str]:
+    root = project.workspace.root
     if not address:
         return None, ""
     if address.startswith(REMOTE_SCHEME):
@@ -336,7 +390,7 @@ class _ServingChange:
     """One promotion or rollback by a person."""
 
     def __init__(
-        self, project: Project, recorder: Recorder, publisher: Publisher, name: str, manifest: Manifest | None
+        self, project: Project, recorder: Recorder, publisher: Publishers, name: str, manifest: Manifest | None
     ) -> None:
         self._project = project
         self._recorder = recorder
@@ -488,7 +542,7 @@ async def _grant_access(service: Provider, manifest: Manifest | None, chosen: Lo
 def _record_and_publish(
     project: Project,
     recorder: Recorder,
-    publisher: Publisher,
+    publisher: Publishers,
     name: str,
     chosen: LockedGeneration,
     events: tuple[Event, ...],
@@ -505,7 +559,7 @@ def _record_and_publish(
         ) from None
 
 
-def _publish(recorder: Recorder, publisher: Publisher, chosen: LockedGeneration, only: frozenset[str] | None) -> None:
+def _publish(recorder: Recorder, publisher: Publishers, chosen: LockedGeneration, only: frozenset[str] | None) -> None:
     try:
         published = publisher.publish(recorder.lock, only)
     except ReconcileError as error:

@@ -94,7 +94,7 @@ def apply(
     project.require_manifests()
     request = complete_request(options.request, project, prunes=prune)
     if prune:
-        published = frozenset((publisher_of(project).keys() or {}).values())
+        published = publisher_of(project).keys()
         request = replace(request, pruning=Pruning(others=project.session.all_locks(), published=published))
     options = replace(options, request=request, curves=command_input.model_details)
     base = (saved.saved.input.base or None) if saved else base

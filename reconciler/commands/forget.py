@@ -13,7 +13,7 @@ from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import Output, confirm
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
-from reconciler.commands._rollout import Publisher, publisher_of
+from reconciler.commands._rollout import Publishers, publisher_of
 from reconciler.commands._session import EventLoop
 from reconciler.domain.errors import AccessError, Declined, InvalidInput, ReconcileError, ServiceError, UsageError
 from reconciler.domain.lock import LockedGeneration, LockedModel
@@ -21,11 +21,12 @@ from reconciler.domain.model import Update
 from reconciler.domain.text import join_names
 from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
-from reconciler.planning.events import Forgotten, Published, record
+from reconciler.planning.events import Forgotten, record
 from reconciler.planning.forget import forget_notes, has_permanent_marks, require_forgettable
 from reconciler.planning.live_proof import Owner
 from reconciler.reports.documents.change import ChangeReport, changed_generations, combine_changes
 from reconciler.reports.writer import render_text
+from reconciler.state.published_pointer import without_pointer
 
 if TYPE_CHECKING:
     from reconciler.domain.ports import Provider
@@ -84,7 +85,7 @@ def forget(
             for name, model in models.items():
                 loop.run(_remove_marks(project, name, model))
         _record(project, publisher, models, reason)
-    published = publisher.shown if any(model.published for model in models.values()) else ""
+    published = publisher.shown if any(model.published_keys for model in models.values()) else ""
     return CommandResult(replace(report, outcome="done", published=published))
 
 
@@ -138,7 +139,7 @@ async def _remove_marks(project: Project, name: str, model: LockedModel) -> None
         raise
 
 
-def _record(project: Project, publisher: Publisher, models: Mapping[str, LockedModel], reason: str) -> None:
+def _record(project: Project, publisher: Publishers, models: Mapping[str, LockedModel], reason: str) -> None:
     recorder, names = project.recorder(), list(models)
     recorder.emit(
         *map(Forgotten, names),
@@ -147,8 +148,8 @@ def _record(project: Project, publisher: Publisher, models: Mapping[str, LockedM
             for name, model in models.items()
         ),
     )
-    if not project.target.publish:
-        recorder.emit(*(Published(name, None) for name in names))  # without a pointer, there is nothing to update
+    for name, model in models.items():
+        recorder.emit(*without_pointer(project.target, name, model))  # there is nothing to update
     recorder.flush()
     try:
         recorder.emit(*publisher.publish(recorder.lock, only=frozenset(names)))

@@ -86,7 +86,7 @@ def prune(
         others=project.session.all_locks(),
         names=options.names,
         adopted=options.adopted,
-        published=frozenset((publisher_of(project).keys() or {}).values()),
+        published=publisher_of(project).keys(),
     )
     request = Request(complete=project.complete, pruning=pruning, unread=project.unread(prunes=True))
     run = _PruneRun(project, request, sorted(options.unprotect))

@@ -279,6 +279,33 @@ class LockedModel(Record, frozen=True):
         others = {other: record for other, record in self.stages.items() if other != name}
         return replace(self, stages={**others, name: stage} if stage != LockedStage() else others)
 
+    def in_stage(self, name: str) -> LockedModel:
+        """Return the model as it is in a stage after the first one, as if that were the only one."""
+        record = self.stage(name)
+        seen = replace(
+            self,
+            serving=record.serving,
+            rejected=record.rejected,
+            published=record.published,
+            sampling=record.sampling,
+            stages={},
+        )
+        serving = seen.serving_generation
+        if serving is None:
+            return seen
+        return seen.with_generation(replace(serving, checkpoint=record.checkpoint, promote_time=record.promote_time))
+
+    @property
+    def barred_keys(self) -> frozenset[str]:
+        """The keys of the generations that are rejected in any stage."""
+        return frozenset((*self.rejected, *(key for stage in self.stages.values() for key in stage.rejected)))
+
+    @property
+    def published_keys(self) -> frozenset[str]:
+        """The keys that were last written to the published pointers of all stages."""
+        keys = (self.published, *(stage.published for stage in self.stages.values()))
+        return frozenset(key for key in keys if key)
+
     @property
     def serving_by_stage(self) -> dict[str, str]:
         """The keys of the serving generations by stage; that of the first stage, or without stages, has no name."""
@@ -396,6 +423,15 @@ class Lock(Record, frozen=True):
     """What people decided, the last decision first; older decisions than the last 1,000 are dropped."""
     version: Version = field(default_factory=lambda: VERSION)
     """The version of this format."""
+
+    def in_stage(self, name: str) -> Lock:
+        """Return the lock as it is in a stage, as if that were the only one; a name is needed after the first one.
+
+        To be read only: a run that records events needs the whole lock.
+        """
+        if not name or (self.target and name == self.target.first_stage):
+            return self
+        return replace(self, models={model: record.in_stage(name) for model, record in self.models.items()})
 
 
 def require_size(data: bytes, shown: str) -> None:

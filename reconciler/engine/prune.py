@@ -20,7 +20,6 @@ from reconciler.planning.events import (
     Ended,
     Event,
     Kept,
-    Published,
     Refused,
     Unprotected,
     Unserved,
@@ -29,6 +28,7 @@ from reconciler.planning.events import (
 from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, is_over
+from reconciler.state.published_pointer import without_pointer
 
 _RUN_AGAIN = "run reconcile prune again, and check its plan"
 _ASK_FOR_ACCESS = "ask the owner of the model for access, then run reconcile prune again"
@@ -266,13 +266,12 @@ class Pruner:
     def _take_out_of_service(self, action: Action) -> None:
         """Record and publish that an orphan is no longer serving before it is deleted."""
         model = self._recorder.lock.models.get(action.name)
-        if model and model.serves(action.key):
+        if model and action.key in model.kept_keys:
             self._recorder.emit(Unserved(action.name, action.key))
             self._recorder.flush()
-        if model and model.published == action.key:
+        if model and action.key in model.published_keys:
             self._recorder.emit(*self._context.publish(self._recorder.lock, frozenset({action.name})))
-            if not self._context.target.publish:
-                self._recorder.emit(Published(action.name, None))  # the target no longer has a pointer
+            self._recorder.emit(*without_pointer(self._context.target, action.name, model))
 
     def _end(self, names: Iterable[str]) -> None:
         for name in sorted(names):

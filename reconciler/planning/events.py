@@ -13,7 +13,15 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import MAX_DECISIONS, Decision, Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.lock import (
+    MAX_DECISIONS,
+    Decision,
+    Lock,
+    LockedGeneration,
+    LockedModel,
+    LockedStage,
+    LockedTarget,
+)
 from reconciler.domain.model import PHASES, Dataset, DroppedExamples, Manifest, RemoteModel, Sampling, State
 from reconciler.domain.plan import Reason
 from reconciler.planning.check_evaluation import recorded_checks
@@ -39,7 +47,7 @@ class ModelEvent(Struct, frozen=True):
         changed = self.apply(before)
         if lock.models.get(self.name) == changed:
             return lock
-        if self.removes and not (changed.generations or changed.rejected or changed.published):
+        if self.removes and not (changed.generations or changed.barred_keys or changed.published_keys):
             return replace(lock, models={name: model for name, model in lock.models.items() if name != self.name})
         return replace(lock, models={**lock.models, self.name: changed})
 
@@ -309,13 +317,16 @@ class Withheld(_GenerationEvent, frozen=True):
 
 
 class Published(ModelEvent, frozen=True):
-    """The published pointer names this generation, or with ``None`` no generation."""
+    """The published pointer names this generation, or with ``None`` no generation; ``stage`` is one after the first."""
 
     key: str | None
+    stage: str = ""
     removes: ClassVar[bool] = True
 
     def apply(self, model: LockedModel) -> LockedModel:
         """Record the published key."""
+        if self.stage:
+            return model.with_stage(self.stage, replace(model.stage(self.stage), published=self.key))
         return replace(model, published=self.key)
 
 
@@ -339,7 +350,7 @@ class Renamed(ModelEvent, frozen=True):
             protect=present.protect or former.protect,
         )
         models = {**lock.models, self.name: reduce(LockedModel.with_generation, former.generations, merged)}
-        if former.published:
+        if former.published_keys:
             return replace(lock, models={**models, self.former: _published_only(former)})
         del models[self.former]
         return replace(lock, models=models)
@@ -376,11 +387,13 @@ class Unprotected(ModelEvent, frozen=True):
 
 
 class Unserved(_GenerationEvent, frozen=True):
-    """The serving generation of an orphan was taken out of service, before its deletion."""
+    """The serving generation of an orphan was taken out of service in all stages, before its deletion."""
 
     def apply(self, model: LockedModel) -> LockedModel:
-        """Record that no generation is serving, unless another one is."""
-        return model.without_serving(self.key)
+        """Record that no generation is serving where this one was."""
+        stages = {name: _without_key(stage, self.key) for name, stage in model.stages.items()}
+        kept = {name: stage for name, stage in stages.items() if stage != LockedStage()}
+        return replace(model.without_serving(self.key), stages=kept)
 
 
 class Deleting(_GenerationEvent, frozen=True):
@@ -391,7 +404,7 @@ class Deleting(_GenerationEvent, frozen=True):
     def apply(self, model: LockedModel) -> LockedModel:
         """Record the intention, unless another run made it the serving generation or another training."""
         generation = model.generation(self.key)
-        if generation is None or generation.remote != self.remote or model.serves(self.key):
+        if generation is None or generation.remote != self.remote or self.key in model.kept_keys:
             return model
         return model.with_generation(mark_deleting(generation))
 
@@ -446,7 +459,21 @@ def record(lock: Lock, event: Event) -> Lock:
 
 
 def _published_only(model: LockedModel) -> LockedModel:
-    return LockedModel(model.manifest, published=model.published)
+    published = {
+        name: LockedStage(published=stage.published) for name, stage in model.stages.items() if stage.published
+    }
+    return LockedModel(model.manifest, published=model.published, stages=published)
+
+
+def _without_key(stage: LockedStage, key: str) -> LockedStage:
+    """Return a stage in which the generation neither serves nor is requested."""
+    if stage.serving == key:
+        stage = replace(stage, serving=None, checkpoint="", promote_time="", sampling=None, fields=None)
+    return replace(
+        stage,
+        previous=None if stage.previous == key else stage.previous,
+        requested=None if stage.requested == key else stage.requested,
+    )
 
 
 def _update(model: LockedModel, key: str, **fields: Any) -> LockedModel:

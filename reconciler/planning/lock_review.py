@@ -223,13 +223,15 @@ class _Review:
     def _decisions(self, name: str, before: LockedModel, after: LockedModel) -> Iterator[LockChange]:
         recorded = before.by_key | after.by_key
 
-        def decision(field: str, old: Scalar | None, new: Scalar | None, key: str | None) -> LockChange:
+        def decision(
+            field: str, old: Scalar | None, new: Scalar | None, key: str | None, within: Path = ()
+        ) -> LockChange:
             known = recorded.get(key) if key else None
             return LockChange(
                 kind="decision",
                 name=name,
-                path=("models", name, field),
-                field=field,
+                path=("models", name, *within, field),
+                field=_dotted((*within, field)),
                 before=old,
                 after=new,
                 key=key or "",
@@ -245,6 +247,13 @@ class _Review:
             old, new = (key if key in rejected else None for rejected in sides)
             if old != new:
                 yield decision("rejected", old, new, key)
+        for stage in sorted(before.stages.keys() | after.stages.keys()):
+            records = [builtins_of(model.stage(stage)) for model in (before, after)]
+            for field in sorted(records[0].keys() | records[1].keys()):
+                old, new = (_scalar(record.get(field)) for record in records)
+                if old != new:
+                    named = after.stage(stage).requested or after.stage(stage).serving or before.stage(stage).serving
+                    yield decision(field, old, new, named, ("stages", stage))
         manifest = self._manifests.get(name)
         if before.protect != after.protect and not (manifest and manifest.lifecycle.protect == after.protect):
             yield decision("protect", before.protect, after.protect, after.serving)
@@ -436,6 +445,8 @@ def _scalar(value: Any) -> Scalar | None:
         value = builtins_of(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={nested}" for name, nested in sorted(value.items())) or None
+    if isinstance(value, list):
+        return ", ".join(value) or None
     return None if value is None else str(value)
 
 

@@ -101,7 +101,7 @@ def _records(context: PruneContext, existing: Iterable[LiveGeneration]) -> Itera
             for generation in model.generations
         ]
         over = all(not generation.mismatch and generation.state in _ENDED for generation in resolved)
-        held = model.protect or model.rejected or context.world.request.unread.reason(name)
+        held = model.protect or model.barred_keys or context.world.request.unread.reason(name)
         named = name in context.pruning.names
         if not (context.is_orphan(name) and resolved and over) or name in alive:
             continue
@@ -166,10 +166,21 @@ def _relied_on(other: Lock) -> Iterator[tuple[str, str]]:
     for model in other.models.values():
         if model.protect:
             yield from ((generation.remote, f"{lockfile} protects it") for generation in model.generations)
-        for key, use in ((model.published, "published"), (model.serving_key, "serving")):
+        for key, use in _uses(model):
             generation = model.generation(key)
             if generation:
                 yield generation.remote, f"{lockfile} records it as {use}"
+
+
+def _uses(model: LockedModel) -> Iterator[tuple[str | None, str]]:
+    """Yield the keys that pointers and stages name, with what for; the last reason for a key counts."""
+    for stage, record in model.stages.items():
+        yield record.previous, f"the one that was serving in {stage} before"
+        yield record.requested, f"requested in {stage}"
+        yield record.published, f"published in {stage}"
+        yield record.serving, f"serving in {stage}"
+    yield model.published, "published"
+    yield model.serving_key, "serving"
 
 
 def _recorded(context: PruneContext) -> Iterator[LiveGeneration]:
@@ -311,7 +322,9 @@ def _reason(context: PruneContext, generation: LiveGeneration) -> tuple[Reason, 
         return Reason.ABANDONED, "it has the mark of this scope, and this lockfile does not record it"
     block = context.block(name)
     if context.is_orphan(name):
-        serving = "; it is recorded as serving, and is taken out of service first" if block.serves(locked.key) else ""
+        serving = (
+            "; it is recorded as serving, and is taken out of service first" if locked.key in block.served_keys else ""
+        )
         return Reason.ORPHANED_MODEL, f"no manifest declares {name}{serving}"
     if resolved.state in _UNSUCCESSFUL:
         cause = resolved.failure.message.rstrip(".") if resolved.failure else "the service reports no reason"
@@ -326,7 +339,7 @@ def _reason(context: PruneContext, generation: LiveGeneration) -> tuple[Reason, 
 def _deletion(context: PruneContext, generation: LiveGeneration) -> Deletion:
     locked, created = generation.locked, parse_time(generation.live.create_time)
     block = context.block(generation.name)
-    serves = locked is not None and block.serves(locked.key)
+    serves = locked is not None and locked.key in block.served_keys
     promote_time = locked.promote_time if locked else ""
     return Deletion(
         create_time=generation.live.create_time,
@@ -389,7 +402,7 @@ _UNKNOWN_FAILURES: Final = {
 def is_over(model: LockedModel) -> bool:
     """Return whether nothing that a model records exists at the service, and none of it affects later decisions."""
     absent = all(generation.state in ABSENT for generation in model.generations)
-    return absent and not (model.protect or model.rejected)
+    return absent and not (model.protect or model.barred_keys)
 
 
 def mark_deleting(generation: LockedGeneration) -> LockedGeneration:
@@ -401,13 +414,13 @@ def mark_deleting(generation: LockedGeneration) -> LockedGeneration:
 def mark_deleted(model: LockedModel, key: str, remote: str) -> LockedModel:
     """Return the model with a generation as deleted, without the oldest deleted ones beyond ten.
 
-    Generations that are serving, rejected or not known to be gone are not removed.
+    Generations that are serving or requested in a stage, rejected or not known to be gone are not removed.
     """
     deleted = model.generation(key)
     if deleted is None or deleted.remote != remote:
         return model
     model = model.with_generation(replace(mark_deleting(deleted), state=State.DELETED))
-    required = {model.serving_key, *model.rejected}
+    required = model.kept_keys | model.barred_keys
     absent = [
         generation.key
         for generation in model.generations

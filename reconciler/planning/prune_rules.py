@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from reconciler.domain.lock import LockedGeneration, LockedModel, parse_time
+from reconciler.domain.lock import LockedGeneration, LockedModel, LockedStage, parse_time
 from reconciler.domain.model import Manifest, RemoteModel, Source, State
 from reconciler.domain.plan import Pruning, World
 from reconciler.planning.generations import ResolvedGeneration
@@ -132,11 +132,45 @@ def _in_use(context: PruneContext, generation: LiveGeneration) -> str:
         return context.relied_on_elsewhere[generation.remote]
     if context.is_orphan(generation.name) or generation.locked is None:
         return ""
-    block = context.block(generation.name)
-    if block.serves(generation.key):
-        return "it is serving"
-    published = {block.published, *context.pruning.published}
-    return "the published pointer names it" if generation.key in published else ""
+    block, target = context.block(generation.name), context.world.target
+    uses = [f"it is serving in {target.first_stage}" if target.stages else "it is serving"]
+    if not block.serves(generation.key):
+        uses = []
+    uses += [use for name, stage in block.stages.items() if (use := _use_in(name, stage, generation.key))]
+    if uses:
+        return "; ".join(uses)
+    if generation.key in block.published_keys | context.pruning.published:
+        return "the published pointer names it"
+    later = (stage.name for stage in target.later_stages)
+    return next(filter(None, (_next_use(context, block, name, generation.locked) for name in later)), "")
+
+
+def _use_in(name: str, stage: LockedStage, key: str) -> str:
+    """Return what a stage after the first one needs a generation for."""
+    if stage.serving == key:
+        return f"it is serving in {name}"
+    if stage.requested == key:
+        return f"its promotion to {name} is requested"
+    return f"it was serving in {name} before" if stage.previous == key else ""
+
+
+def _next_use(context: PruneContext, block: LockedModel, name: str, generation: LockedGeneration) -> str:
+    """Return that a generation can still be promoted to a stage: it is newer, and served in an earlier one."""
+    target, serving = context.world.target, block.generation(block.stage(name).serving)
+    if serving and generation.created_at <= serving.created_at:
+        return ""
+    before = [stage.name for stage in target.stages_before(name)]
+    records = {stage: block if stage == target.first_stage else block.in_stage(stage) for stage in (name, *before)}
+    if any(generation.key in record.rejected for record in records.values()):
+        return ""
+    was_serving = (
+        stage
+        for stage in before
+        if (generation.promote_time and stage == target.first_stage)
+        or generation.key in (block.stage(stage).serving, block.stage(stage).previous)
+    )
+    earlier = next(was_serving, "")
+    return f"it was serving in {earlier}, and can be promoted to {name}" if earlier else ""
 
 
 def _unrecorded(context: PruneContext, generation: LiveGeneration) -> str:

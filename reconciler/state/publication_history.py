@@ -1,4 +1,4 @@
-"""Read what was published to a stage, and when: from an object in a bucket, or from git."""
+"""Read what was published to a stage, and when, from the commits of a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from reconciler.domain.lock import MAX_LOCKFILE_BYTES
 from reconciler.manifests.git import FETCH_ALL, Blob, Git, GitError, IncomparableError, open_repository
 from reconciler.planning.lock_review import Served
 from reconciler.planning.soak import PublicationHistory, Sighting, commit_times
-from reconciler.state.published_pointer import PublishedModel
 
 MAX_COMMITS: Final = 20_000
 """The most commits that are read; what was published before them is unknown."""
@@ -21,17 +20,6 @@ _BATCH: Final = 500
 _GIT: Final = "publish this stage to an object (gs://), whose time the server reports"
 Parse = Callable[[str], Mapping[str, Served]]
 """Returns what a committed text publishes; raises ReconcileError for an invalid one."""
-
-
-def object_history(pointer: Mapping[str, PublishedModel], written: datetime) -> PublicationHistory:
-    """Return the history of a pointer object that was ``written`` at this time of the server.
-
-    An account that may write the bucket may publish, so the times of its entries are trusted as much as the entries.
-    Each write keeps the time of an entry that it does not change.
-    """
-    published = {name: Served(model.key, model.checkpoint) for name, model in pointer.items()}
-    claims = {name: moment for name, model in pointer.items() if (moment := model.published_at)}
-    return PublicationHistory((Sighting(written, published, claims),))
 
 
 def committed_history(

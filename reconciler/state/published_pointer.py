@@ -11,9 +11,12 @@ from typing import Any, Final
 from msgspec import Struct, to_builtins
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import MAX_LOCKFILE_BYTES, MAX_MODELS, OWNER_FIELDS, Lock, parse_time
+from reconciler.domain.lock import MAX_LOCKFILE_BYTES, MAX_MODELS, OWNER_FIELDS, Lock, LockedModel, parse_time
 from reconciler.domain.model import Sampling, State, Target
+from reconciler.domain.text import sanitize
 from reconciler.planning.events import Published
+from reconciler.planning.lock_review import Served
+from reconciler.planning.soak import PublicationHistory, Sighting
 from reconciler.state.json_decoder import JsonSource
 
 POINTER_VERSION: Final = 1
@@ -68,6 +71,7 @@ class Pointer(Struct, frozen=True):
     """The parts of a Resolve document that identify what it publishes; the others are for its readers."""
 
     target: PointerTarget = PointerTarget()
+    stage: str = ""
     models: tuple[PublishedModel, ...] = ()
 
 
@@ -105,13 +109,25 @@ def find_conflicts(pointer: Mapping[str, str], lock: Lock) -> tuple[PointerConfl
     return tuple(model for model in models if model.found not in {model.written, model.serving})
 
 
-def newly_published(lock: Lock) -> tuple[Published, ...]:
-    """Return an event for each model whose key in a pointer that is written now differs from the last one written."""
+def newly_published(lock: Lock, stage: str = "") -> tuple[Published, ...]:
+    """Return an event for each model whose key in a pointer that is written now differs from the last one written.
+
+    ``lock`` is as it is in the ``stage`` of the pointer; the first one has no name here.
+    """
     serving = serving_keys(lock)
     return tuple(
-        Published(name, serving.get(name))
+        Published(name, serving.get(name), stage)
         for name, model in sorted(lock.models.items())
         if model.published != serving.get(name)
+    )
+
+
+def without_pointer(target: Target, name: str, model: LockedModel) -> tuple[Published, ...]:
+    """Return an event for each stage of a model that was published, and for which the target has no pointer now."""
+    published = {"": model.published} | {stage: record.published for stage, record in model.stages.items()}
+    destinations = {"": target.destination()} | {stage.name: stage.publish for stage in target.later_stages}
+    return tuple(
+        Published(name, None, stage) for stage, key in published.items() if key and not destinations.get(stage)
     )
 
 
@@ -162,11 +178,13 @@ def _describe(conflict: PointerConflict) -> str:
     return f"{found} ({written}, {serving})"
 
 
-def read_pointer(text: str, target: Target, shown: str) -> dict[str, PublishedModel]:
-    """Parse a pointer, and return its models by name; ``shown`` is the name of the pointer in messages.
+def read_pointer(text: str, target: Target, shown: str, stage: str = "") -> dict[str, PublishedModel]:
+    """Parse a pointer of a stage, and return its models by name; ``shown`` is the name of the pointer in messages.
+
+    A pointer that was written before the target had stages has none.
 
     Raises:
-        ReconcileError: for truncated or other JSON, a newer version, or the pointer of another target.
+        ReconcileError: for truncated or other JSON, a newer version, or the pointer of another target or stage.
     """
     remedy = f"check the file, then move it away: {_NEXT_APPLY}"
     source = JsonSource(text, shown, remedy, _NOT_POINTER, limit=MAX_LOCKFILE_BYTES)
@@ -176,6 +194,12 @@ def read_pointer(text: str, target: Target, shown: str) -> dict[str, PublishedMo
     source.require_version(document, POINTER_VERSION)
     pointer = source.convert(document, Pointer)
     _require_target(pointer.target, target, shown)
+    if pointer.stage not in ("", stage):
+        raise ReconcileError(
+            f"{shown}: belongs to the stage {sanitize(pointer.stage)}, not overwritten: it would be written for"
+            f" {f'the stage {stage}' if stage else 'a target without stages'}",
+            f"set another spec.stages[].publish for each stage, or move the file away: {_NEXT_APPLY}",
+        )
     if len(pointer.models) > MAX_MODELS:
         raise source.error(["models"], f"{len(pointer.models)} models: expected at most {MAX_MODELS}")
     models: dict[str, PublishedModel] = {}
@@ -184,6 +208,17 @@ def read_pointer(text: str, target: Target, shown: str) -> dict[str, PublishedMo
             raise source.error(["models", index], f"duplicate model {model.name}")
         models[model.name] = model
     return models
+
+
+def object_history(pointer: Mapping[str, PublishedModel], written: datetime) -> PublicationHistory:
+    """Return the history of a pointer object that was ``written`` at this time of the server.
+
+    An account that may write the bucket may publish, so the times of its entries are trusted as much as the entries.
+    Each write keeps the time of an entry that it does not change.
+    """
+    published = {name: Served(model.key, model.checkpoint) for name, model in pointer.items()}
+    claims = {name: moment for name, model in pointer.items() if (moment := model.published_at)}
+    return PublicationHistory((Sighting(written, published, claims),))
 
 
 def with_times(text: str, written: datetime) -> str:

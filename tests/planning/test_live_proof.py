@@ -15,6 +15,7 @@ from reconciler.domain.lock import (
     LockedGeneration,
     LockedHyperparameters,
     LockedModel,
+    LockedStage,
     LockedTarget,
 )
 from reconciler.domain.model import (
@@ -201,6 +202,16 @@ MODEL_FIELDS: list[tuple[str, Any]] = [
     ("labels", {"team": "theirs"}),
     ("sampling", Sampling(2.0)),
     ("generations", ()),
+    *(
+        ("stages", {"production": stage})
+        for stage in (
+            LockedStage(serving=CANDIDATE.key, promote_time="2020-01-01T00:00:00Z"),
+            LockedStage(requested=CANDIDATE.key),
+            LockedStage(published=CANDIDATE.key),
+            LockedStage(rejected=(SERVING.key,)),
+            LockedStage(previous=CANDIDATE.key, checkpoint="9", sampling=Sampling(2.0), fields=OTHER_DIGEST),
+        )
+    ),
 ]
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.access import Grant, Grantee
 from reconciler.domain.checks import RecordedChecks
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedStage, LockedTarget
 from reconciler.domain.model import (
     Checkpoint,
     Dataset,
@@ -20,6 +20,7 @@ from reconciler.domain.model import (
     RemoteModel,
     Resources,
     Source,
+    Stage,
     State,
 )
 from reconciler.domain.plan import Kind, Observation, Plan, Pruning, Reason, Request
@@ -34,6 +35,10 @@ EVERY = (FIRST, SECOND, THIRD, FOURTH)
 
 def shown(*models: RemoteModel) -> Observation:
     return Observation({one.remote: one for one in models})
+
+
+def in_production(**fields: Any) -> dict[str, Any]:
+    return {"stages": {"production": LockedStage(**fields)}}
 
 
 def served(model: LockedGeneration, minutes: float) -> LockedGeneration:
@@ -244,6 +249,16 @@ def test_what_a_manifest_was_called_before_is_no_orphan() -> None:
     [
         ("embedded", {"serving": FIRST.key}, "the lockfile of target prod records it as serving"),
         ("embedded", {"published": FIRST.key}, "the lockfile of target prod records it as published"),
+        (
+            "embedded",
+            in_production(serving=FIRST.key),
+            "the lockfile of target prod records it as serving in production",
+        ),
+        (
+            "embedded",
+            in_production(requested=FIRST.key),
+            "the lockfile of target prod records it as requested in production",
+        ),
         ("embedded", {"protect": True}, "the lockfile of target prod protects it"),
         ("vertex", {"serving": FIRST.key}, ""),
     ],
@@ -258,6 +273,74 @@ def test_what_a_lockfile_without_a_target_relies_on_is_kept() -> None:
     other = Lock(None, {"numbers": block(recorded(FIRST), serving=FIRST.key)})
     made = world(request=Request(pruning=Pruning(others=(other,)))).plan()
     assert kept(made)[FIRST.key] == "another lockfile records it as serving"
+
+
+STAGES = (Stage("staging"), Stage("production", after="staging"), Stage("edge", after="production"))
+NEXT = "it was serving in staging, and can be promoted to {}".format
+
+
+@each_row(
+    ("stages", "reasons"),
+    [
+        (
+            {"production": LockedStage(serving=FIRST.key, previous=SECOND.key, requested=THIRD.key)},
+            {
+                FIRST.key: "it is serving in production",
+                SECOND.key: "it was serving in production before",
+                THIRD.key: "its promotion to production is requested",
+                FOURTH.key: "it is serving in staging",
+            },
+        ),
+        (
+            {"production": LockedStage(serving=SECOND.key), "edge": LockedStage(serving=FOURTH.key)},
+            {
+                SECOND.key: "it is serving in production",
+                THIRD.key: NEXT("production"),
+                FOURTH.key: "it is serving in staging; it is serving in edge",
+            },
+        ),
+        (
+            {
+                "production": LockedStage(serving=FOURTH.key),
+                "edge": LockedStage(serving=FOURTH.key, published=FIRST.key),
+            },
+            {
+                FIRST.key: "the published pointer names it",
+                FOURTH.key: "it is serving in staging; it is serving in production; it is serving in edge",
+            },
+        ),
+        (
+            {
+                "production": LockedStage(serving=FOURTH.key, rejected=(THIRD.key,)),
+                "old": LockedStage(serving=FIRST.key),
+            },
+            {
+                FIRST.key: "it is serving in old",
+                SECOND.key: NEXT("edge"),
+                FOURTH.key: "it is serving in staging; it is serving in production",
+            },
+        ),
+    ],
+)
+def test_what_a_stage_may_need_is_kept(stages: dict[str, LockedStage], reasons: dict[str, str]) -> None:
+    before = world(manifests=(asking(retain=1),), stages=STAGES)
+    found = kept(replace(before, lock=Lock(models={"numbers": block_in(before, stages=stages)})).plan())
+    assert {key: reason.partition("; it matches")[0] for key, reason in found.items()} == reasons
+
+
+def block_in(before: PruningWorld, **fields: Any) -> LockedModel:
+    return replace(before.lock.models["numbers"], **fields)
+
+
+def test_what_was_rejected_before_a_stage_is_not_kept_for_it() -> None:
+    before = world(manifests=(asking(retain=1),), stages=STAGES[:2])
+    stages = {"production": LockedStage(serving=FIRST.key)}
+    model = block_in(before, stages=stages, rejected=(SECOND.key,))
+    assert kept(replace(before, lock=Lock(models={"numbers": model})).plan()).keys() == {
+        FIRST.key,
+        THIRD.key,
+        FOURTH.key,
+    }
 
 
 def test_what_applications_were_told_of_is_kept() -> None:

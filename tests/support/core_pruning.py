@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.domain.model import Limits, Manifest, RemoteModel, Resources, Source, State, Target
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedStage, LockedTarget
+from reconciler.domain.model import Limits, Manifest, RemoteModel, Resources, Source, Stage, State, Target
 from reconciler.domain.plan import Action, Observation, Plan, Pruning, Reason, Request, World
 from reconciler.planning.events import Deleted, Disappeared, record
 from reconciler.planning.planner import plan
@@ -37,9 +37,10 @@ class PruningWorld(Struct, frozen=True):
     others: tuple[Lock, ...] = ()
     limits: Limits = field(default_factory=lambda: Limits(max_delete_percent=100))
     ids: bool = True
+    stages: tuple[Stage, ...] = ()
 
     def plan(self) -> Plan:
-        target = Target("default", "reconcile.yaml", "embedded", SCOPE, limits=self.limits)
+        target = Target("default", "reconcile.yaml", "embedded", SCOPE, limits=self.limits, stages=self.stages)
         able, now = CAPABILITIES if self.ids else WITHOUT_IDS, START + timedelta(hours=1)
         return plan(World(self.manifests, self.lock, target, able, now, self.observation, self.request))
 
@@ -85,7 +86,8 @@ class PruningWorld(Struct, frozen=True):
             for name, block in lock.models.items():
                 orphan = lock is self.lock and self.request.complete and name not in self.declared
                 for one in block.generations:
-                    if block.protect or (one.key in {block.serving, block.published} and not orphan):
+                    used = block.kept_keys | block.published_keys
+                    if block.protect or (one.key in used and not orphan):
                         yield one.remote
 
     def ancestors_of_what_stays(self, deleted: set[str]) -> set[str]:
@@ -133,8 +135,14 @@ def blocks(draw: st.DrawFn, name: str) -> LockedModel:
         published=draw(st.none() | keys),
         protect=draw(st.sampled_from([False, False, False, True])),
         rejected=tuple(filter(None, [draw(st.none() | keys)])),
+        stages=draw(st.just({}) | st.fixed_dictionaries({"production": stages(keys)})),
         generations=tuple(recorded(one, state=draw(states), created=draw(st.integers(0, 3))) for one in contents),
     )
+
+
+def stages(keys: st.SearchStrategy[str | None]) -> st.SearchStrategy[LockedStage]:
+    """A later stage, in which any of these keys plays any part."""
+    return st.builds(LockedStage, serving=keys, previous=keys, requested=keys, published=keys)
 
 
 def lockfiles(target: LockedTarget | None = None, *, most: int = 5) -> st.SearchStrategy[Lock]:

@@ -225,6 +225,8 @@ class ResolveReport(TargetReport, frozen=True, kw_only=True, tag="Resolve"):
     verified: bool
     """Whether the service was queried and its models prove the records. Otherwise the lockfile states this, and only
     the project, location and provider were checked."""
+    stage: str = ""
+    """The stage of the target; omitted without stages, and in the output of a command without `--stage`."""
     models: tuple[ResolvedModel, ...]
     """Every resolved manifest, by name."""
 
