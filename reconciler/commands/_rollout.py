@@ -294,7 +294,8 @@ class Publishers:
 
     def keys(self) -> frozenset[str]:
         """Return the keys that the pointers name; raises as :meth:`Publisher.served`."""
-        return frozenset(served.key for each in self.each for served in (each.served() or {}).values())
+        published = [publisher.served() or {} for publisher in self.each]
+        return frozenset(served.key for models in published for served in models.values())
 
     def exists(self) -> bool:
         """Whether all pointers exist that the target declares."""
