@@ -31,10 +31,12 @@ from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.result import ResultReport
 from reconciler.reports.documents.saved_plan import SavedPlan
 from reconciler.reports.documents.status import StatusReport
+from reconciler.reports.documents.targets import CombinedReport, TargetsReport
 
 DOCUMENTS: tuple[type[Record], ...] = (
     ChangeReport,
     CheckReport,
+    CombinedReport,
     DataDiffReport,
     DoctorReport,
     DriftReport,
@@ -55,6 +57,7 @@ DOCUMENTS: tuple[type[Record], ...] = (
     SavedPlan,
     ServingReport,
     StatusReport,
+    TargetsReport,
     ValidationReport,
 )
 """The types whose schemas are derived."""
@@ -131,6 +134,7 @@ def _value(schema: Schema) -> Schema:
     """Return the schema of a value without ``null`` and defaults, which stand for an omitted field."""
     schema = {name: _value(part) if name in _NESTED and part else part for name, part in schema.items()}
     schema.pop("default", None)
+    schema.pop("discriminator", None)  # a keyword of OpenAPI
     if "enum" in schema and len(schema["enum"]) == 1:
         return {"const": schema["enum"][0]}
     choices = [choice for choice in schema.pop("anyOf", ()) if choice != {"type": "null"}]

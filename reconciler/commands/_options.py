@@ -100,6 +100,14 @@ target = click.option(
     metavar="NAME",
     help="Target to use, from reconcile.NAME.yaml. Default: the target in reconcile.yaml.",
 )
+targets = click.option(
+    "--target",
+    envvar="RECONCILE_TARGET",
+    multiple=True,
+    metavar="NAME",
+    help="Target to use, from reconcile.NAME.yaml, or all for every target of the root. Repeatable. Default: the target"
+    " in reconcile.yaml.",
+)
 labels = click.option(
     "-l",
     "--label",
@@ -192,6 +200,8 @@ output_options = combine(color, quiet, verbose)
 _selection_options = combine(target, labels, only, exclude, trust_options, format_option)
 manifest_options = combine(paths, _selection_options)
 """Options of every command that reads manifests and connects to the service."""
+targets_options = combine(paths, targets, labels, only, exclude, trust_options, format_option)
+"""Options of every command that reads manifests and works on several targets: see :func:`targets_of`."""
 model_options = combine(paths, target, trust_options, format_option, output_options)
 """Options of every command that may connect to the service, but selects no manifests by label."""
 _model_options = combine(target, trust_options, format_option, output_options)
@@ -230,6 +240,13 @@ def input_of(values: dict[str, Any], *, model_details: bool = False) -> CommandI
         allow_folders=frozenset(map(Path.absolute, values.pop("allow_folder", ()))),
         model_details=model_details,
     )
+
+
+def targets_of(values: dict[str, Any]) -> tuple[str, ...]:
+    """Take the names of the targets out of a command's values; empty for the default target."""
+    named: tuple[str, ...] | str | None = values["target"]
+    values["target"] = None
+    return named if isinstance(named, tuple) else (named,) if named else ()
 
 
 def split_names(arguments: Sequence[str], cwd: Path) -> tuple[frozenset[str], tuple[str, ...]]:
@@ -300,7 +317,9 @@ def requested_output(command: click.Command, arguments: Sequence[str], parent: c
     for report in dict.fromkeys(values.get("report") or ()):
         with suppress(UsageError):
             reports = check_reports([*reports, report], _other_files(values, values.get("out")))
-    target = (values["target"] or DEFAULT) if "target" in values else ""
+    named = values.get("target")
+    name = ",".join(named) if isinstance(named, tuple) else named
+    target = (name or DEFAULT) if "target" in values else ""
     form: Literal["text", "json"] = "json" if values.get("format") == "json" else "text"
     return Output(form=form, reports=reports, monitoring=monitoring_of(values, context), run=begin_run()), target
 

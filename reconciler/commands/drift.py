@@ -10,7 +10,7 @@ import click
 from msgspec import Struct
 
 from reconciler.commands import _options
-from reconciler.commands._options import input_of, output_of
+from reconciler.commands._options import input_of, output_of, targets_of
 from reconciler.commands._project import (
     CommandInput,
     CommandResult,
@@ -20,6 +20,7 @@ from reconciler.commands._project import (
     pin_datasets,
 )
 from reconciler.commands._rollout import promotion_requests
+from reconciler.commands._targets import finish_targets
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.plan import Observation, Request
@@ -129,7 +130,7 @@ def _notices(project: Project) -> tuple[str, ...]:
 
 
 @click.command("drift", epilog=_options.examples("drift", "drift --fail-on Missing,Failed --report drift.xml"))
-@_options.manifest_options
+@_options.targets_options
 @_options.output_options
 @_options.reports
 @_options.monitoring
@@ -157,8 +158,12 @@ def command(
     Finds out-of-band changes, and manifests that are not applied. Changes nothing. Exit status 2 means drift.
     """
     _options.require_compatible((exit_zero and bool(fail_on), "--exit-zero", "--fail-on"))
-    output = output_of(values)
+    output, names = output_of(values), targets_of(values)
     classes = frozenset(class_of(name) for text in fail_on for name in text.split(",")) or None
     options = DriftOptions(fail_on=classes, exit_zero=exit_zero, unmanaged=unmanaged)
-    result = find_drift(environment, input_of(values, model_details=bool(output.reports)), options)
-    return output.finish(result)
+    command_input = input_of(values, model_details=bool(output.reports))
+
+    def run(command_input: CommandInput) -> CommandResult[DriftReport]:
+        return find_drift(environment, command_input, options)
+
+    return finish_targets(environment, output, command_input, names, run, "drift")

@@ -48,6 +48,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         },
         "Inspect": {
             "list": "List models with their state.",
+            "targets": "List the targets of a root with their states.",
             "status": "Show what the lockfile records of each model.",
             "drift": "Report differences between manifests, lockfile and service.",
             "resolve": "Print the remote name of a serving generation.",

@@ -8,7 +8,7 @@ import click
 from msgspec.structs import replace
 
 from reconciler.commands import _options
-from reconciler.commands._options import input_of, output_of, request_of
+from reconciler.commands._options import input_of, output_of, request_of, targets_of
 from reconciler.commands._project import (
     CommandInput,
     CommandResult,
@@ -18,10 +18,11 @@ from reconciler.commands._project import (
     pin_datasets,
 )
 from reconciler.commands._saved_plan import saved_plan
+from reconciler.commands._targets import finish_targets
 from reconciler.domain.errors import ExitStatus, UsageError
 from reconciler.domain.plan import Observation, Plan, Request
 from reconciler.environment import Environment
-from reconciler.manifests.discovery import check_names
+from reconciler.manifests.discovery import ALL_TARGETS, check_names
 from reconciler.planning.datasets import missing_dataset_notices
 from reconciler.planning.planner import cross_target_notices
 from reconciler.reports.documents.plan import PlanReport, plan_report, with_data_changes
@@ -164,7 +165,9 @@ out_option = click.option("--out", metavar="FILE", help="Save the plan to FILE, 
         "plan --out plan.json",
     ),
 )
-@_options.run_options
+@_options.targets_options
+@_options.output_options
+@_options.reports
 @_options.training_options
 @offline_option
 @detailed_option
@@ -203,9 +206,14 @@ def show(
     out: str | None,
 ) -> int:
     """Print the plan for the other ``values`` of the options, and return the exit status."""
-    output, request = output_of(values, out), request_of(values)
+    output, request, names = output_of(values, out), request_of(values), targets_of(values)
     if out and offline:
         raise UsageError("--out needs a plan from the live state, which --offline does not read", "remove one of them")
+    if out and (len(names) > 1 or ALL_TARGETS in names):
+        raise UsageError("--out saves the plan of one target", "pass one --target NAME, or remove --out")
     command_input = input_of(values, model_details=bool(output.reports))
-    result = plan(environment, command_input, request, offline=offline, detailed=detailed, base=base, out=out)
-    return output.finish(result)
+
+    def run(command_input: CommandInput) -> CommandResult[PlanReport]:
+        return plan(environment, command_input, request, offline=offline, detailed=detailed, base=base, out=out)
+
+    return finish_targets(environment, output, command_input, names, run, "plan")

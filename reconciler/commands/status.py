@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.commands import _options
-from reconciler.commands._options import input_of, output_of
+from reconciler.commands._options import input_of, output_of, targets_of
 from reconciler.commands._project import (
     CommandInput,
     CommandResult,
@@ -18,6 +18,7 @@ from reconciler.commands._project import (
     open_recorded,
     select_recorded,
 )
+from reconciler.commands._targets import finish_targets
 from reconciler.domain.access import effective_access
 from reconciler.domain.errors import ServiceError, UsageError
 from reconciler.domain.model import State
@@ -126,7 +127,7 @@ async def reach(provider: Provider, project: RecordedProject, address: str) -> A
 
 
 @click.command("status", epilog=_options.examples("status --live", "status --access ada@example.com"))
-@_options.manifest_options
+@_options.targets_options
 @_options.output_options
 @_options.reports
 @_options.metrics
@@ -140,6 +141,10 @@ async def reach(provider: Provider, project: RecordedProject, address: str) -> A
 @_options.environment
 def command(environment: Environment, /, *, live: bool, access: str | None, **values: Any) -> int:
     """Show what the lockfile records of each model."""
-    output = output_of(values)
+    output, names = output_of(values), targets_of(values)
     command_input = input_of(values, model_details=bool(output.reports))
-    return output.finish(status(environment, command_input, live=live, access=access))
+
+    def run(command_input: CommandInput) -> CommandResult[StatusReport]:
+        return status(environment, command_input, live=live, access=access)
+
+    return finish_targets(environment, output, command_input, names, run, "status")

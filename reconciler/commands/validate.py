@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.commands import _options
-from reconciler.commands._options import input_of, output_of
+from reconciler.commands._options import input_of, output_of, targets_of
 from reconciler.commands._project import CommandInput, CommandResult, Project, load_project, read_workspace
+from reconciler.commands._targets import finish_targets
 from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError, UsageError
 from reconciler.domain.model import Manifest
 from reconciler.environment import Environment
@@ -97,7 +98,7 @@ def _lock_problems(project: Project, base: str, *, allow_decisions: bool) -> Ite
     "validate",
     epilog=_options.examples("validate", "validate specs --locked", "validate specs --locked --base origin/main"),
 )
-@_options.manifest_options
+@_options.targets_options
 @_options.output_options
 @click.option("--locked", is_flag=True, help="Also fail if the lockfile lacks a ready generation for a manifest.")
 @click.option(
@@ -119,18 +120,21 @@ def command(
 
     Reports every problem at once, and with -v the manifests below the root that are not read.
     """
-    output = output_of(values)
+    output, names = output_of(values), targets_of(values)
     if base is not None and not locked:
         raise UsageError("--base requires --locked", "add --locked")
     if allow_decisions and base is None:
         raise UsageError("--allow-decisions requires --base", "add --base REF")
     command_input = input_of(values)
-    result = validate(
-        environment,
-        command_input,
-        locked=locked,
-        base=base,
-        allow_decisions=allow_decisions,
-        verbose=bool(output.verbose),
-    )
-    return output.finish(result)
+
+    def run(command_input: CommandInput) -> CommandResult[ValidationReport]:
+        return validate(
+            environment,
+            command_input,
+            locked=locked,
+            base=base,
+            allow_decisions=allow_decisions,
+            verbose=bool(output.verbose),
+        )
+
+    return finish_targets(environment, output, command_input, names, run, "validate")

@@ -19,6 +19,7 @@ from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse
 from reconciler.paths import as_on_disk, file_problem, repository_of
 
 STDIN = "-"
+_SPECS = "specs"
 DEFAULT = "default"
 EMBEDDED = "embedded"
 ALL_TARGETS = "all"
@@ -86,6 +87,26 @@ def find_root(path: str, target: str, cwd: Path) -> Root:
     if target == EMBEDDED:
         return Root(directory, None)
     raise _target_not_found(target, "the working directory" if path == STDIN else path, directory)
+
+
+def given_paths(paths: Sequence[str], cwd: Path) -> tuple[str, ...]:
+    """Return the paths that a command reads; the default is ``specs`` if it exists, else the working directory."""
+    return tuple(paths) or (_SPECS if (cwd / _SPECS).is_dir() else ".",)
+
+
+def find_targets(path: str, cwd: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the nearest directory at or above a path with target files, and the targets: the default one comes first.
+
+    Raises UsageError if there is none.
+    """
+    start = cwd if path == STDIN else absolute(path, cwd)
+    directory = start if start.is_dir() else start.parent
+    for candidate in (directory, *directory.parents):
+        names = [name for name in map(target_name, target_files(candidate)) if name]
+        if names:
+            return candidate, tuple(sorted(names, key=lambda name: (name != DEFAULT, name)))
+    shown = "the working directory" if path == STDIN else path
+    raise UsageError(f"no target in {shown} or a directory above it", "run `reconcile init` to create one")
 
 
 def _target_not_found(target: str, shown: str, directory: Path) -> UsageError:

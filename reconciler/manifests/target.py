@@ -29,6 +29,7 @@ from reconciler.manifests.discovery import (
     Root,
     absolute,
     find_root,
+    given_paths,
     header_problems,
     read,
     require_existing,
@@ -45,7 +46,6 @@ from reconciler.paths import find_writable, repository_of, require_inside
 from reconciler.providers.registry import provider_spec, recorded_spec
 from reconciler.providers.spec import ProviderSpec
 
-_SPECS = "specs"
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _ALLOWED = re.compile(r"RECONCILE_VAR_[A-Za-z0-9_]+")
 
@@ -187,7 +187,7 @@ def read_root(
         UsageError: if a path or the target does not exist.
         ReconcileError: if the lockfile is a link out of the repository.
     """
-    given = tuple(paths) or (_SPECS if (cwd / _SPECS).is_dir() else ".",)
+    given = given_paths(paths, cwd)
     require_existing(given, cwd)
     name = target or DEFAULT
     root = find_root(given[0], name, cwd)

@@ -20,6 +20,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "Change": "change",
         "Check": "check",
+        "Combined": "targets",
         "DataDiff": "inspection",
         "Doctor": "doctor",
         "Drift": "drift",
@@ -37,6 +38,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "Result": "result",
         "Serving": "change",
         "Status": "status",
+        "Targets": "targets",
         "Validation": "doctor",
     }
 )
