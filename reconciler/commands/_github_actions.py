@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # The imports in functions are slow, and needed on GitHub Actions only.
 
-_SUMMARIZED: Final = frozenset({"Validation", "Plan", "Result", "Drift", "Check", "Migration", "Error"})
+_SUMMARIZED: Final = frozenset({"Validation", "Plan", "Result", "Drift", "Check", "Combined", "Migration", "Error"})
 """Kinds of documents that become annotations and a summary."""
 
 
@@ -41,7 +41,7 @@ class Runner(Struct):
         from reconciler.reports.documents.envelope import kind_of
         from reconciler.reports.github_annotations import annotated
 
-        if kind_of(document) not in _SUMMARIZED:
+        if kind_of(document) not in _SUMMARIZED or getattr(document, "command", "") == "status":
             return ""
         self._annotations += annotated(document, self._repository_path)
         return self._summarize(document) if self.summary else ""

@@ -64,7 +64,7 @@ class Monitoring(Struct, frozen=True):
     addresses: tuple[Address, ...] = ()
 
     def ended(
-        self, document: Document, status: ExitStatus, project: RecordedProject | None, target: str = ""
+        self, document: Document, status: ExitStatus, projects: Sequence[RecordedProject], target: str = ""
     ) -> Iterator[str]:
         """Write the metrics, send the notifications, and yield why a notification was not sent.
 
@@ -73,13 +73,13 @@ class Monitoring(Struct, frozen=True):
         if self.addresses:
             yield from self._notify(document, status)
         if self.metrics:
-            self._write(document, status, project, target)
+            self._write(document, status, projects, target)
 
-    def _write(self, document: Document, status: ExitStatus, project: RecordedProject | None, target: str) -> None:
+    def _write(self, document: Document, status: ExitStatus, projects: Sequence[RecordedProject], target: str) -> None:
         from reconciler.reports.metrics import Recorded, Run, metrics
 
         run = Run(self.command, target, self.environment.clock(), status)
-        recorded = Recorded(project.lock, project.catalog) if project else None
+        recorded = {project.target.name: Recorded(project.lock, project.catalog) for project in projects}
         with write_errors(f"--metrics {self.metrics}"):
             write_file(Path(self.metrics), redact(metrics(document, run, recorded)).encode())
 

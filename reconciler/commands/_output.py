@@ -97,7 +97,7 @@ class Output(Struct, frozen=True):
                 self.warning(str(error))
         if self.monitoring:
             try:
-                for problem in self.monitoring.ended(document, document.exit_status, None, document.target_name):
+                for problem in self.monitoring.ended(document, document.exit_status, (), document.target_name):
                     self.warning(problem)
             except ReconcileError as error:
                 self.warning(str(error))
@@ -144,7 +144,7 @@ class Output(Struct, frozen=True):
         if self.monitoring is None:
             return
         try:
-            for problem in self.monitoring.ended(result.document, status, result.project):
+            for problem in self.monitoring.ended(result.document, status, result.projects):
                 self.warning(problem)
         except ReconcileError as error:
             error.after_result = True

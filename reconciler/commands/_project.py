@@ -81,14 +81,14 @@ class CommandInput(Struct, frozen=True):
 class CommandResult(Struct, Generic[Report_co], frozen=True):
     """A versioned document, the exit status, the warnings about the input, and the notices that are printed already.
 
-    ``project`` has the recorded state at the end, for metrics.
+    ``projects`` have the recorded state of each target at the end, for metrics.
     """
 
     document: Report_co
     exit_status: ExitStatus = ExitStatus.OK
     warnings: tuple[Problem, ...] = ()
     shown: tuple[str, ...] = ()
-    project: RecordedProject | None = None
+    projects: tuple[RecordedProject, ...] = ()
 
 
 class RecordedProject(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from reconciler.manifests.discovery import ALL_TARGETS, find_targets, given_path
 
 if TYPE_CHECKING:
     from reconciler.commands._output import Output
+    from reconciler.commands._project import RecordedProject
     from reconciler.reports.documents.targets import TargetResult
 
 
@@ -50,6 +51,7 @@ def finish_targets(
 
     results: list[TargetResult] = []
     warnings: list[Problem] = []
+    projects: list[RecordedProject] = []
     for name in dict.fromkeys(names):
         try:
             result = run(replace(command_input, target=name))
@@ -58,8 +60,10 @@ def finish_targets(
         else:
             results.append(_result(name, result))
             warnings += result.warnings
+            projects += result.projects
     report = combined_report(command, results)
-    return output.finish(CommandResult(report, report.exit_status, tuple(dict.fromkeys(warnings))))
+    found = tuple(dict.fromkeys(warnings))
+    return output.finish(CommandResult(report, report.exit_status, found, projects=tuple(projects)))
 
 
 def _result(name: str, result: CommandResult[Document]) -> TargetResult:

@@ -221,7 +221,7 @@ class _ApplyRun(Run):
             details = details_of(self._project, self._recorder.lock, applier.observation)
             result = replace(result, model_details=details)
         project = replace(self._project, lock=self._recorder.lock)
-        return CommandResult(result, outcome.exit_status, shown=report.notices, project=project)
+        return CommandResult(result, outcome.exit_status, shown=report.notices, projects=(project,))
 
     def _redact_lockfile(self) -> None:
         """Remove examples that an earlier policy allowed in the lockfile, even if nothing else changes."""

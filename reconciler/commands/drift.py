@@ -100,7 +100,7 @@ def find_drift(
         root=project.root,
         model_details=details_of(project, project.lock, observation) if progress else (),
     )
-    return CommandResult(report, report.exit_status, project.workspace.problems, project=project)
+    return CommandResult(report, report.exit_status, project.workspace.problems, projects=(project,))
 
 
 def _observe(project: Project, *, progress: bool, unmanaged: bool) -> tuple[Project, Observation]:

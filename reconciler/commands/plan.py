@@ -84,7 +84,7 @@ def plan(
     status = ExitStatus.CHANGES if detailed and planned.changes else ExitStatus.OK
     failing = planned.failing or report.unexplained
     status = ExitStatus.ERROR if failing else status
-    return CommandResult(report, status, project.workspace.problems, project=project)
+    return CommandResult(report, status, project.workspace.problems, projects=(project,))
 
 
 def _data_changes(project: Project, base: str, commit: str) -> DatasetChanges:
@@ -168,6 +168,7 @@ out_option = click.option("--out", metavar="FILE", help="Save the plan to FILE, 
 @_options.targets_options
 @_options.output_options
 @_options.reports
+@_options.monitoring
 @_options.training_options
 @offline_option
 @detailed_option

@@ -59,7 +59,7 @@ def status(
         root=project.root,
         model_details=details_of(project, lock, observation) if command_input.model_details else (),
     )
-    return CommandResult(report, project=project)
+    return CommandResult(report, projects=(project,))
 
 
 def _record_vanished(lock: Lock, observation: Observation) -> Lock:

@@ -62,6 +62,7 @@ def _state(environment: Environment, command_input: CommandInput, file: str) -> 
         "scope": target.scope,
         "project": target.project or "",
         "location": target.location or "",
+        "stages": tuple(stage.name for stage in target.stages),
         "lockfile": target.lock or display_path(workspace.lockfile, environment.cwd),
         "manifests": tuple(manifest.name for manifest in workspace.manifests),
         "problems": error_report(InvalidInput(workspace.problems), "targets").problems,

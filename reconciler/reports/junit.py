@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from reconciler.domain.document import Document
 from reconciler.domain.text import terminal_safe
-from reconciler.reports.summary import LEVELS, ReportSummary, SummaryRow, summarize
+from reconciler.reports.summary import LEVELS, ReportSummary, SummaryRow, summaries_of, summarize
 
 _NOT_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Everything but the characters of XML 1.0 (https://www.w3.org/TR/xml/#charsets)."""
@@ -28,11 +28,21 @@ def xml_safe(text: str) -> str:
 def junit(document: Document) -> str:
     """Return the document as JUnit XML.
 
-    Entries that require attention are failures; actions that are suspended or not applied are skipped.
+    Entries that require attention are failures; actions that are suspended or not applied are skipped. A report on
+    several targets has a suite for each.
 
     Raises:     UsageError: for a kind of document without a summary.
     """
-    summary = summarize(document)
+    suites = [_suite(summary) for summary in summaries_of(document)]
+    counts = {name: sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "failures")}
+    title = f"reconcile {summarize(document).kind.lower()}"
+    whole = _element("testsuites", name=title, **counts, errors=0, time=0)
+    whole.extend(suites)
+    ET.indent(whole)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(whole, encoding="unicode")}\n'
+
+
+def _suite(summary: ReportSummary) -> ET.Element:
     subjects: dict[tuple[str, str, str], list[SummaryRow]] = {}
     for row in summary.rows:
         subjects.setdefault((row.file, row.name, row.part), []).append(row)
@@ -46,12 +56,8 @@ def junit(document: Document) -> str:
     title = f"reconcile {summary.kind.lower()}"
     suite = _element("testsuite", name=f"{title} {summary.target}".rstrip(), **counts, time=0)
     suite.extend(cases)
-    text = "\n".join([summary.summary, *summary.warnings, *summary.remarks])
-    suite.append(_text("system-out", text))
-    whole = _element("testsuites", name=title, tests=counts["tests"], failures=counts["failures"], errors=0, time=0)
-    whole.append(suite)
-    ET.indent(whole)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(whole, encoding="unicode")}\n'
+    suite.append(_text("system-out", "\n".join([summary.summary, *summary.warnings, *summary.remarks])))
+    return suite
 
 
 def _case(summary: ReportSummary, rows: list[SummaryRow]) -> ET.Element:

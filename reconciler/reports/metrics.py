@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.document import Document
@@ -24,6 +26,7 @@ from reconciler.reports.documents.envelope import kind_of, target_of
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.result import Outcome, ResultReport
 from reconciler.reports.documents.status import StatusReport
+from reconciler.reports.documents.targets import CombinedReport
 
 PREFIX: Final = "reconcile_"
 
@@ -70,14 +73,28 @@ class Sample(Struct, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()
 
 
-def metrics(document: Document, run: Run, recorded: Recorded | None = None) -> str:
-    """Return the file of a run; a count that the command does not know is omitted."""
+def metrics(document: Document, run: Run, recorded: Mapping[str, Recorded] = MappingProxyType({})) -> str:
+    """Return the file of a run; a count that the command does not know is omitted.
+
+    ``recorded`` has what is known about each target, by its name.
+    """
+    if not isinstance(document, CombinedReport):
+        return exposition(_samples(document, run, recorded))
+    runs = (
+        (result.report, replace(run, target=result.target, exit_status=result.exit_status))
+        for result in document.reports
+    )
+    return exposition(sample for report, part in runs for sample in _samples(report, part, recorded))
+
+
+def _samples(document: Document, run: Run, recorded: Mapping[str, Recorded]) -> Iterator[Sample]:
     target = target_of(document)
-    common = (("command", run.command), ("target", target.name if target else run.target))
+    name = target.name if target else run.target
     samples = [*_run_samples(run), *_counts(document)]
-    if recorded:
-        samples += [*_trainings(recorded.lock, run.ended), *_retirements(recorded, run.ended)]
-    return exposition(Sample(sample.metric, sample.value, (*common, *sample.labels)) for sample in samples)
+    if known := recorded.get(name):
+        samples += [*_trainings(known.lock, run.ended), *_retirements(known, run.ended)]
+    common = (("command", run.command), ("target", name))
+    yield from (Sample(sample.metric, sample.value, (*common, *sample.labels)) for sample in samples)
 
 
 def exposition(samples: Iterable[Sample]) -> str:

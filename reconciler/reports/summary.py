@@ -24,6 +24,7 @@ from reconciler.reports.documents.models import MigrationReport
 from reconciler.reports.documents.plan import DataChange, LockfileChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport
 from reconciler.reports.documents.status import AccessSummary, ModelStatus, StatusReport
+from reconciler.reports.documents.targets import CombinedReport, ListedTarget, TargetsReport
 from reconciler.reports.text.check import (
     NO_SERVING_GENERATION,
     REGRESSED,
@@ -64,6 +65,13 @@ from reconciler.reports.text.status import (
     passed_ratio,
     recorded_state,
     status_details,
+)
+from reconciler.reports.text.targets import (
+    STATES,
+    combined_summary,
+    counts_text,
+    target_details,
+    targets_summary,
 )
 
 _T = TypeVar("_T")
@@ -558,8 +566,70 @@ def _migration(report: MigrationReport) -> ReportSummary:
     return _summary(report, migration_summary(report), rows, failed=bool(report.exit_status))
 
 
+_TARGET_LEVELS: Final[Mapping[str, Level]] = {
+    "invalid": "failed",
+    "failed": "failed",
+    "held": "warning",
+    "pending": "change",
+    "training": "note",
+    "unknown": "note",
+    "inSync": "quiet",
+}
+
+
+def _targets(report: TargetsReport) -> ReportSummary:
+    rows = [_target(target) for target in report.targets]
+    return _summary(report, targets_summary(report), rows, failed=bool(report.exit_status))
+
+
+def _target(target: ListedTarget) -> SummaryRow:
+    facts = {
+        "provider": target.provider,
+        "project": target.project,
+        "location": target.location,
+        "stages": ", ".join(target.stages),
+        "lockfile": target.lockfile,
+        "last change": minute(target.last_change),
+    }
+    return SummaryRow(
+        target.name,
+        STATES[target.state][0],
+        _TARGET_LEVELS[target.state],
+        counts_text(target.counts) if target.counts else "\n".join(target_details(target)),
+        details=(*_filled(facts), *(("", text) for text in target_details(target) if target.counts)),
+        file=target.file,
+    )
+
+
+def summaries_of(document: Document) -> tuple[ReportSummary, ...]:
+    """Return the summary of a document, or those of the reports that it combines, each with its target.
+
+    Raises:
+        UsageError: for a kind of document without a summary.
+    """
+    if not isinstance(document, CombinedReport):
+        return (summarize(document),)
+    return tuple(replace(summarize(result.report), target=result.target) for result in document.reports)
+
+
+def _combined(report: CombinedReport) -> ReportSummary:
+    """Return one summary of all targets; the name of a model is below that of its target."""
+    parts = summaries_of(report)
+    summary = _summary(
+        report,
+        combined_summary(report),
+        [replace(row, name=f"{part.target}/{row.name}") for part in parts for row in part.rows],
+        failed=any(part.failed for part in parts),
+        warnings=[f"{part.target}: {warning}" for part in parts for warning in part.warnings],
+        remarks=[f"{part.target}: {text}" for part in parts for text in (part.summary, *part.remarks)],
+    )
+    kind = _RESULTS.get(report.command, report.command.capitalize())
+    return replace(summary, kind=kind, target=", ".join(part.target for part in parts))
+
+
 _SUMMARIES: Final[Mapping[str, Callable[[Any], ReportSummary]]] = {
     "Check": _check,
+    "Combined": _combined,
     "DataDiff": _data_diff,
     "Drift": _drift,
     "Error": _error,
@@ -569,5 +639,6 @@ _SUMMARIES: Final[Mapping[str, Callable[[Any], ReportSummary]]] = {
     "Plan": _plan,
     "Result": _result,
     "Status": _status,
+    "Targets": _targets,
     "Validation": _validation,
 }

@@ -60,9 +60,13 @@ def type_of(kind: str) -> type[Document]:
 
 def render_text(document: Document, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
     """Return a document as text for a terminal, folded to ``width`` columns; ``verbose`` adds details."""
+    return _draw(document, Layout(width, style, verbose))
+
+
+def _draw(document: Document, layout: Layout) -> str:
     kind = kind_of(document)
-    draw: Callable[[Document, Layout], str] = getattr(_module("text", kind), f"{kind.lower()}_text")
-    return draw(document, Layout(width, style, verbose))
+    draw: Callable[..., str] = getattr(_module("text", kind), f"{kind.lower()}_text")
+    return draw(document, layout, _draw) if kind == "Combined" else draw(document, layout)
 
 
 def _module(package: str, kind: str) -> ModuleType:

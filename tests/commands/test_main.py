@@ -333,7 +333,7 @@ PRINTING = sorted(
     if any(option.name == "format" for option in (cli.get_command(click.Context(cli), name) or cli).params)
 )
 REPORTS = ("report.json", "report.md", "report.html", "report.xml")
-OWN = {"doctor": "Doctor", "validate": "Validation"}
+OWN = {"doctor": "Doctor", "targets": "Targets", "validate": "Validation"}
 """Commands whose own document has the problems of a target file."""
 
 

@@ -194,7 +194,8 @@ NOW = datetime(2026, 11, 22, 20, 16, tzinfo=UTC)
 def counts(document: Any, recorded: Recorded | None = None, target: str = "") -> dict[tuple[str, str], float]:
     """The samples of a document, without those of the run."""
     run = Run("x", target, NOW, ExitStatus.OK)
-    found = samples(metrics(document, run, recorded))
+    name = document.target.name if hasattr(document, "target") else target
+    found = samples(metrics(document, run, {name: recorded} if recorded else {}))
     assert found.pop(("last_run_timestamp_seconds", "")) == NOW.timestamp()
     assert found.pop(("last_run_exit_status", "")) == 0
     return found

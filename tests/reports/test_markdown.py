@@ -369,8 +369,8 @@ def test_a_document_without_such_a_face_is_refused_with_those_that_have_one() ->
     with pytest.raises(UsageError) as refused:
         markdown(doctor_report(None, [], ExitStatus.OK))
     assert str(refused.value) == (
-        "unsupported kind of document Doctor: expected Check, DataDiff, Drift, Error, History, Inspection, Migration,"
-        " Plan, Result, Status, Validation; write the report as JSON (.json)"
+        "unsupported kind of document Doctor: expected Check, Combined, DataDiff, Drift, Error, History, Inspection,"
+        " Migration, Plan, Result, Status, Targets, Validation; write the report as JSON (.json)"
     )
 
 

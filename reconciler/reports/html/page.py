@@ -33,9 +33,20 @@ from reconciler.reports.documents.models import MigrationReport
 from reconciler.reports.documents.plan import DataChange, LockfileChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import SETTLED, ModelOutcome, ResultReport
 from reconciler.reports.documents.status import ModelStatus, StatusReport
+from reconciler.reports.documents.targets import CombinedReport, ListedTarget, TargetsReport
 from reconciler.reports.html import loss_chart
 from reconciler.reports.html.models import CheckScore, model_sections, score_of
-from reconciler.reports.summary import check_summary, convert, error_summary, failed_kind, lock_changes
+from reconciler.reports.summary import (
+    LEVELS,
+    Level,
+    check_summary,
+    convert,
+    error_summary,
+    failed_kind,
+    lock_changes,
+    summaries_of,
+    summarize,
+)
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
 from reconciler.reports.text.drift import SIGNS, drift_summary, finding_weight
 from reconciler.reports.text.format import (
@@ -67,6 +78,7 @@ from reconciler.reports.text.plan import (
 )
 from reconciler.reports.text.result import OUTCOMES, TRAINED, next_steps, outcome_details, result_summary
 from reconciler.reports.text.status import access_lines, origin_of, passed_ratio, recorded_state, status_details
+from reconciler.reports.text.targets import STATES, counts_text, target_details, targets_summary
 
 
 class Cell(Struct, frozen=True):
@@ -511,8 +523,77 @@ def _migration(report: MigrationReport) -> PageModel:
     )
 
 
+def _targets(report: TargetsReport) -> PageModel:
+    rows = tuple(_target_row(target) for target in report.targets)
+    return PageModel(
+        title="Targets",
+        role="error" if report.exit_status else "good",
+        lines=(targets_summary(report),),
+        heading="Targets",
+        tallies=_tallies(rows, dict(STATES.values())),
+        rows=rows,
+    )
+
+
+def _target_row(target: ListedTarget) -> TableRow:
+    word, role = STATES[target.state]
+    where = [target.provider, target.project, target.location, *target.stages]
+    details = tuple(("", text) for text in target_details(target))
+    return TableRow(
+        (word,),
+        (
+            Cell(target.name),
+            Cell(word, role=role),
+            Cell(counts_text(target.counts) if target.counts else "", details=details),
+            Cell(", ".join(filter(None, where))),
+            Cell(minute(target.last_change), order=target.last_change),
+            Cell(target.file, code=True),
+        ),
+    )
+
+
+_LEVEL_ROLES: Final[Mapping[Level, Role]] = {
+    "failed": "error",
+    "warning": "warning",
+    "change": "update",
+    "note": "wait",
+    "good": "good",
+    "quiet": "muted",
+}
+
+
+def _combined(report: CombinedReport) -> PageModel:
+    parts = summaries_of(report)
+    rows = tuple(
+        TableRow(
+            (row.word,),
+            (
+                Cell(part.target),
+                Cell(row.name),
+                Cell(row.word, role=_LEVEL_ROLES[row.level]),
+                Cell(row.why, details=row.details),
+                _manifest_cell(row.file, row.line, row.column, ""),
+            ),
+        )
+        for part in parts
+        for row in sorted(part.rows, key=lambda row: LEVELS.index(row.level))
+    )
+    whole = summarize(report)
+    roles = {row.word: _LEVEL_ROLES[row.level] for part in parts for row in part.rows}
+    return PageModel(
+        title=whole.kind,
+        role="error" if whole.failed else "good",
+        lines=(whole.summary, *whole.warnings, *whole.remarks),
+        heading="Targets and models",
+        tallies=_tallies(rows, roles),
+        rows=rows,
+        subject=f"for targets {whole.target}",
+    )
+
+
 _PAGES: Final[Mapping[str, Callable[[Any], PageModel]]] = {
     "Check": _check,
+    "Combined": _combined,
     "Drift": _drift,
     "Error": _error,
     "History": _history,
@@ -521,6 +602,7 @@ _PAGES: Final[Mapping[str, Callable[[Any], PageModel]]] = {
     "Plan": _plan,
     "Result": _result,
     "Status": _status,
+    "Targets": _targets,
 }
 
 

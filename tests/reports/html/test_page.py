@@ -265,7 +265,7 @@ def test_a_page_says_that_training_is_simulated_where_it_is(service: Capabilitie
 def test_a_document_without_a_page_says_which_ones_have_one() -> None:
     with pytest.raises(
         UsageError,
-        match=r"unsupported kind of document Doctor for HTML: expected Check, Drift, .*, Inspection, Migration, Plan",
+        match=r"unsupported kind of document Doctor for HTML: expected Check, Combined, Drift, .*, Migration, Plan",
     ):
         page(doctor_report(None, [], ExitStatus.OK))
 
