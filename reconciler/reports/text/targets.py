@@ -110,7 +110,8 @@ def combined_text(report: CombinedReport, layout: Layout, draw: Callable[[Docume
     parts = []
     for result in report.reports:
         # The reports of a target begin with a heading of their own.
-        heading = [] if target_of(result.report) else [layout.style("heading", f"Target {terminal_safe(result.target)}:")]
+        named = layout.style("heading", f"Target {terminal_safe(result.target)}:")
+        heading = [] if target_of(result.report) else [named]
         parts.append("\n".join([*heading, draw(result.report, layout)]))
     return "\n\n".join([*parts, "\n".join(layout.sentences("heading", combined_summary(report)))])
 
