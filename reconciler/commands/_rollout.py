@@ -481,9 +481,10 @@ def _manifest(project: Project, name: str) -> Manifest | None:
                 f"add the path of its manifest, or, if it has none, name the whole root {project.root or '.'}",
             )
         return None
-    if manifest.lifecycle.suspend:
+    suspension = manifest.lifecycle.suspension(project.session.environment.clock())
+    if suspension:
         raise ReconcileError(
-            f"{name} is suspended, and its serving generation is not changed",
+            f"{name} is suspended{suspension}, and its serving generation is not changed",
             f"remove spec.lifecycle.suspend in {manifest.place.file}",
         )
     return project.manifest(name)  # with the recorded data set

@@ -61,7 +61,7 @@ def cancel(
     )
     if not chosen:
         return CommandResult(report)
-    require_cancellable(name, model, manifest, project.capabilities)
+    require_cancellable(name, model, manifest, project.capabilities, environment.clock())
     report = replace(report, notes=tuple(cancel_notes(name, project.capabilities)))
     if not approve(report):
         raise Declined

@@ -65,7 +65,9 @@ def migrate(
     found = [migration_of(manifest, context) for manifest in project.manifests]
     chosen = [migration for migration in found if migration.manifest.name in named]
     if not named:
-        chosen = [_without_need(unless_suspended(migration)) for migration in found if migration.is_due]
+        chosen = [
+            _without_need(unless_suspended(migration, environment.clock())) for migration in found if migration.is_due
+        ]
     rewrites = [_rewrite(project, list(group)) for _, group in groupby(sorted(chosen, key=_file_of), key=_file_of)]
     changed = [rewrite for rewrite in rewrites if rewrite.after != rewrite.before]
     refused = {name: why for rewrite in rewrites for name, why in rewrite.refused.items()}

@@ -146,6 +146,12 @@ class DriftClass(TableEnum):
         ),
         "set the commit that the finding names to train from the new files",
     )
+    SUSPENSION_EXPIRED = (
+        "SuspensionExpired",
+        "note",
+        "The time in `spec.lifecycle.suspend.until` has passed: the manifest is applied again.",
+        "remove `spec.lifecycle.suspend` from the manifest",
+    )
     UNMANAGED = (
         "Unmanaged",
         "note",

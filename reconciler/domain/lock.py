@@ -41,6 +41,7 @@ from reconciler.domain.model import (
     ServiceEvaluation,
     Source,
     State,
+    Suspension,
     Target,
 )
 from reconciler.domain.money import Money
@@ -265,6 +266,8 @@ class LockedModel(Record, frozen=True):
     """The labels of the manifest."""
     sampling: Sampling | None = None
     """The sampling parameters that the manifest declares."""
+    suspend: Suspension | None = None
+    """The suspension that the manifest declares."""
     generations: tuple[LockedGeneration, ...] = ()
     """Its generations, newest first."""
     stages: Mapping[StageName, LockedStage] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from operator import attrgetter
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from msgspec.structs import force_setattr, replace
 
 from reconciler.domain.access import Grant
 from reconciler.domain.checks import Check, Judge
-from reconciler.domain.document import Count, Digest, NonEmpty, Position, Record, TableEnum
+from reconciler.domain.document import Count, Digest, Moment, NonEmpty, Position, Record, TableEnum
 from reconciler.domain.errors import Place, Severity
 from reconciler.domain.money import Money
 
@@ -150,14 +150,35 @@ class Sampling(Record, frozen=True):
     """Sample from this number of the most likely tokens."""
 
 
+class Suspension(Record, frozen=True):
+    """Nothing is changed for a model, until a time and for a reason if they are declared."""
+
+    until: Moment = ""
+    """When the suspension ends; omitted if it has no end."""
+    reason: str = ""
+    """Why the model is suspended."""
+
+    def has_ended(self, now: datetime) -> bool:
+        """Whether the model is reconciled again."""
+        return bool(self.until) and datetime.fromisoformat(self.until) <= now
+
+    def __str__(self) -> str:
+        until = f" until {self.until.removesuffix('T00:00:00Z')}" if self.until else ""
+        return until + (f" ({self.reason})" if self.reason else "")
+
+
 class Lifecycle(Struct, frozen=True):
     """The rules for a model, and ``timeout``, the longest time from the start of its training."""
 
     protect: bool = False
-    suspend: bool = False
+    suspend: Suspension | None = None
     retain: int = 2
     timeout: timedelta | None = None
     on_failed_checks: Literal["hold", "serve"] = "hold"
+
+    def suspension(self, now: datetime) -> Suspension | None:
+        """Return the suspension, unless it has ended."""
+        return None if self.suspend is None or self.suspend.has_ended(now) else self.suspend
 
 
 class FieldPlace(Struct, frozen=True):

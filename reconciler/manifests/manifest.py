@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import reduce
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from reconciler.domain.access import EVERYONE, Grant, Grantee, GranteeKind
 from reconciler.domain.errors import Place, Problem, Severity
 from reconciler.domain.identity import canonical_value
+from reconciler.domain.lock import format_time
 from reconciler.domain.model import (
     MUTABLE_FIELDS,
     Capabilities,
@@ -22,9 +24,10 @@ from reconciler.domain.model import (
     Lifecycle,
     Manifest,
     Source,
+    Suspension,
     with_value,
 )
-from reconciler.domain.text import shorten, suggest
+from reconciler.domain.text import invalid, shorten, suggest
 from reconciler.manifests.checks import HeldOut, read_checks
 from reconciler.manifests.datasets.declarations import (
     TRAINING,
@@ -205,6 +208,7 @@ class ManifestReader(Struct):
         checks = read_checks(document, origin, context, training, found)
         access, access_problems = read_access(document, context, found)
         found += [*training.problems, *validation.problems, *checks.problems, *access_problems]
+        found += _suspension_problems(document, found)
         self.problems += found
         self._add_parent(document, found)
         self._former_names += former_names(document, found)
@@ -351,11 +355,38 @@ def _value(declared: Any) -> HyperparameterValue:
 def _lifecycle(declared: dict[str, Any]) -> Lifecycle:
     return Lifecycle(
         protect=declared.get("protect", False),
-        suspend=declared.get("suspend", False),
+        suspend=_suspension(declared.get("suspend")),
         retain=int(declared.get("retain", 2)),
         timeout=duration(declared.get("timeout")),
         on_failed_checks=declared.get("onFailedChecks", "hold"),
     )
+
+
+def _suspension(declared: Any) -> Suspension | None:
+    if not isinstance(declared, dict):
+        return Suspension() if declared else None
+    until = declared.get("until")
+    return Suspension(format_time(_moment(until)) if until else "", declared.get("reason", ""))
+
+
+def _moment(text: str) -> datetime:
+    """Return a date, which is its beginning in UTC, or an RFC 3339 time; ``ValueError`` if there is none such."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _suspension_problems(document: YamlDocument, found: Sequence[Problem]) -> Iterator[Problem]:
+    """Yield the end of a suspension that has the form of a date, and is none."""
+    path: FieldPath = ("spec", "lifecycle", "suspend", "until")
+    suspend = mapping(mapping(mapping(document.value.get("spec")).get("lifecycle")).get("suspend"))
+    until = suspend.get("until")
+    if not isinstance(until, str) or has_problem(dotted(path), found):
+        return
+    try:
+        _moment(until)
+    except ValueError:
+        message = invalid(until, "a date or a time that exists")
+        yield Problem(document.place(path), dotted(path), message, "fix the day, the month or the time")
 
 
 ACCESS = "access"

@@ -47,10 +47,11 @@ def decide(context: ReconcileContext) -> tuple[Action, ...]:
         )
     actions = tuple(_decide(context))
     actions = (*_requested(context, actions), *(_fail_if_nothing_serves(context, action) for action in actions))
-    if not context.manifest.lifecycle.suspend:
+    suspension = context.manifest.lifecycle.suspension(context.now)
+    if suspension is None:
         return actions
     blocked = ", ".join(str(action.kind) for action in actions if action.kind in EFFECTS)
-    message = f"spec.lifecycle.suspend holds back: {blocked}" if blocked else "spec.lifecycle.suspend is set"
+    message = f"spec.lifecycle.suspend is set{suspension}" + (f" and holds back: {blocked}" if blocked else "")
     return (context.action(Kind.HOLD, Reason.SUSPENDED, message=message),)
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.drift import DriftClass, Finding, Retirement
 from reconciler.domain.lock import LockedGeneration
-from reconciler.domain.model import RemoteModel, State
+from reconciler.domain.model import RemoteModel, State, Suspension
 from reconciler.domain.plan import Action, FieldChange, Kind, Reason, World
 from reconciler.planning.decide import decide, failure_cause
 from reconciler.planning.diff import ReconcileContext
@@ -37,6 +37,7 @@ _BESIDE_SYNC: Final = frozenset(
         DriftClass.BASE_MODEL_RETIRING,
         DriftClass.BASE_MODEL_RETIRED,
         DriftClass.REPLACED,
+        DriftClass.SUSPENSION_EXPIRED,
     }
 )
 """Classes of notes that a manifest in sync may have."""
@@ -95,18 +96,25 @@ class _Case(Struct, frozen=True):
     def serving(self) -> ResolvedGeneration | None:
         return self.context.serving
 
+    @property
+    def suspension(self) -> Suspension | None:
+        """The suspension that has not ended."""
+        return self.context.manifest.lifecycle.suspension(self.world.now)
+
     def finding(
         self, kind: DriftClass, message: str, generation: ResolvedGeneration | None = None, **fields: Any
     ) -> Finding:
         manifest = self.context.manifest
         about = {"key": generation.key, "remote": generation.remote} if generation else {}
         fields = {"severity": kind.severity, **about, **fields}
+        if self.suspension and kind in {DriftClass.PINNED, DriftClass.IN_SYNC}:
+            message = f"{message}; spec.lifecycle.suspend is set{self.suspension}"
         return Finding(kind=kind, message=message, name=manifest.name, file=manifest.file, **fields)
 
     def apply(self, *options: str) -> str:
         """Return the remedy that applies the manifest, after resuming it where it is suspended."""
         command = self.command("apply", *options)
-        if not self.context.manifest.lifecycle.suspend:
+        if self.suspension is None:
             return command
         return f"remove spec.lifecycle.suspend from {self.context.manifest.place.file}, then {command}"
 
@@ -114,7 +122,7 @@ class _Case(Struct, frozen=True):
         """Return the class of a manifest that the serving generation does not match; suspending it is intended."""
         if self.serving is None:
             return DriftClass.MISSING
-        return DriftClass.PINNED if self.context.manifest.lifecycle.suspend else DriftClass.OUTDATED
+        return DriftClass.PINNED if self.suspension else DriftClass.OUTDATED
 
 
 def _of_manifest(
@@ -124,8 +132,8 @@ def _of_manifest(
     corrections: Iterable[Correction],
     command: _Command,
 ) -> Iterator[Finding]:
-    if context.manifest.lifecycle.suspend:
-        lifecycle = replace(context.manifest.lifecycle, suspend=False)
+    if context.manifest.lifecycle.suspension(world.now):
+        lifecycle = replace(context.manifest.lifecycle, suspend=None)
         actions = decide(replace(context, manifest=replace(context.manifest, lifecycle=lifecycle)))
     generations = {generation.key: generation for generation in context.generations}
     case = _Case(context, actions, world, command, generations)
@@ -139,11 +147,24 @@ def _of_manifest(
     if lost:  # the loss explains why no generation is serving
         findings = [finding for finding in findings if finding.kind is not DriftClass.MISSING or finding.key]
     findings += [*_degraded(case), *_unverifiable(case), *_unneeded(case), *_base_model_retired(case)]
-    findings += _base_model_changed(case)
+    findings += [*_base_model_changed(case), *_suspension_expired(case)]
     yield from findings
     if all(finding.severity == "note" and finding.kind in _BESIDE_SYNC for finding in findings):
         message = "the live state matches the manifest"
         yield case.finding(DriftClass.IN_SYNC, message, case.serving, since=_promote_time(case.serving))
+
+
+def _suspension_expired(case: _Case) -> Iterator[Finding]:
+    manifest = case.context.manifest
+    expired = manifest.lifecycle.suspend
+    if expired and case.suspension is None:
+        yield case.finding(
+            DriftClass.SUSPENSION_EXPIRED,
+            f"the suspension{expired} has ended, and the manifest is applied again",
+            case.serving,
+            since=expired.until,
+            remedy=f"remove spec.lifecycle.suspend from {manifest.place.file}",
+        )
 
 
 def _missing(case: _Case) -> Iterator[Finding]:

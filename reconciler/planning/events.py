@@ -22,7 +22,7 @@ from reconciler.domain.lock import (
     LockedStage,
     LockedTarget,
 )
-from reconciler.domain.model import PHASES, Dataset, DroppedExamples, Manifest, RemoteModel, Sampling, State
+from reconciler.domain.model import PHASES, Dataset, DroppedExamples, Manifest, RemoteModel, Sampling, State, Suspension
 from reconciler.domain.plan import Reason
 from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.generations import EXPECTED_STATES
@@ -127,16 +127,27 @@ class Declared(ModelEvent, frozen=True):
     protect: bool
     labels: Mapping[str, str] = {}
     sampling: Sampling | None = None
+    suspend: Suspension | None = None
 
     def apply(self, model: LockedModel) -> LockedModel:
         """Record the fields."""
-        return replace(model, manifest=self.manifest, protect=self.protect, labels=self.labels, sampling=self.sampling)
+        return replace(
+            model,
+            manifest=self.manifest,
+            protect=self.protect,
+            labels=self.labels,
+            sampling=self.sampling,
+            suspend=self.suspend,
+        )
 
 
 def declared(manifest: Manifest) -> Declared:
     """Return the event for a manifest that was read."""
     sampling = None if manifest.sampling == Sampling() else manifest.sampling
-    return Declared(manifest.name, manifest.file, manifest.lifecycle.protect, manifest.labels, sampling)
+    lifecycle = manifest.lifecycle
+    return Declared(
+        manifest.name, manifest.file, lifecycle.protect, manifest.labels, sampling, suspend=lifecycle.suspend
+    )
 
 
 class Intended(_NewGeneration, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
@@ -73,15 +74,18 @@ def trainings_in_progress(model: LockedModel, key: str | None) -> tuple[LockedGe
     return tuple(generation for generation in training if key in {None, generation.key})
 
 
-def require_cancellable(name: str, model: LockedModel, manifest: Manifest | None, capabilities: Capabilities) -> None:
+def require_cancellable(
+    name: str, model: LockedModel, manifest: Manifest | None, capabilities: Capabilities, now: datetime
+) -> None:
     """Refuse to cancel trainings of a suspended model, or of a protected one if that deletes it.
 
     Raises:
         ReconcileError: naming the reason.
     """
-    if manifest and manifest.lifecycle.suspend:
+    suspension = manifest.lifecycle.suspension(now) if manifest else None
+    if manifest and suspension:
         raise ReconcileError(
-            f"{name} is suspended: spec.lifecycle.suspend in {manifest.place.file} prevents every change",
+            f"{name} is suspended{suspension}: spec.lifecycle.suspend in {manifest.place.file} prevents every change",
             "remove it first",
         )
     protected = model.protect or bool(manifest and manifest.lifecycle.protect)

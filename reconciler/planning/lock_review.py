@@ -267,6 +267,7 @@ class _Review:
             "manifest": manifest.file if manifest else before.manifest,
             "labels": manifest.labels if manifest else before.labels,
             "sampling": sampling if manifest else before.sampling,
+            "suspend": manifest.lifecycle.suspend if manifest else before.suspend,
         }
         for field, value in expected.items():
             old, new = getattr(before, field), getattr(after, field)

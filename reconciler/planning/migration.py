@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from datetime import date
+from datetime import date, datetime
 from typing import Final
 
 from msgspec import Struct
@@ -110,11 +110,12 @@ def _successor(name: str, context: CatalogContext) -> tuple[str, str]:
     return "", f"{context.catalog.named} names no successor of {name}"
 
 
-def unless_suspended(migration: Migration) -> Migration:
+def unless_suspended(migration: Migration, now: datetime) -> Migration:
     """Return the migration of a manifest that was not named: a suspended one is not changed."""
-    if not migration.manifest.lifecycle.suspend:
+    suspension = migration.manifest.lifecycle.suspension(now)
+    if suspension is None:
         return migration
-    obstacle, remedy = "it is suspended", "name it to change it nevertheless"
+    obstacle, remedy = f"it is suspended{suspension}", "name it to change it nevertheless"
     return replace(migration, edits=(), notes=(), obstacle=obstacle, remedy=remedy, is_needed=False)
 
 

@@ -155,6 +155,7 @@ def plan(world: World) -> Plan:
             *(action.message for action in decided if action.reason is Reason.IN_SYNC and action.message),
             *(notice for manifest in resolved for notice in _requested_notices(manifest)),
             *_public_notices(manifests),
+            *_suspension_notices(manifests, world),
             *_catalog_notices(world, decided),
             *check_notices(world.observation.training_checks, decided),
             *_idle_request_notices(world.request, decided),
@@ -166,6 +167,16 @@ def plan(world: World) -> Plan:
         kept=deletions.kept,
         skipped=deletions.notices,
     )
+
+
+def _suspension_notices(manifests: Iterable[Manifest], world: World) -> Iterator[str]:
+    for manifest in manifests:
+        expired = manifest.lifecycle.suspend
+        if expired and expired.has_ended(world.now):
+            yield (
+                f"the suspension of {manifest.name}{expired} has ended, and the manifest is applied again; remove"
+                f" spec.lifecycle.suspend from {manifest.place.file}"
+            )
 
 
 def _within_limits(actions: tuple[Action, ...], world: World) -> tuple[Action, ...]:

@@ -110,7 +110,8 @@ def _not_selected(context: PruneContext, generation: LiveGeneration) -> str:
         found = context.world.request.unread
         unread = "" if names else found.reason(generation.name)
         return unread if generation.name in found.unselected else unread and f"a manifest may declare it: {unread}"
-    return "spec.lifecycle.suspend is set" if manifest.lifecycle.suspend else ""
+    suspension = manifest.lifecycle.suspension(context.world.now)
+    return f"spec.lifecycle.suspend is set{suspension}" if suspension else ""
 
 
 def _protected(context: PruneContext, generation: LiveGeneration) -> str:

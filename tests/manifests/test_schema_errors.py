@@ -117,6 +117,28 @@ _IN_SPEC = [
         '9:24: spec.lifecycle.protect: invalid value "true": expected true or false; remove the quotes',
     ),
     (
+        "  lifecycle: {suspend: {until: 2026-02-30, reason: x}}\n",
+        (
+            '9:32: spec.lifecycle.suspend.until: invalid value "2026-02-30": expected a date or a time that exists; '
+            "fix the day, the month or the time"
+        ),
+    ),
+    (
+        "  lifecycle: {suspend: {until: tomorrow}}\n",
+        (
+            '9:32: spec.lifecycle.suspend.until: invalid value "tomorrow"; write a date as in 2026-12-31, or a time as '
+            "in 2026-12-31T18:00:00Z"
+        ),
+    ),
+    (
+        "  lifecycle: {suspend: {untill: 2026-12-31}}\n",
+        '9:25: spec.lifecycle.suspend.untill: unknown field "untill"; did you mean until?',
+    ),
+    (
+        '  lifecycle: {suspend: "true"}\n',
+        '9:24: spec.lifecycle.suspend: invalid value "true": expected a mapping or true or false; remove the quotes',
+    ),
+    (
         "  lifecycle: {onFailedChecks: hodl}\n",
         '9:31: spec.lifecycle.onFailedChecks: invalid value "hodl": expected hold or serve; did you mean hold?',
     ),

@@ -16,7 +16,18 @@ from msgspec.structs import replace
 from reconciler.domain.checks import Check, Expectation
 from reconciler.domain.errors import InvalidInput, Place, ReconcileError, UsageError
 from reconciler.domain.identity import dataset_digest
-from reconciler.domain.model import Dataset, Example, FieldPlace, Lifecycle, Limits, Manifest, Sampling, Source, Target
+from reconciler.domain.model import (
+    Dataset,
+    Example,
+    FieldPlace,
+    Lifecycle,
+    Limits,
+    Manifest,
+    Sampling,
+    Source,
+    Suspension,
+    Target,
+)
 from reconciler.manifests.workspace import Workspace, load
 from support.cases import each_row
 from support.files_samples import CAPABILITIES, DATA, MANIFEST, TARGET, VERTEX, close, load_in, messages, sample, write
@@ -63,7 +74,7 @@ def test_a_manifest_with_everything_in_it(tmp_path: Path) -> None:
         checks=(Check("a", "b", (Expectation("equals", ("c",)),), candidates=2, min_pass=0.5),),
         lifecycle=Lifecycle(
             protect=True,
-            suspend=True,
+            suspend=Suspension(),
             retain=1,
             timeout=timedelta(hours=1, minutes=30, seconds=5),
             on_failed_checks="serve",

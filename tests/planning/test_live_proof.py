@@ -29,6 +29,7 @@ from reconciler.domain.model import (
     ServiceEvaluation,
     Source,
     State,
+    Suspension,
     Target,
 )
 from reconciler.domain.plan import Kind, Observation, Pruning, Request, World
@@ -201,6 +202,7 @@ MODEL_FIELDS: list[tuple[str, Any]] = [
     ("published", None),
     ("labels", {"team": "theirs"}),
     ("sampling", Sampling(2.0)),
+    ("suspend", Suspension(reason="theirs")),
     ("generations", ()),
     *(
         ("stages", {"production": stage})

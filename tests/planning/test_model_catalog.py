@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from msgspec.structs import replace
 
 from reconciler.domain.base_models import BaseModel, ModelCatalog
 from reconciler.domain.errors import Place
-from reconciler.domain.model import UNKNOWN_DATA, Dataset, FieldPlace, Lifecycle, Manifest, Source
+from reconciler.domain.model import UNKNOWN_DATA, Dataset, FieldPlace, Lifecycle, Manifest, Source, Suspension
 from reconciler.planning.migration import change_id, migration_of, unless_suspended
 from reconciler.planning.model_catalog import CatalogContext, catalog_warnings
 from reconciler.providers.registry import provider_spec
@@ -273,7 +273,10 @@ def test_children_suspended_manifests_and_unknown_data_are_not_moved() -> None:
     child = migration_of(replace(MANIFEST, source=Source(tuned_model="parent")), context)
     assert (child.is_due, child.is_needed, child.edits) == (False, False, ())
     assert "migrate parent" in child.remedy
-    suspended = unless_suspended(migration_of(replace(MANIFEST, lifecycle=Lifecycle(suspend=True)), context))
+    suspended = unless_suspended(
+        migration_of(replace(MANIFEST, lifecycle=Lifecycle(suspend=Suspension())), context),
+        datetime(2026, 1, 1, tzinfo=UTC),
+    )
     assert (suspended.is_needed, suspended.edits, suspended.obstacle) == (False, (), "it is suspended")
     unknown = migration_of(replace(MANIFEST, dataset=Dataset(UNKNOWN_DATA)), context)
     assert (unknown.is_needed, unknown.edits) == (True, ())

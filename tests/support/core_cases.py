@@ -51,6 +51,7 @@ from reconciler.domain.model import (
     Sampling,
     Source,
     State,
+    Suspension,
     Target,
 )
 from reconciler.domain.plan import Action, FieldChange, Kind, Observation, Plan, Reason, Request, World
@@ -155,7 +156,7 @@ def manifest(
     on_failed_checks: Literal["hold", "serve"] = "hold",
     access: Mapping[str, Role] | None = None,
     ignore_drift: tuple[str, ...] = (),
-    suspend: bool = False,
+    suspend: bool | Mapping[str, str] = False,
     timeout: float | None = None,
     looked: bool = True,
     fault: str = "",
@@ -179,7 +180,7 @@ def manifest(
         access=None if access is None else tuple(Grant(one.grantee, one.role) for one in permissions(access)),
         ignore_drift=frozenset(ignore_drift),
         lifecycle=Lifecycle(
-            suspend=suspend,
+            suspend=Suspension(**(suspend if isinstance(suspend, Mapping) else {})) if suspend else None,
             timeout=timedelta(minutes=timeout) if timeout else None,
             on_failed_checks=on_failed_checks,
         ),

@@ -35,6 +35,7 @@ from reconciler.domain.model import (
     Snapshot,
     Source,
     State,
+    Suspension,
     Target,
 )
 from reconciler.planning.costs import Billing, billing_of
@@ -305,6 +306,8 @@ class ModelStatus(Record, frozen=True, kw_only=True):
     """The serving generation; omitted if there is none."""
     protect: bool
     """Whether it is protected from deletion."""
+    suspend: Suspension | None = None
+    """The suspension that its manifest declared when it was last applied; it may have ended."""
     in_progress: bool
     """Whether a generation is training."""
     generations: tuple[GenerationStatus, ...]
@@ -389,6 +392,7 @@ def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel], capab
         manifest=model.manifest,
         serving=ServingKey(serving.key, serving.remote, serving.checkpoint) if serving else None,
         protect=model.protect,
+        suspend=model.suspend,
         in_progress=any(generation.state is State.CREATING for generation in generations),
         generations=generations,
     )

@@ -113,6 +113,8 @@ def passed_ratio(checks: RecordedChecks) -> str:
 def status_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
     """Yield role, word and text for each generation of a model that is training, failed or not promoted."""
     serving = model.serving.key if model.serving else ""
+    if model.suspend:
+        yield "hold", "suspended", f"nothing is changed{model.suspend}"
     for position, generation in enumerate(model.generations):
         key, state = generation.key, generation.state
         if state is State.CREATING:
