@@ -376,7 +376,7 @@ def _moment(text: str) -> datetime:
 
 
 def _suspension_problems(document: YamlDocument, found: Sequence[Problem]) -> Iterator[Problem]:
-    """Yield the end of a suspension that has the form of a date, and is none."""
+    """Yield the problem of an end that has the form of a date and does not exist."""
     path: FieldPath = ("spec", "lifecycle", "suspend", "until")
     suspend = mapping(mapping(mapping(document.value.get("spec")).get("lifecycle")).get("suspend"))
     until = suspend.get("until")
