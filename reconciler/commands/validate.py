@@ -13,9 +13,15 @@ from reconciler.commands._project import CommandInput, CommandResult, Project, l
 from reconciler.commands._targets import finish_targets
 from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError, UsageError
 from reconciler.domain.model import Manifest
+from reconciler.domain.text import join_names, suggest
 from reconciler.environment import Environment
 from reconciler.providers.registry import capabilities_of, catalog_of
-from reconciler.reports.documents.doctor import ValidationReport, validation_report
+from reconciler.reports.documents.doctor import (
+    EffectiveManifest,
+    OverriddenField,
+    ValidationReport,
+    validation_report,
+)
 
 if TYPE_CHECKING:
     from reconciler.manifests.workspace import Workspace
@@ -29,8 +35,11 @@ def validate(
     base: str | None = None,
     allow_decisions: bool = False,
     verbose: bool = False,
+    show: tuple[str, ...] = (),
 ) -> CommandResult[ValidationReport]:
     """Return every problem of the input; with ``locked``, also manifests without a ready recorded generation.
+
+    ``show`` are the names of manifests that the result has as the target has them.
 
     With ``base``, a commit, also the changes of the lockfile since then that no manifest explains, and changed
     decisions; the latter are warnings with ``allow_decisions``. With ``verbose``, also the manifests that are not read.
@@ -44,8 +53,10 @@ def validate(
         workspace = read_workspace(environment, command_input)
     except InvalidInput as error:
         return CommandResult(validation_report(error.problems, 0, 0), ExitStatus.ERROR)
+    effective = tuple(_effective(workspace, name) for name in dict.fromkeys(show))
     if workspace.errors:
-        document = validation_report(workspace.problems, workspace.files, len(workspace.manifests))
+        count = len(workspace.manifests)
+        document = validation_report(workspace.problems, workspace.files, count, effective=effective)
         return CommandResult(document, ExitStatus.ERROR)
     selected = command_input.selection.select(workspace.manifests)
     unready: Iterable[Problem] = ()
@@ -63,8 +74,30 @@ def validate(
 
         unread = find_unread(workspace, {}, environment.environ).files
     warnings = _catalog_warnings(environment, workspace, selected)
-    document = validation_report([*workspace.problems, *warnings, *unready], workspace.files, len(selected), unread)
+    problems = [*workspace.problems, *warnings, *unready]
+    document = validation_report(problems, workspace.files, len(selected), unread, effective)
     return CommandResult(document, ExitStatus.OK if document.valid else ExitStatus.ERROR)
+
+
+def _effective(workspace: Workspace, name: str) -> EffectiveManifest:
+    """Return a manifest as the target has it; raise UsageError if the target selects no manifest of that name."""
+    from reconciler.manifests.overlay import changed_fields
+    from reconciler.planning.hidden_examples import hide_examples
+
+    document = workspace.documents.get(name)
+    if document is None and name in workspace.unselected:
+        file = workspace.unselected[name].file
+        raise UsageError(f"--show {name}: the target does not select the manifest in {file}", "name another target")
+    if document is None:
+        known = sorted(workspace.documents)
+        remedy = suggest(name, known, otherwise=f"the manifests are: {join_names(known)}")
+        raise UsageError(f"--show {name}: no manifest of that name", remedy)
+    return EffectiveManifest(
+        name=name,
+        file=document.file,
+        overridden=tuple(OverriddenField(path, str(place)) for path, place in changed_fields(document)),
+        manifest=document.value if workspace.target.show_examples else hide_examples(document.value),
+    )
 
 
 def _catalog_warnings(
@@ -96,7 +129,9 @@ def _lock_problems(project: Project, base: str, *, allow_decisions: bool) -> Ite
 
 @click.command(
     "validate",
-    epilog=_options.examples("validate", "validate specs --locked", "validate specs --locked --base origin/main"),
+    epilog=_options.examples(
+        "validate", "validate specs --target dev --show adder", "validate specs --locked --base origin/main"
+    ),
 )
 @_options.targets_options
 @_options.output_options
@@ -112,9 +147,22 @@ def _lock_problems(project: Project, base: str, *, allow_decisions: bool) -> Ite
     is_flag=True,
     help="With --base, allow changed decisions: serving, rejected, protected, adopted and removed generations.",
 )
+@click.option(
+    "--show",
+    multiple=True,
+    metavar="NAME",
+    help="Also print the manifest NAME with the overrides and variables of the target, as YAML. Repeatable.",
+)
 @_options.environment
 def command(
-    environment: Environment, /, *, locked: bool, base: str | None, allow_decisions: bool, **values: Any
+    environment: Environment,
+    /,
+    *,
+    locked: bool,
+    base: str | None,
+    allow_decisions: bool,
+    show: tuple[str, ...],
+    **values: Any,
 ) -> int:
     """Check manifests, target and data sets. Offline.
 
@@ -135,6 +183,7 @@ def command(
             base=base,
             allow_decisions=allow_decisions,
             verbose=bool(output.verbose),
+            show=show,
         )
 
     return finish_targets(environment, output, command_input, names, run, "validate")

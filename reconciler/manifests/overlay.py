@@ -224,6 +224,17 @@ def _directive_findings(value: Any, path: FieldPath) -> Iterator[Finding]:
             yield here, f"invalid directive {shorten(str(part))}", f"set one of {', '.join(_DIRECTIVES)}"
 
 
+def changed_fields(document: YamlDocument) -> Iterator[tuple[str, Place]]:
+    """Yield the path of each field of an effective manifest that the target sets or removes, and its place there."""
+    pending: list[tuple[FieldPath, Positions]] = [((), document.positions)]
+    while pending:
+        path, positions = pending.pop()
+        if positions.file and positions.file != document.file:
+            yield dotted(path), document.place(path, key=True)
+        else:
+            pending += [((*path, step), child) for step, child in reversed(positions.children.items())]
+
+
 class _Node(Struct, frozen=True):
     """A value and the positions in it."""
 

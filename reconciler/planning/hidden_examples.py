@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
@@ -26,6 +26,23 @@ _QUOTED: Final = (
 """What messages quote: values, parts of regular expressions, and headers, which may be an example by mistake."""
 
 _FAILURE: Final = re.compile(r"( fails): .*", re.DOTALL)
+
+
+def hide_examples(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest without examples of data sets, and without prompts and expected answers of checks."""
+    spec = manifest.get("spec")
+    return {**manifest, "spec": dict(_shown_fields(spec))} if isinstance(spec, dict) else dict(manifest)
+
+
+def _shown_fields(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in spec.items():
+        if name == "checks":
+            checks = value if isinstance(value, list) else []
+            yield name, [{"name": check.get("name")} for check in checks if isinstance(check, dict)]
+        elif isinstance(value, dict):
+            yield name, {field: part for field, part in _shown_fields(value) if field != "examples"}
+        else:
+            yield name, value
 
 
 def redact_report(report: CheckResults) -> CheckResults:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import yaml
+
 from support.cases import each_row
 from support.cli_world import Cli
 
@@ -100,6 +102,31 @@ def test_a_broken_target_hides_no_other(reconcile: Cli) -> None:
     assert listed.status == 1
     assert listed.out.splitlines()[-1] == "3 targets: 1 invalid, 2 pending."
     assert "  specs/reconcile.bad.yaml:1:1: apiVersion: missing required field" in listed.out
+
+
+def test_the_effective_manifest_is_shown_with_its_origins(reconcile: Cli) -> None:
+    two_targets(reconcile)
+    shown = reconcile("validate", "--target", "dev", "--show", "adder").out
+    assert shown.startswith("# 1 manifest is valid\n---\n# specs/adder.yaml\n# spec.hyperparameters.epochCount: specs/")
+    (document,) = yaml.safe_load_all(shown)
+    assert document["spec"]["hyperparameters"] == {"epochCount": 1, "batchSize": 4, "learningRate": 0.001}
+    (effective,) = reconcile("validate", "--target", "dev", "--show", "adder", "--format", "json").document["effective"]
+    assert effective["manifest"] == document
+    assert [field["path"] for field in effective["overridden"]] == ["spec.hyperparameters.epochCount"]
+    for name, message in {
+        "speller": "--show speller: the target does not select the manifest in specs/speller.yaml; name another target",
+        "ader": "--show ader: no manifest of that name; did you mean adder?",
+    }.items():
+        refused = reconcile("validate", "--target", "dev", "--show", name)
+        assert (refused.status, message in refused.err) == (64, True)
+
+
+def test_hidden_examples_are_not_shown(reconcile: Cli) -> None:
+    checks = '  checks: [{name: small, prompt: "secret prompt", expect: {equals: "9"}}]\n'
+    reconcile.manifest("adder", more=checks)
+    reconcile.target("  policy: {showExamples: false}\n")
+    shown = reconcile("validate", "--show", "adder")
+    assert (shown.status, "secret prompt" in shown.out, "name: small" in shown.out) == (0, False, True)
 
 
 @each_row(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, Struct, convert
 
-from reconciler.domain.document import Count, NonEmpty, Position, Record, Report
+from reconciler.domain.document import Count, ManifestName, NonEmpty, Position, Record, Report
 from reconciler.domain.errors import ExitStatus, InvalidFile, InvalidInput, Problem, ReconcileError, Severity
 from reconciler.domain.model import Capabilities, Target
 from reconciler.reports.documents.envelope import TargetSummary, target_summary
@@ -120,6 +120,27 @@ class ValidationProblem(Record, frozen=True, kw_only=True):
     """Whether it is an error, which stops a run, or a warning."""
 
 
+class OverriddenField(Record, frozen=True):
+    """A field of a manifest that the target sets or removes."""
+
+    path: NonEmpty
+    """The dotted path of the field in the manifest."""
+    place: NonEmpty
+    """Where the target file has it, as `FILE:LINE:COLUMN`."""
+
+
+class EffectiveManifest(Record, frozen=True, kw_only=True):
+    """A manifest with the overrides and variables of the target."""
+
+    name: ManifestName
+    file: NonEmpty
+    """The file of the manifest."""
+    overridden: tuple[OverriddenField, ...] = ()
+    """The fields that the target sets or removes; a removed field is not in `manifest`."""
+    manifest: Annotated[Mapping[str, Any], Meta(examples=[{"kind": "TunedModel"}])]
+    """The manifest."""
+
+
 class ValidationReport(Report, frozen=True, kw_only=True, tag="Validation"):
     """Errors and warnings in manifests by file and line: the output of `reconcile validate --format json`."""
 
@@ -135,10 +156,16 @@ class ValidationReport(Report, frozen=True, kw_only=True, tag="Validation"):
     """Every problem, in the order of files and lines."""
     unread: tuple[NonEmpty, ...] = ()
     """Files below the root that contain manifests, or commented ones, and that are not read as such; with -v only."""
+    effective: tuple[EffectiveManifest, ...] = ()
+    """The manifests that `--show` names, as the target has them."""
 
 
 def validation_report(
-    problems: Iterable[Problem], files: int, manifests: int, unread: tuple[str, ...] = ()
+    problems: Iterable[Problem],
+    files: int,
+    manifests: int,
+    unread: tuple[str, ...] = (),
+    effective: tuple[EffectiveManifest, ...] = (),
 ) -> ValidationReport:
     """Return the report of all problems, ordered by file and line."""
     ordered = sorted(problems)
@@ -150,6 +177,7 @@ def validation_report(
         summary=ValidationSummary(counted["error"], counted["warning"]),
         problems=tuple(map(_problem, ordered)),
         unread=unread,
+        effective=effective,
     )
 
 

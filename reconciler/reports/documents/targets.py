@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Literal
 
-from reconciler.domain.document import Count, Document, ManifestName, NonEmpty, Record
+from reconciler.domain.document import Count, ManifestName, NonEmpty, Record, Report
 from reconciler.domain.errors import ExitStatus, ReconcileError
 from reconciler.domain.lock import EARLIEST, Lock, parse_time
 from reconciler.domain.model import State
@@ -93,7 +93,7 @@ class ListedTarget(Record, frozen=True, kw_only=True):
     """The errors and warnings in the target file and its manifests."""
 
 
-class TargetsReport(Document, frozen=True, kw_only=True, tag="Targets"):
+class TargetsReport(Report, frozen=True, kw_only=True, tag="Targets"):
     """All targets of a root with their states, by the lockfiles: the output of `reconcile targets --format json`."""
 
     exit_status: ExitStatus
@@ -200,7 +200,7 @@ class TargetResult(Record, frozen=True, kw_only=True):
     """The document of the command, or an Error document if it failed."""
 
 
-class CombinedReport(Document, frozen=True, kw_only=True, tag="Combined"):
+class CombinedReport(Report, frozen=True, kw_only=True, tag="Combined"):
     """The results of one command on several targets: `plan`, `drift`, `status` or `validate` with `--target all`."""
 
     command: NonEmpty

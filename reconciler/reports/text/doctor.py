@@ -9,6 +9,7 @@ from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.doctor import (
     DoctorFinding,
     DoctorReport,
+    EffectiveManifest,
     ErrorProblem,
     ErrorReport,
     Status,
@@ -49,12 +50,31 @@ def _finding_lines(finding: DoctorFinding, layout: Layout) -> Iterator[str]:
         yield from layout.lines(f"{' ' * len(mark + label)}remedy: ", finding.remedy)
 
 
+_YAML_WIDTH: Final = 10_000
+"""Longer texts are folded."""
+
+
 def validation_text(report: ValidationReport, layout: Layout) -> str:
     """Return a Validation report: a line for each error or warning as compilers write it, and the totals."""
     lines = [_problem_line(problem, layout) for problem in report.problems]
     lines += [f"{layout.style('muted', 'not read: ')}{terminal_safe(file)}" for file in report.unread]
-    verdict = layout.style("good" if report.valid else "error", validation_summary(report))
-    return "\n".join([*lines, verdict])
+    lines.append(layout.style("good" if report.valid else "error", validation_summary(report)))
+    if report.effective:  # the output is YAML
+        lines = [f"# {line}" for line in lines]
+    for manifest in report.effective:
+        lines += _effective_lines(manifest, layout)
+    return "\n".join(lines)
+
+
+def _effective_lines(manifest: EffectiveManifest, layout: Layout) -> Iterator[str]:
+    """Yield an effective manifest as a YAML document; its comments name the places of overridden fields."""
+    import yaml
+
+    comments = [manifest.file, *(f"{field.path}: {field.place}" for field in manifest.overridden)]
+    text = yaml.safe_dump(manifest.manifest, sort_keys=False, allow_unicode=True, width=_YAML_WIDTH)
+    yield "---"
+    yield from (layout.style("muted", terminal_safe(f"# {comment}")) for comment in comments)
+    yield from map(terminal_safe, text.splitlines())
 
 
 def error_text(report: ErrorReport, layout: Layout) -> str:
