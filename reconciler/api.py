@@ -176,13 +176,15 @@ def apply(plan: ProjectPlan, *, wait: bool = True, timeout: timedelta | None = N
 
 
 @_redacted_errors()
-def resolve(project: Project, name: str) -> str:
+def resolve(project: Project, name: str, *, stage: str | None = None) -> str:
     """Return the remote name of the serving generation of a manifest, according to the lockfile.
 
+    ``stage`` is that of the target; the default is the first one.
+
     Raises:
-        ReconcileError: when there is no serving generation, or it is not ready.
+        ReconcileError: when there is no serving generation, or it is not ready, or no such stage.
     """
-    return resolve_serving(project.reread_lock(), name).remote
+    return resolve_serving(project.reread_lock().in_stage(stage), name).remote
 
 
 @contextmanager

@@ -146,6 +146,9 @@ replace = click.option(
     "--replace", multiple=True, metavar="NAME", help="Train NAME again even though it is up to date. Repeatable."
 )
 yes = click.option("--yes", is_flag=True, help="Approve without a prompt. Required when stdin is not a terminal.")
+stage = click.option(
+    "--stage", metavar="NAME", help="Stage of the target. Default: the first one. Only for targets with spec.stages."
+)
 reason = click.option(
     "--reason",
     type=reason_of,

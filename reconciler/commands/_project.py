@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -100,6 +100,7 @@ class RecordedProject(Struct, frozen=True, kw_only=True):
         store: Reads and writes the lockfile.
         lockfile: The lockfile's path or address, as messages show it.
         lock: The recorded state.
+        stage: The stage that ``lock`` shows; empty for the whole lockfile.
     """
 
     input: CommandInput
@@ -107,6 +108,7 @@ class RecordedProject(Struct, frozen=True, kw_only=True):
     store: LockStore
     lockfile: str
     lock: Lock
+    stage: str = ""
 
     @property
     def target(self) -> Target:
@@ -137,6 +139,25 @@ class RecordedProject(Struct, frozen=True, kw_only=True):
     def names(self) -> set[str]:
         """The recorded names."""
         return set(self.lock.models)
+
+    def in_stage(self, stage: str | None) -> Self:
+        """Return the project with its lock as it is in a stage, to be read only; without a name, the project itself.
+
+        Raises:
+            UsageError: when the target has no such stage.
+        """
+        if not stage:
+            return self
+        declared = [known.name for known in self.target.stages]
+        if stage not in declared:
+            known = (
+                f"stages: {join_names(declared)}" if declared else "remove --stage, or add spec.stages to the target"
+            )
+            remedy = suggest(stage, declared, otherwise=known)
+            raise UsageError(f"the target {self.target.name} has no stage {stage}", remedy)
+        recorded = self.lock.target and self.lock.target.first_stage
+        is_first = stage == (recorded or self.target.first_stage)
+        return replace(self, lock=self.lock if is_first else self.lock.in_stage(stage), stage=stage)
 
     def find_model(self, name: str) -> LockedModel | None:
         """Return what is recorded under a manifest's name, or ``None`` if the manifest was never applied.
@@ -198,7 +219,11 @@ class RecordedProject(Struct, frozen=True, kw_only=True):
         if name not in self.names:
             return self.unknown_name(name)
         cause, remedy = _missing_promotion(name, self.lock.models.get(name))
-        return ReconcileError(f"{name} has no serving generation: {cause}", remedy)
+        if self.stage and self.stage != self.target.first_stage:
+            cause = "none was promoted to this stage"
+            remedy = f"run reconcile promote {name} --stage {self.stage}, review its change, and run reconcile apply"
+        where = f" in {self.stage}" if self.stage else ""
+        return ReconcileError(f"{name} has no serving generation{where}: {cause}", remedy)
 
 
 class Project(RecordedProject, frozen=True, kw_only=True):

@@ -35,7 +35,7 @@ from reconciler.domain.errors import (
     ServiceError,
     UsageError,
 )
-from reconciler.domain.lock import Lock, LockedGeneration, format_time
+from reconciler.domain.lock import Lock, LockedGeneration, format_time, parse_time
 from reconciler.domain.model import BEST, REMOTE_SCHEME, Manifest, Sampling
 from reconciler.domain.plan import Action, Reason
 from reconciler.domain.text import join_names
@@ -49,7 +49,7 @@ from reconciler.planning.lock_review import Served, published_lock, requested_se
 from reconciler.planning.observed_events import declared_preamble
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
 from reconciler.planning.rollout import require_passed, unusable_error
-from reconciler.planning.soak import PublicationHistory
+from reconciler.planning.soak import Publication, PublicationHistory, Sighting, published_since
 from reconciler.reports.documents.change import (
     ResolvedModel,
     ResolveReport,
@@ -65,14 +65,17 @@ from reconciler.state.published_pointer import (
     object_history,
     read_pointer,
     require_unchanged,
+    served_in,
     serving_keys,
     with_times,
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from reconciler.commands._lock_review import LockReview
     from reconciler.domain.checks import RecordedChecks
-    from reconciler.domain.model import Capabilities, Target
+    from reconciler.domain.model import Capabilities, Stage, Target
     from reconciler.domain.ports import LockStore, Provider
     from reconciler.engine.recorder import Recorder
     from reconciler.environment import Environment
@@ -131,7 +134,7 @@ class Publisher:
             ReconcileError: when the pointer cannot be read, is invalid, or is another target's or stage's.
         """
         models = self._published()
-        return None if models is None else {name: Served(model.key, model.checkpoint) for name, model in models.items()}
+        return None if models is None else served_in(models)
 
     def history(self) -> PublicationHistory:
         """Return what a pointer in a bucket has published, and when; raises as :meth:`served`."""
@@ -319,6 +322,56 @@ def stage_publisher(project: Project, stage: str) -> Publisher:
     """Return the publisher of a stage, or of a target without stages; it does nothing without ``publish``."""
     store, shown = _pointer_store(project, project.target.destination(stage))
     return Publisher(project.target, project.capabilities, store, shown, project.workspace.manifests, stage)
+
+
+def read_publications(project: Project) -> dict[tuple[str, str], Publication]:
+    """Return since when each generation that is requested for a stage is published to the stage before.
+
+    They are by the requested stage and the name of the model. A stage without a soak time and a pointer needs none.
+
+    Raises:
+        ReconcileError: when a pointer cannot be read, or is invalid.
+    """
+    target, manifests = project.target, {manifest.name: manifest.names for manifest in project.workspace.manifests}
+    found: dict[tuple[str, str], Publication] = {}
+    for stage in target.later_stages:
+        requested = {
+            name: key for name, model in project.lock.models.items() if (key := model.stage(stage.name).requested)
+        }
+        if not requested or not (stage.soak or target.destination(stage.after)):
+            continue
+        now = project.session.environment.clock()
+        history = _history_of(project, stage, now)
+        before = project.lock.in_stage(stage.after)
+        for name, key in requested.items():
+            known = before.models[name].generation(key)
+            served = Served(key, known.checkpoint if known else "")
+            completed = parse_time(known.complete_time) if known else None
+            names = manifests.get(name, (name,))
+            found[stage.name, name] = published_since(names, served, history, completed=completed, now=now)
+    return found
+
+
+def _history_of(project: Project, stage: Stage, now: datetime) -> PublicationHistory:
+    """Return what was published to the stage before, as far back as the soak time of a stage needs it."""
+    target, publisher = project.target, stage_publisher(project, stage.after)
+    if publisher.address.startswith(REMOTE_SCHEME):
+        return publisher.history()
+    if not stage.soak:
+        return PublicationHistory((Sighting(now, publisher.served() or {}),))
+    if not publisher.address and target.lock:
+        problem = f"the lockfile is in a bucket, and {stage.after} has no pointer"
+        return PublicationHistory(problem=problem, remedy=f"set spec.stages[].publish of {stage.after}")
+    from reconciler.state.publication_history import committed_history, served_by_lockfile
+
+    def served(text: str) -> Mapping[str, Served]:
+        if publisher.address:
+            return served_in(read_pointer(text, target, publisher.shown, publisher.stage))
+        return served_by_lockfile(text, stage.after, target.first_stage)
+
+    root, environment = project.session.root, project.session.environment
+    file = absolute(publisher.address, root) if publisher.address else project.session.lockfile
+    return committed_history(file, environment.environ, served, now=now, enough=now - stage.soak)
 
 
 def _pointer_store(project: Project, address: str) -> tuple[LockStore | None, str]:

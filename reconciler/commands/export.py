@@ -78,6 +78,7 @@ def export(
     key: str | None,
     merged: bool,
     show_checks: ShowChecks,
+    stage: str | None = None,
 ) -> CommandResult[ExportReport]:
     """Write the files of the serving generation of a manifest, or of the generation ``key``, into a new folder.
 
@@ -90,7 +91,7 @@ def export(
     path, shown = environment.cwd / folder, f"--to {folder}"
     with write_errors(shown, UsageError):
         check_folder(path)
-    project = open_project(environment, command_input, strict=False)
+    project = open_project(environment, command_input, strict=False).in_stage(stage)
     generation = select_generation(project, name, key, merged=merged)
 
     async def work(service: ConnectedProvider) -> Exported:
@@ -253,6 +254,7 @@ def _check_lines(checks: CheckResults | RecordedChecks | None) -> Iterator[str]:
     help="Merge the adapter into the unquantized base model, and run the checks on it.",
 )
 @click.option("--generation", metavar="KEY", help="Generation to export instead of the serving one.")
+@_options.stage
 @_options.environment
 def command(environment: Environment, /, name: str, **values: Any) -> int:
     """Copy the files of a generation of NAME to a folder.
@@ -263,7 +265,7 @@ def command(environment: Environment, /, name: str, **values: Any) -> int:
     Exit status 1 with --merged can mean that a check passes before the merge, and fails after it. The folder is kept.
     """
     output = output_of(values)
-    folder, merged, key = (values.pop(option) for option in ("folder", "merged", "generation"))
+    folder, merged, key, stage = (values.pop(option) for option in ("folder", "merged", "generation", "stage"))
     result = export(
         environment,
         input_of(values),
@@ -271,6 +273,7 @@ def command(environment: Environment, /, name: str, **values: Any) -> int:
         folder,
         key=key,
         merged=merged,
+        stage=stage,
         show_checks=lambda name, simulated: progress(environment, output, [name], simulated=simulated),
     )
     return output.finish(result)

@@ -36,7 +36,7 @@ _NOT_READY: Final[Mapping[State, str]] = {
 
 
 class PromptRequest(Struct, frozen=True):
-    """A prompt for the serving generation of a manifest, or for the generation ``key``.
+    """A prompt for the serving generation of a manifest in a ``stage``, or for the generation ``key``.
 
     The model's own values apply for unset fields of ``sampling``.
     """
@@ -44,6 +44,7 @@ class PromptRequest(Struct, frozen=True):
     name: str
     text: str
     key: str | None = None
+    stage: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     candidates: int = 1
     max_tokens: int | None = None
@@ -59,7 +60,7 @@ def prompt(
         ReconcileError: when there is no serving generation, or the generation is not ready or gone.
     """
     _require_text(request.text)
-    project = open_project(environment, command_input, strict=False)
+    project = open_project(environment, command_input, strict=False).in_stage(request.stage)
     name = request.name
     generation = project.recorded_generation(name, request.key) if request.key else project.serving_generation(name)
     require_ready(generation, name)
@@ -118,6 +119,8 @@ def _sampling(project: Project, manifest: Manifest | None, requested: Sampling) 
     if manifest is None or "sampling" in project.capabilities.mutable:
         return requested
     declared = manifest.sampling
+    if project.stage not in ("", project.target.first_stage):
+        declared = project.recorded_model(manifest.name).sampling or Sampling()  # it was promoted with the generation
     return replace(
         requested,
         temperature=declared.temperature if requested.temperature is None else requested.temperature,
@@ -189,6 +192,7 @@ class _FiniteRange(click.FloatRange):
 @click.argument("text", required=False)
 @_options.model_options
 @click.option("--generation", metavar="KEY", help="Generation to use instead of the serving one.")
+@_options.stage
 @click.option("--temperature", type=_FiniteRange(0, 2), help="0 gives the most likely answer, higher values vary more.")
 @click.option("--top-p", type=_FiniteRange(0, 1), help="Sample from the likeliest tokens with this total probability.")
 @click.option("--top-k", type=click.IntRange(1, 2**31 - 1), help="Sample from this number of likeliest tokens.")
@@ -211,6 +215,7 @@ def command(environment: Environment, /, name: str, text: str | None, **values: 
         name=name,
         text=_from_stdin(environment, output, values["paths"]) if text in {None, STDIN} else str(text),
         key=values.pop("generation"),
+        stage=values.pop("stage"),
         sampling=sampling,
         candidates=values.pop("candidates"),
         max_tokens=values.pop("max_tokens"),

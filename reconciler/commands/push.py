@@ -43,6 +43,7 @@ class PushRequest(Struct, frozen=True):
     key: str | None = None
     merged: bool = False
     private: bool = True
+    stage: str | None = None
 
 
 def push(
@@ -67,7 +68,7 @@ def push(
     from reconciler.commands._model_hub import ModelHub, parse_repository
 
     repository = parse_repository(request.repository)
-    project = open_project(environment, command_input, strict=False)
+    project = open_project(environment, command_input, strict=False).in_stage(request.stage)
     generation = select_generation(project, request.name, request.key, merged=request.merged)
     project.session.query(partial(_require_exports, generation))
     hub = ModelHub(environment.environ, command_input.allow_endpoints)
@@ -115,6 +116,7 @@ async def _require_exports(generation: ExportedGeneration, service: ConnectedPro
 @_options.model_options
 @click.option("--merged", is_flag=True, help="Push the merged model, as export --merged writes it.")
 @click.option("--generation", metavar="KEY", help="Generation to push instead of the serving one.")
+@_options.stage
 @click.option(
     "--private/--public", default=True, show_default=True, help="Who can read the repository; it is created if missing."
 )
@@ -131,11 +133,11 @@ def command(environment: Environment, /, name: str, repository: str, *, yes: boo
     """
     output = output_of(values)
     require_approver(yes=yes)
-    merged, key, private = (values.pop(option) for option in ("merged", "generation", "private"))
+    merged, key, private, stage = (values.pop(option) for option in ("merged", "generation", "private", "stage"))
     result = push(
         environment,
         input_of(values),
-        PushRequest(name, repository, key, merged, private),
+        PushRequest(name, repository, key, merged, private, stage),
         approve=lambda report: _approve(output, report, yes=yes),
         show_checks=lambda name, simulated: progress(environment, output, [name], simulated=simulated),
     )

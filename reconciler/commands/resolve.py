@@ -42,11 +42,17 @@ if TYPE_CHECKING:
 
 
 def resolve(
-    environment: Environment, command_input: CommandInput, name: str | None, *, live: bool = False
+    environment: Environment,
+    command_input: CommandInput,
+    name: str | None,
+    *,
+    live: bool = False,
+    stage: str | None = None,
 ) -> CommandResult[ResolveReport]:
     """Return the recorded serving generation of one manifest, or of every model in the lockfile.
 
     With ``live``, the service proves the records, and the result has the address and the preamble that it shows.
+    ``stage`` is that of the target; the default is the first one.
 
     Raises:
         ReconcileError: when ``name`` has no serving generation, it is not ready or of another target, or with
@@ -65,12 +71,17 @@ def resolve(
         raise UsageError(f"{name} is a path, not the name of a model", _named_in(project, name))
     if name and name not in project.names:
         project = open_project(environment, command_input, strict=False)  # whose message has the declared names
+    project = project.in_stage(stage)
     names = [name] if name else sorted(name for name, model in project.lock.models.items() if model.serving_key)
     recorded = {name: ready_generation(project, name) for name in names}
     serving = _prove(project, recorded) if isinstance(project, Project) and live else recorded
     models = tuple(_with_files(project, name, serving[name]) for name in names)
     report = ResolveReport(
-        simulated=project.capabilities.simulated, target=project.target_summary, verified=live, models=models
+        simulated=project.capabilities.simulated,
+        target=project.target_summary,
+        verified=live,
+        stage=project.stage,
+        models=models,
     )
     return CommandResult(report)
 
@@ -185,7 +196,7 @@ def resolved(target: Target, name: str, model: LockedModel, serving: LockedGener
     )
 
 
-@click.command("resolve", epilog=_options.examples("resolve adder", "resolve --format json"))
+@click.command("resolve", epilog=_options.examples("resolve adder", "resolve --stage production --format json"))
 @click.argument("name", required=False)
 @_options.paths
 @_options.target
@@ -195,8 +206,9 @@ def resolved(target: Target, name: str, model: LockedModel, serving: LockedGener
 @click.option(
     "--live", is_flag=True, help="Verify the names at the service. Fail if a model does not prove its record."
 )
+@_options.stage
 @_options.environment
-def command(environment: Environment, /, name: str | None, *, live: bool, **values: Any) -> int:
+def command(environment: Environment, /, name: str | None, *, live: bool, stage: str | None, **values: Any) -> int:
     """Print the remote name of a serving generation. Offline, without --live.
 
     Reads the lockfile and no manifest. Without NAME, prints the remote names of all models in the lockfile.
@@ -205,7 +217,7 @@ def command(environment: Environment, /, name: str | None, *, live: bool, **valu
     must have the ownership mark of the manifest, and the endpoint is the one that the service reports.
     """
     output = output_of(values)
-    result = resolve(environment, input_of(values), name, live=live)
+    result = resolve(environment, input_of(values), name, live=live, stage=stage)
     if not result.document.models:
         output.warning("no model is recorded as serving; run reconcile apply to train and promote models")
     output.result(

@@ -421,6 +421,11 @@ class Target(Struct, frozen=True):
             stage for stage in self.stages if any(before.name == name for before in self.stages_before(stage.name))
         )
 
+    @property
+    def publishes(self) -> bool:
+        """Whether the target has a published pointer."""
+        return bool(self.publish) or any(stage.publish for stage in self.stages)
+
     def destination(self, stage: str = "") -> str:
         """Return where the pointer of a stage is written, empty for nowhere; the default is the first stage."""
         found = self.stage(stage or self.first_stage)

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from reconciler.domain.errors import AccessError, ExitStatus, LeaseHeld, ReconcileError, ServiceError, TimeoutReached
-from reconciler.domain.lock import Lock, record_target
+from reconciler.domain.lock import Lock, LockedGeneration, record_target
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Observation, Plan, Reason, Request, World, approved_effects
 from reconciler.domain.ports import TrainingQueue
@@ -37,6 +37,7 @@ from reconciler.planning.events import (
     record,
 )
 from reconciler.planning.generations import owners_of, resolve_recorded, satisfies
+from reconciler.planning.live_proof import Owner
 from reconciler.planning.observed_events import find_moved, observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, without_deletions
@@ -195,7 +196,7 @@ class Applier:
 
     def _publish_serving(self) -> ReconcileError | None:
         """Publish what is recorded as serving now, and return the error; it changes nothing else about the run."""
-        if not self._target.publish:
+        if not self._target.publishes:
             return None
         try:
             with self._recorder.lease():
@@ -356,16 +357,19 @@ class Applier:
     def _publish_proved(self, lock: Lock, only: frozenset[str] | None) -> Iterable[Published]:
         """Publish the serving generations, unless the live model of one does not prove its record."""
         owners = owners_of(replace(self._world(), lock=lock))
-        for name, model in lock.models.items() if self._target.publish else ():
-            serving = model.serving_generation
-            found = resolve_recorded(serving, owners.owner(name), self._observation) if serving else None
-            if found and found.mismatch:
-                raise ReconcileError(
-                    f"nothing is published: {name}: {found.mismatch.field} of {found.key} in the lockfile:"
-                    f" {found.mismatch.message}",
-                    "restore this record from the history of the lockfile",
-                )
+        for name, model in lock.models.items() if self._target.publishes else ():
+            for key in sorted(model.served_keys):
+                self._require_proved(name, model.generation(key), owners.owner(name))
         return self._publish(lock, only)
+
+    def _require_proved(self, name: str, serving: LockedGeneration | None, owner: Owner) -> None:
+        found = resolve_recorded(serving, owner, self._observation) if serving else None
+        if found and found.mismatch:
+            raise ReconcileError(
+                f"nothing is published: {name}: {found.mismatch.field} of {found.key} in the lockfile:"
+                f" {found.mismatch.message}",
+                "restore this record from the history of the lockfile",
+            )
 
     def _plan(self) -> Plan:
         current = plan(self._world())
@@ -383,7 +387,7 @@ class Applier:
             self._recorder.emit(event)
             if isinstance(event, Claimed) and not event.dataset.unknown:
                 self._recorder.emit(self._recorder.decided("claim", event.name, event.key))
-            if isinstance(event, Renamed) and not self._target.publish:
+            if isinstance(event, Renamed) and not self._target.publishes:
                 self._recorder.emit(Published(event.former, None))  # no pointer has the old name
         for manifest in self._manifests.values():
             self._recorder.emit(declared(manifest))

@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from msgspec import MsgspecError, Struct
+from msgspec.json import decode
+
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import MAX_LOCKFILE_BYTES
 from reconciler.manifests.git import FETCH_ALL, Blob, Git, GitError, IncomparableError, open_repository
@@ -38,6 +41,49 @@ def committed_history(
         return PublicationHistory(problem=str(error), remedy=f"use a clone with git, or {_GIT}")
     except GitError as error:
         return PublicationHistory(problem=str(error), remedy=error.remedy)
+
+
+class _RecordedStage(Struct, frozen=True):
+    serving: str | None = None
+    checkpoint: str = ""
+    key: str = ""
+
+
+class _RecordedModel(Struct, frozen=True):
+    serving: str | None = None
+    generations: tuple[_RecordedStage, ...] = ()
+    stages: Mapping[str, _RecordedStage] = {}
+
+    def served(self, stage: str) -> Served | None:
+        if stage:
+            record = self.stages.get(stage, _RecordedStage())
+            return Served(record.serving, record.checkpoint) if record.serving else None
+        found = (Served(known.key, known.checkpoint) for known in self.generations if known.key == self.serving)
+        return next(found, None)
+
+
+class _RecordedTarget(Struct, frozen=True):
+    stages: tuple[str, ...] = ()
+
+
+class _RecordedLock(Struct, frozen=True):
+    """The parts of a lockfile that say what is serving; thousands of models are read from each of many commits."""
+
+    target: _RecordedTarget = _RecordedTarget()
+    models: Mapping[str, _RecordedModel] = {}
+
+
+def served_by_lockfile(text: str, stage: str, first_stage: str) -> Mapping[str, Served]:
+    """Return what a committed lockfile records as serving in a stage; raises ReconcileError if it is invalid.
+
+    One that was written before the target had stages has the generations of today's first one.
+    """
+    try:
+        lock = decode(text, type=_RecordedLock)
+    except (MsgspecError, RecursionError) as error:
+        raise ReconcileError("invalid lockfile") from error
+    recorded = "" if stage == (lock.target.stages[0] if lock.target.stages else first_stage) else stage
+    return {name: served for name, model in lock.models.items() if (served := model.served(recorded))}
 
 
 def _text(file: Path) -> bytes:

@@ -210,13 +210,18 @@ def read_pointer(text: str, target: Target, shown: str, stage: str = "") -> dict
     return models
 
 
+def served_in(pointer: Mapping[str, PublishedModel]) -> dict[str, Served]:
+    """Return what a pointer publishes by the names of the models."""
+    return {name: Served(model.key, model.checkpoint) for name, model in pointer.items()}
+
+
 def object_history(pointer: Mapping[str, PublishedModel], written: datetime) -> PublicationHistory:
     """Return the history of a pointer object that was ``written`` at this time of the server.
 
     An account that may write the bucket may publish, so the times of its entries are trusted as much as the entries.
     Each write keeps the time of an entry that it does not change.
     """
-    published = {name: Served(model.key, model.checkpoint) for name, model in pointer.items()}
+    published = served_in(pointer)
     claims = {name: moment for name, model in pointer.items() if (moment := model.published_at)}
     return PublicationHistory((Sighting(written, published, claims),))
 

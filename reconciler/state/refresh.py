@@ -51,7 +51,7 @@ def _manifest_events(world: World) -> Iterator[events.Event]:
         yield events.Targeted(record_target(world.target))
     for event in find_moved(world.lock, world.manifests):
         yield event
-        if isinstance(event, events.Renamed) and not world.target.publish:
+        if isinstance(event, events.Renamed) and not world.target.publishes:
             yield events.Published(event.former, None)  # no pointer has the old name
     yield from map(events.declared, world.manifests)
 

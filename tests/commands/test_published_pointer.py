@@ -318,3 +318,46 @@ def test_a_full_disk_changes_nothing_and_the_next_run_succeeds(
         done = reconcile(*command)
         assert done.status == 0, done.err
         assert not serving or keys(read(pointer)) == {"adder": serving}
+
+
+STAGES = """\
+  stages:
+    - {name: staging, publish: serving.json}
+    - {name: production, after: staging, publish: production.json}
+"""
+
+
+def test_each_stage_has_a_pointer_and_is_resolved(reconcile: Cli, versions: tuple[str, str], pointer: Path) -> None:
+    first, second = versions
+    reconcile.target(STAGES)
+    document = read(reconcile.lock_file)
+    document["target"]["stages"] = ["staging", "production"]
+    document["models"]["adder"]["stages"] = {"production": {"serving": first, "sampling": {"temperature": 0.5}}}
+    reconcile.lock_file.write_text(json.dumps(document), encoding="utf-8")
+    production = pointer.with_name("production.json")
+
+    done = reconcile("apply", "--yes")
+    assert done.status == 0, done.err
+    assert {name: keys(read(file)) for name, file in (("staging", pointer), ("production", production))} == {
+        "staging": {"adder": second},
+        "production": {"adder": first},
+    }
+    assert (read(production)["stage"], read(pointer)["stage"]) == ("production", "staging")
+    assert reconcile.lock["adder"]["published"] == second
+    assert reconcile.lock["adder"]["stages"]["production"]["published"] == first
+
+    for stage, key in (((), second), (("--stage", "staging"), second), (("--stage", "production"), first)):
+        for live in ((), ("--live",)):
+            (model,) = reconcile("resolve", "adder", *stage, *live, "--format", "json").document["models"]
+            assert model["key"] == key
+    assert model["sampling"] == {"temperature": 0.5}
+    asked = reconcile("prompt", "adder", "1", "--stage", "production", "--format", "json").document
+    assert asked["key"] == first
+    unknown = reconcile("resolve", "adder", "--stage", "producton")
+    assert (unknown.status, "has no stage producton" in unknown.err) == (64, True)
+    assert "did you mean production" in unknown.err.lower()
+
+    production.write_bytes(pointer.read_bytes())
+    swapped = reconcile("apply", "--yes")
+    assert swapped.status == 1
+    assert "production.json: belongs to the stage staging, not overwritten" in swapped.out
