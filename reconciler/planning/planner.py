@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from reconciler.domain.access import EVERYONE
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Manifest, RemoteModel, State
+from reconciler.domain.money import dollars
 from reconciler.domain.plan import (
     Action,
     Kind,
@@ -330,12 +331,18 @@ _MOST_NAMES: Final = 5
 
 
 def cross_target_notices(plan: Plan, provider: str, other_locks: Iterable[Lock]) -> Iterator[str]:
-    """Return a notice for each target of another provider that serves models that this plan trains."""
-    created = {action.name for action in plan.of_kind(Kind.CREATE)}
+    """Return a notice for each other target that serves models that this plan trains, with the cost if it is known."""
+    created = {action.name: action for action in plan.of_kind(Kind.CREATE)}
     for lock in other_locks:
         served = sorted(name for name in created if (model := lock.models.get(name)) and model.serving_key)
-        if served and lock.target and lock.target.provider != provider:
-            yield (
-                f"target {lock.target.name} ({lock.target.provider}) already serves {join_names(served, _MOST_NAMES)};"
-                " a tuned model cannot be moved to another service, so it is trained again"
-            )
+        if not served or lock.target is None:
+            continue
+        costs = [training.cost for name in served if (training := created[name].training) and training.cost]
+        totals = [cost.total.amount for cost in costs if cost.total]
+        cost = f", which costs {dollars(sum(totals)).approximate}" if totals else ""
+        is_same = lock.target.provider == provider
+        yield (
+            f"target {lock.target.name} ({lock.target.provider}) already serves {join_names(served, _MOST_NAMES)};"
+            f" a tuned model cannot be {'copied to another target' if is_same else 'moved to another service'},"
+            f" so it is trained again{cost}" + ("; stages of one target train once" if is_same else "")
+        )
