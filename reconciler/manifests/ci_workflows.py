@@ -56,6 +56,9 @@ _PUSH_ACCESS: Final = (
     "Set the masked variable RECONCILE_TOKEN in the environments reconcile-train{suffix} and reconcile{suffix} to an "
     "access token that can push and open merge requests."
 )
+_PROMOTE: Final = (
+    "Schedule pipelines of {branch}: RECONCILE_JOB=promote every hour, for promotions whose soak time has ended."
+)
 _NEXT: Final[Mapping[Platform, tuple[str, ...]]] = {
     "github": (
         "Write the requirements for pip to install reconcile, with hashes, into .github/reconcile.txt.",
@@ -82,6 +85,7 @@ _NEXT: Final[Mapping[Platform, tuple[str, ...]]] = {
         "Require pipelines to succeed before a merge. Optional: enable merge trains.",
     ),
 }
+_EVERY_HOUR: Final = '\n  schedule:\n    - cron: "37 * * * *" # promotes what has been in a stage for its soak time'
 _SIMULATED: Final = "Use a target of a real service: models on the embedded service are not shared between jobs."
 _BRANCH: Final = re.compile(r"ref: refs/remotes/origin/([A-Za-z0-9._/-]+)\s*")
 
@@ -115,6 +119,7 @@ def create_workflows(platform: Platform, root: Root, target: Target, directory: 
         "VARIABLES": variables,
         "REF": f"'refs/heads/{branch}'",
         "BRANCH": _quoted(branch),
+        "SCHEDULE": _EVERY_HOUR if any(stage.soak for stage in target.stages) else "",
         "REQUIREMENTS": _REQUIREMENTS[platform],
     }
     files = {
@@ -122,7 +127,9 @@ def create_workflows(platform: Platform, root: Root, target: Target, directory: 
         for path, name in _FILES[platform].items()
         if path != _REQUIREMENTS[platform] or not (repository / path).exists()
     }
-    steps = tuple(step.format(branch=branch, suffix=suffix, variables=variables) for step in _NEXT[platform])
+    soaks = any(stage.soak for stage in target.stages)
+    steps = (*_NEXT[platform], *([_PROMOTE] if soaks and platform == "gitlab" else []))
+    steps = tuple(step.format(branch=branch, suffix=suffix, variables=variables) for step in steps)
     return Workflows(repository, files, (*steps, _SIMULATED) if capabilities_of(target).simulated else steps)
 
 
@@ -137,12 +144,9 @@ def _values(root: Root, target: Target, repository: Path) -> dict[str, str]:
 
     directory = root.folder.resolve()
     lockfile = (directory / target_file_name(target.name)).with_suffix(".lock.json")
-    in_file = target.publish and not target.publish.startswith(REMOTE_SCHEME)
-    paths = {
-        "SPECS": path(directory),
-        "LOCKFILE": path(lockfile),
-        "POINTER": path(directory / target.publish) if in_file else "",
-    }
+    addresses = (target.destination(stage.name) for stage in target.stages) if target.stages else (target.publish,)
+    files = [path(directory / address) for address in addresses if address and not address.startswith(REMOTE_SCHEME)]
+    paths = {"SPECS": path(directory), "LOCKFILE": path(lockfile), "POINTERS": "\n".join(files)}
     for relative in paths.values():
         if "$" in relative:
             raise UsageError(

@@ -316,7 +316,7 @@ def test_they_name_what_is_there(project: Path) -> None:
         "RECONCILE_TARGET": "default",
         "SPECS": "specs",
         "LOCKFILE": "specs/reconcile.lock.json",
-        "POINTER": "",
+        "POINTERS": "",
     }
 
 
@@ -345,9 +345,28 @@ def test_another_target_branch_and_folder(tmp_path: Path) -> None:
         "RECONCILE_TARGET": "prod",
         "SPECS": "models of ours/specs",
         "LOCKFILE": "models of ours/specs/reconcile.prod.lock.json",
-        "POINTER": "models of ours/serving.json",
+        "POINTERS": "models of ours/serving.json",
     }
     assert "../.github/reconcile.txt" not in _written(folder, "github"), "targets share it"
+
+
+def test_the_pointers_of_all_stages_are_committed_and_a_schedule_promotes(tmp_path: Path) -> None:
+    init(tmp_path, data=None, name=None)
+    file = tmp_path / "specs" / "reconcile.yaml"
+    stages = (
+        "  stages:\n    - {name: staging, publish: serving.json}\n"
+        "    - {name: production, after: staging, soak: 24h, publish: live/serving.json}\n"
+        "    - {name: edge, after: production, publish: 'gs://acme-models/edge.json'}\n"
+    )
+    write(tmp_path, {"specs/reconcile.yaml": file.read_text(encoding="utf-8") + stages})
+    (tmp_path / "specs" / "live").mkdir()
+    _written(tmp_path, "github")
+    workflow = read(tmp_path / ".github/workflows/reconcile-merged.yml")
+    assert workflow["env"]["POINTERS"] == "specs/serving.json\nspecs/live/serving.json"
+    assert workflow["on"]["schedule"] == [{"cron": "37 * * * *"}]
+    _written(tmp_path, "gitlab")
+    text = (tmp_path / ".gitlab/reconcile.yml").read_text(encoding="utf-8")
+    assert '$RECONCILE_JOB == "promote"' in text
 
 
 @each_row("text", ["ref: refs/heads/main", "ref: refs/remotes/origin/it's\n", b"\xff"])
