@@ -228,4 +228,4 @@ def monitoring_of(values: dict[str, Any], context: click.Context) -> Monitoring 
     file, to = values.pop("metrics", None) or "", values.pop("notify_env", None) or ()
     if not file and not to:
         return None
-    return Monitoring(_environment(context), context.info_name or "", file, to)
+    return Monitoring(_environment(context), context.command.name or "", file, to)

@@ -50,6 +50,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "list": "List models with their state.",
             "targets": "List the targets of a root with their states.",
             "status": "Show what the lockfile records of each model.",
+            "ui": "Show all targets and running trainings in a browser.",
             "drift": "Report differences between manifests, lockfile and service.",
             "resolve": "Print the remote name of a serving generation.",
             "prompt": "Send a prompt to the serving generation of NAME.",

@@ -85,6 +85,12 @@ def _markdown(document: Document) -> str:
 
 def _html(document: Document) -> str:
     # Imported here because importing Jinja2 takes longer than most commands.
+    from reconciler.reports.documents.targets import TargetsReport
+
+    if isinstance(document, TargetsReport):
+        from reconciler.reports.html.front import front_page
+
+        return front_page(document)
     from reconciler.reports.html.page import page
 
     return page(document)

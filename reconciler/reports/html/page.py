@@ -33,7 +33,7 @@ from reconciler.reports.documents.models import MigrationReport
 from reconciler.reports.documents.plan import DataChange, LockfileChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import SETTLED, ModelOutcome, ResultReport
 from reconciler.reports.documents.status import ModelStatus, StatusReport
-from reconciler.reports.documents.targets import CombinedReport, ListedTarget, TargetsReport
+from reconciler.reports.documents.targets import CombinedReport
 from reconciler.reports.html import loss_chart
 from reconciler.reports.html.models import CheckScore, model_sections, score_of
 from reconciler.reports.summary import (
@@ -78,7 +78,6 @@ from reconciler.reports.text.plan import (
 )
 from reconciler.reports.text.result import OUTCOMES, TRAINED, next_steps, outcome_details, result_summary
 from reconciler.reports.text.status import access_lines, origin_of, passed_ratio, recorded_state, status_details
-from reconciler.reports.text.targets import STATES, counts_text, target_details, targets_summary
 
 
 class Cell(Struct, frozen=True):
@@ -523,35 +522,6 @@ def _migration(report: MigrationReport) -> PageModel:
     )
 
 
-def _targets(report: TargetsReport) -> PageModel:
-    rows = tuple(_target_row(target) for target in report.targets)
-    return PageModel(
-        title="Targets",
-        role="error" if report.exit_status else "good",
-        lines=(targets_summary(report),),
-        heading="Targets",
-        tallies=_tallies(rows, dict(STATES.values())),
-        rows=rows,
-    )
-
-
-def _target_row(target: ListedTarget) -> TableRow:
-    word, role = STATES[target.state]
-    where = [target.provider, target.project, target.location, *target.stages]
-    details = tuple(("", text) for text in target_details(target))
-    return TableRow(
-        (word,),
-        (
-            Cell(target.name),
-            Cell(word, role=role),
-            Cell(counts_text(target.counts) if target.counts else "", details=details),
-            Cell(", ".join(filter(None, where))),
-            Cell(minute(target.last_change), order=target.last_change),
-            Cell(target.file, code=True),
-        ),
-    )
-
-
 _LEVEL_ROLES: Final[Mapping[Level, Role]] = {
     "failed": "error",
     "warning": "warning",
@@ -602,13 +572,12 @@ _PAGES: Final[Mapping[str, Callable[[Any], PageModel]]] = {
     "Plan": _plan,
     "Result": _result,
     "Status": _status,
-    "Targets": _targets,
 }
 
 
 _BAR_START: Final = 2
 _BAR_LENGTH: Final = 100
-_PLOT: Final = {
+PLOT: Final = {
     "width": loss_chart.WIDTH,
     "height": loss_chart.HEIGHT,
     "left": loss_chart.LEFT,
@@ -620,12 +589,13 @@ _PLOT: Final = {
 def page(document: Document) -> str:
     """Return the page of a Plan, Drift, Result, Status, Check, History, Inspection or Error document.
 
-    Raises:     UsageError: for a document of another kind.
+    Raises:
+        UsageError: for a document of another kind.
     """
     overview, models = convert(document, _PAGES, " for HTML"), model_sections(document)
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = asset("page.css"), asset("page.js")
     return (
-        _environment()
+        templates()
         .get_template("page.html.j2")
         .render(
             overview=overview,
@@ -637,8 +607,8 @@ def page(document: Document) -> str:
             simulated=is_simulated(document),
             kind=kind_of(document),
             version=VERSION,
-            plot=_PLOT,
-            policy=_policy(style, script),
+            plot=PLOT,
+            policy=policy(style, script),
             style=style,
             script=script,
         )
@@ -664,10 +634,15 @@ def _local_lockfile(document: Document) -> str:
     return "" if isinstance(document, PlanReport) and document.target.lock else getattr(document, "lockfile", "")
 
 
-def _policy(style: str, script: str) -> str:
-    """Return a Content-Security-Policy that allows only this style sheet and script; ``data:`` is the empty icon."""
+def policy(style: str, *scripts: str, connects: bool = False) -> str:
+    """Return a Content-Security-Policy that allows only this style sheet and these scripts.
+
+    ``data:`` is the empty icon. A page that ``connects`` may send requests to its own server.
+    """
+    allowed = " ".join(f"'{_hash(script)}'" for script in scripts)
+    connected = "connect-src 'self'; " if connects else ""
     return (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src {allowed}; img-src data:; {connected}"
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -677,12 +652,14 @@ def _hash(text: str) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return a style sheet or a script."""
     return resources.files("reconciler.reports.html").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 @cache
-def _environment() -> Environment:
+def templates() -> Environment:
+    """Return the templates, which escape every text."""
     environment = Environment(
         loader=PackageLoader("reconciler.reports.html"),
         autoescape=True,

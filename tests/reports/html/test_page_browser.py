@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any
 
 import pytest
 
+from reconciler.commands._ui_server import Board, draw, ui_app
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import PHASES
+from reconciler.reports.documents.targets import ListedModel, ListedTarget, ModelState, TargetsReport, model_counts
+from reconciler.reports.html.front import NOTHING, Now, Training, front_page
 from reconciler.reports.html.page import page
 from support.browser import BACKSPACE, ENTER, SPACE, TAB, Browser, browser
 from support.render_pages import HOSTILE, PAGES, job_page, plan_page, poisoned, result_page, status_page
@@ -167,3 +175,159 @@ def test_who_listens_hears_what_pictures_tables_and_buttons_are(chromium: Browse
         assert chromium.accessible() >= expected
     finally:
         chromium.devtools("Accessibility.disable")
+
+
+# The front page
+
+
+def front(models: int, *targets: str, text: str = "") -> TargetsReport:
+    """A front page with this number of models in each target, of which the first ones need attention."""
+    states: tuple[ModelState, ...] = ("failed", "held", "pending", "training", "orphaned", "unselected")
+    listed = tuple(
+        ListedModel(
+            name=f"model-{number:04}",
+            state=states[number] if number < len(states) else "inSync",
+            serving=f"model-{number:04}-abcdefgh",
+            reason=f"ChecksFailed: {text}" if number == 1 else "",
+        )
+        for number in range(models)
+    )
+    return TargetsReport(
+        exit_status=ExitStatus.OK,
+        targets=tuple(
+            ListedTarget(
+                name=name,
+                file=f"reconcile.{name}.yaml",
+                state="held",
+                label=f"embedded service{text}",
+                simulated=True,
+                stages=("staging", "production"),
+                lockfile=f"reconcile.{name}.lock.json",
+                last_change="2026-11-30T18:00:00Z",
+                counts=model_counts(listed),
+                models=listed,
+            )
+            for name in targets
+        ),
+    )
+
+
+CURVE = tuple((step, 8 / (1 + step / 9)) for step in range(1, 40))
+DURING = Now((Training("prod", "model-0003", "model-0003-abcdefgh", "step 40/100 (40 %), loss 1.80", CURVE),))
+
+
+@contextmanager
+def served(board: Board) -> Iterator[tuple[str, Callable[[str, Now], None]]]:
+    """Serve a board on a free port; gives its address, and how to show something else on it."""
+    import asyncio
+    import socket
+
+    import uvicorn
+
+    started: Queue[asyncio.AbstractEventLoop] = Queue()
+
+    async def watch(_board: Board) -> None:
+        started.put(asyncio.get_running_loop())
+
+    config = uvicorn.Config(
+        ui_app(board, watch), log_config=None, log_level="critical", lifespan="on", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            loop = started.get(timeout=60)
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+            yield url, lambda frame, now: loop.call_soon_threadsafe(board.show, frame, now) and None
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def violations(chromium: Browser) -> Any:
+    """The mistakes in accessibility that axe-core finds, contrast among them."""
+    package = pytest.importorskip("axe_core_python", reason="needs the package axe-core-python")
+    chromium.driver.set_script_timeout(60)
+    chromium.driver.execute_script(Path(package.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
+    return chromium.driver.execute_async_script(
+        "const done = arguments[0];"
+        "axe.run().then(({ violations }) => done(violations.map(({ id, nodes }) => [id, nodes.map(one => one.html)])))"
+    )
+
+
+def test_the_front_page_is_accessible_in_both_colours_and_complete_without_scripts(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    page = front_page(front(8, "dev", "prod", text=HOSTILE), DURING)
+    for scheme in ("light", "dark"):
+        address = chromium.open(page)
+        chromium.media(scheme=scheme)
+        assert violations(chromium) == []
+        chromium.size(320)
+        assert chromium.run("document.documentElement.scrollWidth") <= 320
+        chromium.size(1280)
+        (tmp_path / f"{scheme}.png").write_bytes(chromium.driver.get_screenshot_as_png())
+    assert (tmp_path / "light.png").read_bytes() != (tmp_path / "dark.png").read_bytes()
+    assert set(chromium.requests()) <= {address, "data:,"}
+    assert chromium.complaints() == []
+    assert chromium.find_all("img, main script") == []
+    # The tree of the browser follows the page after a moment.
+    named = {("table", "Models"), ("table", "Targets"), ("rowheader", "model-0000"), ("columnheader", "Target")}
+    named.add(("image", "Loss of each generation of model-0003 by training step"))
+    assert chromium.wait(lambda: named <= chromium.accessible())
+    chromium.devtools("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        chromium.open(page)
+        assert len(shown_models(chromium)) == 16
+        assert chromium.find_all("button") == []
+    finally:
+        chromium.devtools("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def laid_out(chromium: Browser) -> int:
+    """The number of rows that the browser lays out and draws."""
+    rows = "[...document.querySelectorAll('.overview tbody th')]"
+    return int(chromium.run(f"{rows}.filter(row => row.checkVisibility({{contentVisibilityAuto: true}})).length"))
+
+
+def test_of_5000_models_only_those_in_view_are_laid_out(chromium: Browser) -> None:
+    chromium.open(front_page(front(2500, "dev", "prod")))
+    last = "document.querySelector('.overview tbody tr:last-child th')"
+    seen = f"{last}.checkVisibility({{contentVisibilityAuto: true}})"
+    assert len(chromium.find_all(".overview tbody tr")) == 5000
+    assert laid_out(chromium) < 200
+    assert not chromium.run(seen)
+    chromium.run("scrollTo(0, document.body.scrollHeight)")
+    assert chromium.wait(lambda: bool(chromium.run(seen)))
+    assert 10 < laid_out(chromium) < 200
+    # Rows that are laid out by themselves are still rows of a table.
+    assert chromium.wait(lambda: {("table", "Models"), ("rowheader", "model-2499")} <= chromium.accessible())
+    chromium.find("#filter").send_keys("model-0001")
+    assert chromium.find("output").text == "2 of 5000 shown"
+    assert chromium.wait(lambda: laid_out(chromium) == 2)
+
+
+def test_the_front_page_follows_a_run_with_texts_of_others(chromium: Browser) -> None:
+    board = Board(draw(front(8, "dev")))
+    with served(board) as (url, show):
+        chromium.complaints()
+        chromium.driver.get(url)
+        assert chromium.wait(lambda: chromium.find("#live").text == "· live")
+        assert chromium.find_all("figure") == []
+        chromium.find("#filter").send_keys("0001")
+        chromium.find(".overview thead button").click()
+        show(draw(front(8, "dev")), DURING)
+        assert chromium.wait(lambda: len(chromium.find_all("figure")) == 1)
+        show(draw(front(9, "dev", text=HOSTILE)), NOTHING)
+        assert chromium.wait(lambda: HOSTILE in chromium.find("main").text)
+        assert chromium.find_all("figure, img, main script") == []
+        assert shown_models(chromium) == ["model-0001"], "the filter stays"
+        assert len(chromium.find_all(".overview tbody tr")) == 9
+        show(draw(front(1, "dev")), NOTHING)
+        assert chromium.wait(lambda: len(chromium.find_all(".overview tbody tr")) == 1)
+        assert visible(chromium, ".tallies li", ".count") == ["1"]
+        assert chromium.complaints() == []
+        assert violations(chromium) == []
+    assert chromium.wait(lambda: chromium.find("#live").text == "· not connected")
+    chromium.complaints()

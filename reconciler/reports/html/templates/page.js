@@ -15,7 +15,7 @@
   if (!table) return;
 
   const body = table.tBodies[0];
-  const rows = [...body.rows];
+  const rows = () => [...body.rows];
   const parts = all("article[data-model]");
   const form = document.querySelector("form");
   const field = form.querySelector("input");
@@ -29,12 +29,12 @@
 
   const filter = () => {
     const text = field.value.trim().toLowerCase();
-    const shown = rows.filter((row) => wanted(row, text));
-    for (const row of rows) row.hidden = !shown.includes(row);
+    const shown = new Set(rows().filter((row) => wanted(row, text)));
+    for (const row of rows()) row.hidden = !shown.has(row);
     const filtered = text || pressed.size;
-    const names = new Set(shown.map((row) => row.dataset.model));
+    const names = new Set([...shown].map((row) => row.dataset.model));
     for (const part of parts) part.hidden = filtered && !names.has(part.dataset.model);
-    tally.value = filtered ? `${shown.length} of ${rows.length} shown` : "";
+    tally.value = filtered ? `${shown.size} of ${rows().length} shown` : "";
   };
 
   const toButton = (element, act) => {
@@ -64,7 +64,7 @@
     const up = head.getAttribute("aria-sort") !== "ascending";
     for (const cell of table.tHead.rows[0].cells) if (cell.dataset.sort) cell.setAttribute("aria-sort", "none");
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const keyed = rows.map((row) => [key(row, head.cellIndex, head.dataset.sort === "number"), row]);
+    const keyed = rows().map((row) => [key(row, head.cellIndex, head.dataset.sort === "number"), row]);
     keyed.sort(([left], [right]) => (up || left === "" || right === "" ? compare(left, right) : compare(right, left)));
     body.append(...keyed.map(([, row]) => row));
   };
