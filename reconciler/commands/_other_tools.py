@@ -6,6 +6,7 @@ docs/coming-from.md has the most used ones; a test runs each of them.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Final
@@ -115,14 +116,15 @@ _ARGO_CD: Final[Mapping[str, str]] = {
     "proj": _TARGETS,
     "repo": "run `reconcile doctor`",
 }
+_REMOTE: Final = r"[A-Za-z0-9][A-Za-z0-9./@_-]*"
 _OPTIONS: Final[Mapping[str, str]] = {
     "-C": "pass -C DIR before the command, as in `reconcile -C DIR plan`",
     "-auto-approve": "see --yes in `reconcile help apply`",
-    "-f": "pass the path without -f, as in `reconcile apply PATH`",
+    "-f": "pass the path without -f, as in `reconcile {command} {value}`",
     "-target": "pass --only NAME",
     "-var": "manifests have no variables; pass --target NAME",
     "-var-file": "pass --target NAME",
-    "--filename": "pass the path without --filename, as in `reconcile apply PATH`",
+    "--filename": "pass the path without --filename, as in `reconcile {command} {value}`",
     "--namespace": "pass --target NAME",
     "--selector": "pass -l",
     "-n": "pass --target NAME",
@@ -141,17 +143,21 @@ def remedy_for(arguments: Sequence[str], known: Collection[str], unsuggested: Co
         command = " ".join(words[:count])
         for remedies in (_TERRAFORM, _KUBECTL, _ARGO_CD):
             if command in remedies:
-                return command, _with_name(remedies[command], words[count:])
+                return command, _with_words(remedies[command], words[count:])
     similar = get_close_matches(arguments[0], known, n=1)
     if similar and similar[0] not in unsuggested:
         return arguments[0], f"did you mean {similar[0]}?"
     return arguments[0], "run reconcile --help"
 
 
-def _with_name(remedy: str, words: Sequence[str]) -> str:
-    """Return the remedy for the model that the words name, if they begin with a name."""
-    if words and re.fullmatch(NAME_PATTERN, words[0]):
-        return re.sub(r"\bNAME\b(?=.*`)", words[0], remedy) if "--target" not in remedy else remedy
+def _with_words(remedy: str, words: Sequence[str]) -> str:
+    """Return the remedy for the model and the second name in the words, if they have them."""
+    if "--target" in remedy:
+        return remedy
+    for placeholders, pattern, word in zip(("NAME|OLD", "REMOTE|NEW"), (NAME_PATTERN, _REMOTE), words, strict=False):
+        if not re.fullmatch(pattern, word):
+            break
+        remedy = re.sub(rf"\b({placeholders})\b", word, remedy)
     return remedy
 
 
@@ -160,5 +166,9 @@ def option_remedy(arguments: Sequence[str], option: str) -> str:
 
     ``option`` is its name as click reports it: the first letter of one that has one hyphen and several letters.
     """
-    given = (argument.partition("=")[0] for argument in arguments)
-    return next((_OPTIONS[name] for name in given if name in _OPTIONS and name.startswith(option[:2])), "")
+    for position, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name in _OPTIONS and name.startswith(option[:2]):
+            value = value or next(iter(arguments[position + 1 :]), "PATH")
+            return _OPTIONS[name].format(command=arguments[0], value=shlex.quote(value))
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -48,7 +49,7 @@ class Output(Struct, frozen=True):
     ``run`` is what reports show of the command; without it they show what the document has, as ``render`` does.
     """
 
-    form: Literal["text", "json"] = "text"
+    form: Literal["text", "json", "yaml"] = "text"
     color: Color = "auto"
     quiet: bool = False
     verbose: int = 0
@@ -88,7 +89,7 @@ class Output(Struct, frozen=True):
         """Print the document of a command that has no result as JSON, and write it in place of earlier reports."""
         document = self._with_run(document)
         outputs = [partial(_write_report, report, document) for report in self.reports]
-        if self.form == "json":
+        if self.form != "text":
             outputs.insert(0, partial(self._print_result, document, None, ()))
         for write in outputs:
             try:
@@ -107,6 +108,11 @@ class Output(Struct, frozen=True):
             ascii_only = not sys.stdout.encoding.lower().startswith("utf")
             click.echo(json_text(document, ascii_only=ascii_only))
             return
+        if self.form == "yaml":
+            import yaml  # few commands print it
+
+            click.echo(yaml.safe_dump(json.loads(json_text(document)), sort_keys=False), nl=False)
+            return
         unseen = without_notices(document, shown)
         draw = text or (lambda style, width: render_text(unseen, width=width, verbose=self.verbose > 0, style=style))
         style, width = self.style(sys.stdout), width_of(sys.stdout)
@@ -115,7 +121,7 @@ class Output(Struct, frozen=True):
 
     def _with_run(self, document: DocumentT) -> DocumentT:
         """Return the document with its run; text that does not show it needs no look at git's settings."""
-        shows_run = self.form == "json" or self.verbose > 1 or self.reports or current_runner()
+        shows_run = self.form != "text" or self.verbose > 1 or self.reports or current_runner()
         if self.run is None or not shows_run or not isinstance(document, Report):
             return document
         return replace(document, run=self.run.info)
@@ -175,12 +181,19 @@ def _write_report(report: str, document: Document) -> None:
         write_file(Path(report), content)
 
 
-def confirm(question: str, *, yes: bool) -> bool:
-    """Ask for approval on standard error and return the answer; ``yes`` approves without a prompt.
+def confirm(question: str, *, yes: bool, answer: str = "") -> bool:
+    """Ask for approval on standard error and return it; ``yes`` approves without a prompt.
+
+    With ``answer``, the name of the target, only typing it approves.
 
     Raises:
         UsageError: when standard input is not a terminal.
     """
+    if answer and not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("stdin is not a terminal", "pass --confirm with the name of the target to approve")
+        question = f"{question} Type the name of the target, {terminal_safe(answer)}, to approve"
+        return bool(click.prompt(question, default="", show_default=False, err=True) == answer)
     require_approver(yes=yes)
     return yes or click.confirm(question, err=True)
 

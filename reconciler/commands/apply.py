@@ -362,8 +362,13 @@ def command(
     return output.finish(result)
 
 
-def approver(output: Output, log: EventLog, question: str, *, yes: bool, verbose: bool = False) -> Approve:
-    """Return an approval that logs and prints the plan, and asks unless ``yes`` or without changes."""
+def approver(
+    output: Output, log: EventLog, question: str, *, yes: bool, verbose: bool = False, typed: bool = False
+) -> Approve:
+    """Return an approval that logs and prints the plan, and asks unless ``yes`` or without changes.
+
+    With ``typed``, the answer is the name of the target.
+    """
 
     def approve(report: PlanReport, warnings: tuple[Problem, ...]) -> bool:
         log.planned(report)
@@ -372,6 +377,6 @@ def approver(output: Output, log: EventLog, question: str, *, yes: bool, verbose
             output.say(lambda style, width: notices_text(report.notices, Layout(width, style)))
             return True
         output.say(lambda style, width: render_text(report, width=width, verbose=verbose, style=style))
-        return not report.changes or confirm(question, yes=yes)
+        return not report.changes or confirm(question, yes=yes, answer=report.target.name if typed else "")
 
     return approve

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +10,6 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands.status import status
-from reconciler.domain.document import json_text
 from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
 from reconciler.reports.text.format import minute, table
@@ -21,6 +19,12 @@ if TYPE_CHECKING:
 
 _HEADINGS: Final = ("NAME", "STATE", "SERVING", "SINCE")
 _WIDE_HEADINGS: Final = (*_HEADINGS, "REMOTE", "GENERATIONS", "PROTECTED", "MANIFEST")
+
+
+def _text(report: StatusReport, form: str) -> str:
+    if form == "name":
+        return "\n".join(terminal_safe(model.name) for model in report.models)
+    return "\n".join(table(_rows(report, wide=form == "wide"))) if report.models else ""
 
 
 def _rows(report: StatusReport, *, wide: bool) -> Iterator[tuple[str, ...]]:
@@ -72,21 +76,11 @@ def command(environment: Environment, /, **values: Any) -> int:
     as a path is a path.
     """
     form = values["format"]
+    values["format"] = form if form in {"json", "yaml"} else "text"
     names, values["paths"] = _options.split_names(values["paths"], environment.cwd)
     command_input = input_of({**values, "only": names, "exclude": ()})
     output = output_of(values)
     result = status(environment, command_input, live=False)
-    report = result.document
-    if form == "json":
-        return output.finish(result)
-    if form == "yaml":
-        import yaml
-
-        click.echo(yaml.safe_dump(json.loads(json_text(report)), sort_keys=False), nl=False)
-    elif form == "name":
-        click.echo("".join(f"{terminal_safe(model.name)}\n" for model in report.models), nl=False)
-    elif report.models:
-        click.echo("\n".join(table(_rows(report, wide=form == "wide"))))
-    else:
+    if not result.document.models:
         output.warning("no models are recorded; run reconcile apply to train them")
-    return result.exit_status
+    return output.finish(result, lambda _style, _width: _text(result.document, form))

@@ -64,6 +64,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "rollback": "Reject the serving generation, and promote an earlier one.",
             "promote": "Make a generation of NAME the serving one.",
             "prune": "Delete superseded and failed generations, and orphans.",
+            "destroy": "Delete every generation of the selected models.",
             "adopt": "Start to manage existing models.",
             "forget": "Stop managing models without deleting them.",
             "cancel": "Stop the trainings of NAME that are in progress.",

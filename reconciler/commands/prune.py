@@ -89,11 +89,13 @@ def prune(
         published=publisher_of(project).keys(),
     )
     request = Request(complete=project.complete, pruning=pruning, unread=project.unread(prunes=True))
-    run = _PruneRun(project, request, sorted(options.unprotect))
+    run = PruneRun(project, request, sorted(options.unprotect))
     return run.run(None if dry_run else approve, progress)
 
 
-class _PruneRun(Run):
+class PruneRun(Run):
+    """The deletions of one request."""
+
     def __init__(self, project: Project, request: Request, unprotect: Iterable[str]) -> None:
         super().__init__(project)
         self._request = request

@@ -394,13 +394,15 @@ class Pruning(Struct, frozen=True):
     With ``older_than``, only generations that were created longer ago are deleted, including those with this scope's
     mark that no lockfile records. ``names`` limits pruning to these models, which a user typed: an unread manifest does
     not keep them. ``others`` are the lockfiles of the other targets of the root. ``adopted`` are the remote names of
-    adopted models that may be deleted, ``published`` the keys in the published pointer.
+    adopted models that may be deleted, ``destroys`` deletes all generations of ``names`` as if no manifest declared
+    them, apart from protected and suspended ones, and ``published`` the keys in the published pointer.
     """
 
     older_than: timedelta | None = None
     others: tuple[Lock, ...] = ()
     names: frozenset[str] = frozenset()
     adopted: frozenset[str] = frozenset()
+    destroys: bool = False
     published: frozenset[str] = frozenset()
 
 

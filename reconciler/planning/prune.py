@@ -6,6 +6,7 @@ A generation is deleted only if ``prune_rules`` has no reason to keep it and no 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
@@ -52,7 +53,7 @@ def plan_prune(world: World) -> PruneDecisions:
     context = _context(world, world.request.pruning)
     existing = _ranked(context, [*_recorded(context), *_unrecorded(context)])
     kept = {live.remote: reason for live in existing if (reason := "; ".join(reasons_to_keep(context, live)))}
-    kept |= _kept_ancestors(context, existing, kept, world.manifests)
+    kept |= _kept_ancestors(context, existing, kept, context.declared)
     deleted = [live for live in existing if live.remote not in kept]
     records = tuple(_records(context, existing))
     actions = _limited(_deletions(context, deleted), deleted, _managed(context, existing), world.target)
@@ -75,8 +76,9 @@ def _kept_orphans(context: PruneContext, existing: Iterable[LiveGeneration], kep
     names = context.pruning.names
     reasons: dict[str, str] = {}
     for generation in existing:
-        recorded = generation.name in context.world.lock.models and context.is_orphan(generation.name)
-        if recorded and generation.remote in kept and (not names or generation.name in names):
+        recorded = generation.name in context.world.lock.models
+        expected = context.pruning.destroys or context.is_orphan(generation.name)
+        if recorded and expected and generation.remote in kept and (not names or generation.name in names):
             reasons.setdefault(generation.name, kept[generation.remote])
     for name, reason in sorted(reasons.items()):
         unread = not names and context.world.request.unread.reason(name)
@@ -112,7 +114,7 @@ def _records(context: PruneContext, existing: Iterable[LiveGeneration]) -> Itera
                 kind=Kind.DELETE,
                 reason=Reason.ORPHANED_MODEL,
                 key=model.serving_key or resolved[0].key,
-                message=f"no manifest declares {name}, and none of its models exists; its record is removed",
+                message=f"{_cause(context, name)}, and none of its models exists; its record is removed",
                 deletion=Deletion(create_time=resolved[0].create_time),
             )
 
@@ -150,10 +152,21 @@ def _context(world: World, pruning: Pruning) -> PruneContext:
     return PruneContext(
         world=world,
         pruning=replace(pruning, others=tuple(same_provider)),
-        manifests={name: manifest for manifest in world.manifests for name in manifest.names},
+        manifests={
+            name: manifest
+            for manifest in world.manifests
+            for name in manifest.names
+            if not _is_destroyed(manifest, world.now, pruning)
+        },
         relied_on_elsewhere=dict(pair for other in same_provider for pair in _relied_on(other)),
         recorded_elsewhere=frozenset().union(*map(_recorded_remotes, same_provider)),
     )
+
+
+def _is_destroyed(manifest: Manifest, now: datetime, pruning: Pruning) -> bool:
+    lifecycle = manifest.lifecycle
+    chosen = pruning.destroys and not pruning.names.isdisjoint(manifest.names)
+    return chosen and not (lifecycle.protect or lifecycle.suspension(now))
 
 
 def _recorded_remotes(lock: Lock) -> frozenset[str]:
@@ -325,7 +338,7 @@ def _reason(context: PruneContext, generation: LiveGeneration) -> tuple[Reason, 
         serving = (
             "; it is recorded as serving, and is taken out of service first" if locked.key in block.served_keys else ""
         )
-        return Reason.ORPHANED_MODEL, f"no manifest declares {name}{serving}"
+        return Reason.ORPHANED_MODEL, f"{_cause(context, name)}{serving}"
     if resolved.state in _UNSUCCESSFUL:
         cause = resolved.failure.message.rstrip(".") if resolved.failure else "the service reports no reason"
         return _UNSUCCESSFUL[resolved.state], cause
@@ -334,6 +347,11 @@ def _reason(context: PruneContext, generation: LiveGeneration) -> tuple[Reason, 
         rejection = f": {locked.rejection.rstrip('.')}" if locked.rejection else ""
         return Reason.SUPERSEDED, f"it was rejected{rejection}; {rule}"
     return Reason.SUPERSEDED, rule
+
+
+def _cause(context: PruneContext, name: str) -> str:
+    declared = any(name in manifest.names for manifest in context.world.manifests)
+    return f"{name} is destroyed on request" if declared else f"no manifest declares {name}"
 
 
 def _deletion(context: PruneContext, generation: LiveGeneration) -> Deletion:

@@ -61,6 +61,11 @@ class PruneContext(Struct, frozen=True):
     relied_on_elsewhere: Mapping[str, str]
     recorded_elsewhere: frozenset[str]
 
+    @property
+    def declared(self) -> tuple[Manifest, ...]:
+        """The manifests whose models remain."""
+        return tuple(manifest for manifest in self.world.manifests if manifest.name in self.manifests)
+
     def has_model(self, generation: LiveGeneration) -> bool:
         """Return whether there is a model to delete; failed jobs on Vertex AI have none."""
         resources = generation.live.resources

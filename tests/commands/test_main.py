@@ -91,7 +91,7 @@ USAGE_ERRORS = {
     "aply": 'unknown command "aply"; did you mean apply?',
     **dict.fromkeys(("prun", "rolback", "forgt", "cancle"), "; run reconcile --help"),
     "taint adder": 'unknown command "taint"; run `reconcile apply --replace adder`, which shows the plan and asks',
-    "state mv adder sums": "set metadata.name to NEW and metadata.formerly to [OLD] in the manifest, and run",
+    "state mv adder sums": "set metadata.name to sums and metadata.formerly to [adder] in the manifest, and run",
     "state rm adder": "read `reconcile help forget` first",
     "rollout undo adder": "read `reconcile help rollback` first",
     "workspace list prod": "pass `--target NAME`, as in",

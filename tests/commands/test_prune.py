@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.cli_world import Cli, Snapshot
+from support.cli_world import Cli, Snapshot, Terminal
 from support.git_repository import Repository
 from support.render_values import held_to
 
@@ -488,3 +488,45 @@ def test_the_record_of_an_orphan_without_models_is_removed(reconcile: Cli, after
     assert "no manifest declares words, and none of its models exists; its record is removed" in shown.out
     assert reconcile("prune", "--yes").status == 0
     assert list(reconcile.lock) == ["adder"]
+
+
+def test_destroy_deletes_what_is_selected_and_asks_for_the_target(both: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    both.manifest("words", epochs=1, more="  lifecycle: {protect: true}\n")
+    both.manifest("child")
+    (both.specs / "child.yaml").write_text(
+        "apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\nmetadata: {name: child}\n"
+        "spec: {source: {tunedModel: adder}, dataset: {path: child.csv}}\n"
+    )
+    before = both.lock_file.read_bytes()
+    kept = both("destroy", "--dry-run")
+    assert "the manifest child is tuned from it" not in kept.out, "it is destroyed too"
+    assert "  - adder                delete adder-" in kept.out
+    assert "adder is destroyed on request; it is recorded as serving, and is taken out of service first" in kept.out
+    assert "words is kept: spec.lifecycle.protect is set" in kept.out
+    assert "adder is kept: the manifest child is tuned from it" in both("destroy", "adder", "--dry-run").out
+    for arguments, message in {
+        (): "stdin is not a terminal; pass --confirm with the name of the target to approve",
+        ("--confirm", "prod"): '--confirm "prod": the target is "default"; check --target and --confirm',
+        ("--yes",): "No such option '--yes'.",
+        ("bogus", "--confirm", "default"): "bogus not found: no manifest and no model in",
+    }.items():
+        assert message in both("destroy", *arguments).err
+    monkeypatch.setattr("sys.stdin", Terminal("yes\n"))
+    declined = both("destroy")
+    assert "Type the name of the target, default, to approve: " in declined.err
+    assert (declined.status, both.lock_file.read_bytes()) == (1, before)
+    monkeypatch.setattr("sys.stdin", Terminal("default\n"))
+    done = both("destroy")
+    assert (done.status, both("list", "-o", "name").out) == (0, "words\n")
+    assert held_to("plan", both("destroy", "--dry-run", "--format", "json").document)["summary"]["delete"] == 0
+    assert "words" in both("status", "--live").out
+
+
+def test_destroy_of_a_selection_reads_the_other_manifests_too(both: Cli) -> None:
+    both.manifest("words", epochs=1, metadata=", labels: {team: texts}")
+    both.manifest("gone", epochs=1)
+    shown = both("destroy", "-l", "team=texts", "--dry-run", "--format", "json").document
+    assert [action["name"] for action in shown["actions"]] == ["words"]
+    assert both("destroy", "specs/adder.yaml", "--confirm", "default").status == 0
+    assert both("list", "-o", "name").out == "words\n"
+    assert "adder                create adder-" in both("plan").out
