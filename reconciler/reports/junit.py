@@ -1,7 +1,7 @@
 """Draw documents as JUnit XML, which CI systems show as test results: a case for each model, or for each check.
 
 The format is what the schemas of Ant, Jenkins and GitLab have in common: ``testsuites``, ``testsuite``, ``testcase``,
-and in a case ``skipped`` or ``failure``, then ``system-out``.
+``properties``, and in a case ``skipped`` or ``failure``, then ``system-out``.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ def _suite(summary: ReportSummary) -> ET.Element:
     }
     title = f"reconcile {summary.kind.lower()}"
     suite = _element("testsuite", name=f"{title} {summary.target}".rstrip(), **counts, time=0)
+    if summary.run:
+        properties = ET.SubElement(suite, "properties")
+        properties.extend(_element("property", name=label, value=text) for label, text in summary.run)
     suite.extend(cases)
     suite.append(_text("system-out", "\n".join([summary.summary, *summary.warnings, *summary.remarks])))
     return suite

@@ -182,11 +182,17 @@ def _head(summary: ReportSummary) -> str:
         "",
         f"**{prose(shorten(summary.summary, _WHY_SHOWN))}**" if summary.summary else "",
         "",
-        " · ".join(f"{label} {code(shorten(text, _WORDS_SHOWN))}" for label, text in summary.about),
+        _labeled(summary.about),
+        "",
+        _labeled(summary.run),
         "",
         *(f"- {label}: {code(shorten(text, _WHY_SHOWN))}" for label, text in summary.facts),
     ]
-    return "\n".join(lines).rstrip("\n")
+    return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n")
+
+
+def _labeled(details: Sequence[Detail]) -> str:
+    return " · ".join(f"{label} {code(shorten(text, _WORDS_SHOWN))}" for label, text in details)
 
 
 def _parts(summary: ReportSummary) -> Iterator[_Part]:

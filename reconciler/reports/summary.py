@@ -17,7 +17,15 @@ from reconciler.domain.plan import REQUESTED_HOLDS, Kind, Reason
 from reconciler.reports.documents.check import CheckedModel, CheckReport
 from reconciler.reports.documents.doctor import ErrorProblem, ErrorReport, ValidationProblem, ValidationReport
 from reconciler.reports.documents.drift import DriftReport
-from reconciler.reports.documents.envelope import display_path, is_simulated, kind_of, notices_of, target_of
+from reconciler.reports.documents.envelope import (
+    display_path,
+    is_simulated,
+    kind_of,
+    notices_of,
+    run_details,
+    run_of,
+    target_of,
+)
 from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.inspection import DataDiffReport, InspectionReport
 from reconciler.reports.documents.models import MigrationReport
@@ -106,7 +114,7 @@ class SummaryRow(Struct, frozen=True):
 class ReportSummary(Struct, frozen=True):
     """A document in short.
 
-    ``summary`` has the totals, ``about`` describes the target, ``facts`` where data goes.
+    ``summary`` has the totals, ``about`` describes the target, ``run`` who made it and when, ``facts`` where data goes.
     """
 
     kind: str
@@ -118,6 +126,7 @@ class ReportSummary(Struct, frozen=True):
     facts: tuple[Detail, ...] = ()
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    run: tuple[Detail, ...] = ()
 
 
 def summarize(document: Document) -> ReportSummary:
@@ -154,7 +163,7 @@ def _summary(
     warnings: Iterable[str] = (),
     remarks: Iterable[str] = (),
 ) -> ReportSummary:
-    target = target_of(document)
+    target, run = target_of(document), run_of(document)
     about: list[Detail] = []
     if target:
         about = [("service", f"{target.label}{' (simulated training)' if is_simulated(document) else ''}")]
@@ -170,6 +179,7 @@ def _summary(
         facts=tuple(facts),
         warnings=(*notices_of(document), *warnings),
         remarks=tuple(remarks),
+        run=tuple(run_details(run)) if run else (),
     )
 
 

@@ -26,7 +26,15 @@ from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.check import CheckedModel, CheckReport
 from reconciler.reports.documents.doctor import ErrorReport
 from reconciler.reports.documents.drift import DriftReport
-from reconciler.reports.documents.envelope import display_path, is_simulated, kind_of, notices_of, target_of
+from reconciler.reports.documents.envelope import (
+    display_path,
+    is_simulated,
+    kind_of,
+    notices_of,
+    run_details,
+    run_of,
+    target_of,
+)
 from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.inspection import InspectionReport
 from reconciler.reports.documents.models import MigrationReport
@@ -593,7 +601,7 @@ def page(document: Document) -> str:
         UsageError: for a document of another kind.
     """
     overview, models = convert(document, _PAGES, " for HTML"), model_sections(document)
-    style, script = asset("page.css"), asset("page.js")
+    style, script, run = asset("page.css"), asset("page.js"), run_of(document)
     return (
         templates()
         .get_template("page.html.j2")
@@ -603,6 +611,7 @@ def page(document: Document) -> str:
             anchors={model.name: model.anchor for model in models},
             target=target_of(document),
             facts=_facts(document, overview),
+            run=tuple(run_details(run)) if run else (),
             notices=notices_of(document),
             simulated=is_simulated(document),
             kind=kind_of(document),
