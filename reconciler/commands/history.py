@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import CommandInput, CommandResult, open_project, open_recorded
-from reconciler.domain.lock import LockedModel
+from reconciler.commands._project import CommandInput, CommandResult, RecordedProject, open_project, open_recorded
+from reconciler.domain.identity import NAME_PATTERN
+from reconciler.domain.lock import Decision, LockedModel
 from reconciler.environment import Environment
 from reconciler.manifests.dataset_history import RecordedData, find_examples
 from reconciler.planning.hidden_examples import redact_history
-from reconciler.planning.history import list_history
+from reconciler.planning.history import HistoryEntry, decisions_about, list_history
 from reconciler.providers.registry import is_installed
 from reconciler.reports.documents.history import HistoryReport, history_report
 
 
 def history(environment: Environment, command_input: CommandInput, name: str) -> CommandResult[HistoryReport]:
-    """Return every recorded generation of a manifest, and what changed from each to the next.
+    """Return every recorded generation of a manifest, what changed from each to the next, and who decided what.
+
+    Without a name, return the decisions about all models.
 
     Raises:
         ReconcileError: when the name is neither declared nor recorded.
     """
     project = open_recorded(environment, command_input)
+    if not name:
+        return CommandResult(_report(project, "", "", (), project.lock.history))
     manifest = None
     if is_installed(project.target.provider):
         project = open_project(environment, command_input, strict=False)
         manifest = project.manifest(name)
     declared = manifest.file if manifest else None
     model = project.lock.models.get(name) or (LockedModel(declared) if declared else None)
+    decisions = decisions_about(project.lock.history, manifest.names if manifest else (name,))
+    if model is None and any(decision.model == name for decision in decisions):  # it is no longer managed
+        return CommandResult(_report(project, name, "", (), decisions))
     if model is None:
         raise project.unknown_name(name)
     files = tuple(dict.fromkeys(file for file in (declared, model.manifest) if file))
@@ -39,27 +49,42 @@ def history(environment: Environment, command_input: CommandInput, name: str) ->
         generations = list_history(model, examples)
         if not project.target.show_examples:
             generations = tuple(map(redact_history, generations))
-        report = history_report(
-            name,
-            declared or model.manifest,
-            generations,
-            project.target,
-            project.capabilities,
-            project.lockfile,
-            root=project.root,
-        )
+        report = _report(project, name, declared or model.manifest, generations, decisions)
     return CommandResult(report)
 
 
-@click.command("history")
-@click.argument("name")
+def _report(
+    project: RecordedProject,
+    name: str,
+    manifest: str,
+    generations: Sequence[HistoryEntry],
+    decisions: tuple[Decision, ...],
+) -> HistoryReport:
+    return history_report(
+        name,
+        manifest,
+        generations,
+        project.target,
+        project.capabilities,
+        project.lockfile,
+        root=project.root,
+        decisions=decisions,
+    )
+
+
+@click.command("history", epilog=_options.examples("history adder", "history"))
+@click.argument("name", required=False, default="")
 @_options.model_options
 @_options.environment
 def command(environment: Environment, /, name: str, **values: Any) -> int:
-    """Show the generations of NAME, and what changed. Offline.
+    """Show the generations of NAME, what changed, and who decided what. Offline.
 
     The newest generation comes first. Counts added, removed and changed examples if the files or the git history still
-    have the old data set. With -v, shows some of these examples.
+    have the old data set. With -v, shows some of these examples. Then come the decisions that the lockfile records:
+    who promoted, rolled back, adopted, forgot or pruned, when and why. Without NAME, shows the decisions about all
+    models; an argument that cannot be a name, such as ./specs, is a path.
     """
     output = output_of(values)
+    if name and not re.fullmatch(NAME_PATTERN, name):
+        name, values["paths"] = "", (name, *values["paths"])
     return output.finish(history(environment, input_of(values), name))

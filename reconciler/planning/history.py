@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import pairwise, zip_longest
 from typing import Literal, TypeAlias
 
@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from reconciler.domain.document import Record
 from reconciler.domain.identity import same_value
-from reconciler.domain.lock import LockedGeneration, LockedModel
+from reconciler.domain.lock import Decision, LockedGeneration, LockedModel
 from reconciler.domain.model import (
     HyperparameterValue,
     State,
@@ -57,6 +57,11 @@ class HistoryEntry(Struct, frozen=True):
     generation: LockedGeneration
     role: GenerationRole
     changes: Changes | None = None
+
+
+def decisions_about(history: Iterable[Decision], names: Collection[str]) -> tuple[Decision, ...]:
+    """Return the decisions about models of these names, and those about the whole lockfile; without names all."""
+    return tuple(decision for decision in history if not names or decision.model in {*names, ""})
 
 
 def list_history(model: LockedModel, examples: Mapping[str, Examples]) -> tuple[HistoryEntry, ...]:

@@ -54,7 +54,13 @@ from reconciler.reports.text.format import (
     steps_and_loss,
     unchanged_models,
 )
-from reconciler.reports.text.history import generation_details, generation_state
+from reconciler.reports.text.history import (
+    decision_text,
+    decision_time,
+    generation_details,
+    generation_state,
+    history_summary,
+)
 from reconciler.reports.text.inspection import data_diff_summary, inspection_facts, inspection_summary, place_text
 from reconciler.reports.text.models import migration_details, migration_summary, migration_why
 from reconciler.reports.text.plan import (
@@ -484,7 +490,23 @@ def _history(report: HistoryReport) -> ReportSummary:
         for generation in report.generations
     ]
     summary = f"{report.name}: {counted(len(rows), 'generation')}, newest first."
-    return _summary(report, summary, rows, failed=False, remarks=[recorded_state(report.lockfile)])
+    rows += [
+        SummaryRow(
+            decision.model or "lockfile",
+            decision.action,
+            "note",
+            f"{decision_time(decision)} {decision_text(decision)}",
+            file=file,
+        )
+        for decision in report.decisions
+    ]
+    return _summary(
+        report,
+        summary if report.name else history_summary(report),
+        rows,
+        failed=False,
+        remarks=[recorded_state(report.lockfile)],
+    )
 
 
 def _validation(report: ValidationReport) -> ReportSummary:

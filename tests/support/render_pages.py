@@ -10,9 +10,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
+from reconciler.domain.document import RunInfo
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ExitStatus, Place
-from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
+from reconciler.domain.lock import Decision, Lock, LockedGeneration, LockedHyperparameters, LockedModel
 from reconciler.domain.model import (
     Capabilities,
     Dataset,
@@ -52,6 +53,16 @@ from support.render_values import (
 
 HOSTILE: Final = """</script></style><script>document.title = "mine"</script><img src=x onerror="alert()">'"{{ 7*7 }}"""
 """What tries to leave a text, an attribute, a style sheet, a script and a template."""
+
+
+RUN: Final = RunInfo(
+    time="2026-11-22T19:15:00Z",
+    command="reconcile history number-generator --report history.html",
+    reconciler="1.2.3",
+    commit="c" * 40,
+    branch="topic/longer-curves",
+    actor="ada",
+)
 
 
 def _generation(key: str, **fields: Any) -> LockedGeneration:
@@ -308,11 +319,17 @@ def check_page() -> CheckReport:
 
 
 def history_page() -> HistoryReport:
-    """A History of three generations."""
-    entries = list_history(LOCK.models["number-generator"], {})
-    return history_report(
-        "number-generator", "number-generator.yaml", entries, TARGET, SIMULATED, LOCKFILE, root="specs"
+    """A History of three generations and two decisions of one second."""
+    name, entries = "number-generator", list_history(LOCK.models["number-generator"], {})
+    decided: dict[str, Any] = {"time": "2026-10-02T09:31:40Z", "model": name, "actor": "ada", "commit": "c" * 40}
+    decisions = (
+        Decision(action="promote", generation=_SERVING.key, before=_REJECTED.key, **decided),
+        Decision(action="rollback", generation=_REJECTED.key, before=_SERVING.key, reason="it is slow", **decided),
     )
+    report = history_report(
+        name, "number-generator.yaml", entries, TARGET, SIMULATED, LOCKFILE, root="specs", decisions=decisions
+    )
+    return replace(report, run=RUN)
 
 
 PAGES: Final = {

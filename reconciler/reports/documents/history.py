@@ -7,8 +7,8 @@ from typing import Literal
 
 from msgspec import field
 
-from reconciler.domain.document import Attempt, Count, ManifestName, NonEmpty, Record
-from reconciler.domain.lock import LockedGeneration, Origin
+from reconciler.domain.document import Attempt, Count, NonEmpty, Record
+from reconciler.domain.lock import Decision, LockedGeneration, Origin
 from reconciler.domain.model import (
     Capabilities,
     Hyperparameters,
@@ -116,11 +116,14 @@ class HistoryReport(TargetReport, frozen=True, kw_only=True, tag="History"):
     """The service is not queried: the document contains what the lockfile records."""
     lockfile: str
     """The path of the lockfile."""
-    name: ManifestName
-    manifest: str
-    """The manifest's file relative to the root."""
+    name: str = ""
+    """The manifest's metadata.name; omitted for the decisions about all models."""
+    manifest: str = ""
+    """The manifest's file relative to the root; omitted for a model that is no longer managed."""
     generations: tuple[HistoryGeneration, ...]
     """The recorded generations, newest first."""
+    decisions: tuple[Decision, ...] = ()
+    """What people decided, the last decision first; it is what the lockfile records, and proves nothing."""
 
 
 def history_report(
@@ -132,8 +135,9 @@ def history_report(
     lockfile: str,
     *,
     root: str = "",
+    decisions: tuple[Decision, ...] = (),
 ) -> HistoryReport:
-    """Return the report of the generations of a manifest, newest first.
+    """Return the report of the generations of a manifest, newest first; without a name of decisions alone.
 
     ``manifest`` is its file relative to the root, ``lockfile`` the path of the lockfile as the user would write it.
     """
@@ -144,6 +148,7 @@ def history_report(
         name=name,
         manifest=manifest,
         generations=tuple(_generation(recorded, capabilities) for recorded in entries),
+        decisions=decisions,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Final
@@ -365,9 +366,12 @@ def _different(reports: Mapping[str, CheckResults]) -> Iterator[_DifferentAnswer
 
 
 def _timeline(generations: Iterable[_Generation]) -> tuple[_TimelineEvent, ...]:
-    """Return the events, latest first; events without a time are last."""
+    """Return the events, latest first; events without a time are last.
+
+    Some times are in whole seconds and others are not: within a second, the events of a generation keep their order.
+    """
     everything = [event for generation in generations for event in _events(generation)]
-    return tuple(sorted(everything, key=lambda event: _seconds(event[0]), reverse=True))
+    return tuple(sorted(everything, key=lambda event: _whole_seconds(event[0]), reverse=True))
 
 
 def _events(generation: _Generation) -> Iterator[_TimelineEvent]:
@@ -384,6 +388,11 @@ def _events(generation: _Generation) -> Iterator[_TimelineEvent]:
         yield "", *_ENDS[generation.state], key, ""
     if created:
         yield created, "created", "create", key, ""
+
+
+def _whole_seconds(time: str) -> float:
+    seconds = _seconds(time)
+    return seconds if math.isinf(seconds) else math.floor(seconds)
 
 
 def _seconds(time: str) -> float:

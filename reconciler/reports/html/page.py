@@ -21,6 +21,7 @@ from reconciler.domain.document import VERSION, Document
 from reconciler.domain.drift import Finding, Retirement
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.inspection import Finding as InspectedFinding
+from reconciler.domain.lock import Decision
 from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.check import CheckedModel, CheckReport
@@ -71,6 +72,7 @@ from reconciler.reports.text.format import (
     unchanged_models,
     value,
 )
+from reconciler.reports.text.history import decision_text, decision_time, history_summary
 from reconciler.reports.text.inspection import inspection_facts, inspection_summary, place_text
 from reconciler.reports.text.models import migration_details, migration_summary, migration_why
 from reconciler.reports.text.plan import (
@@ -139,6 +141,7 @@ class PageModel(Struct, frozen=True):
     timeline: tuple[RetirementEntry, ...] = ()
     subject: str = ""
     charts: tuple[BarChart, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
 
 class BarChart(Struct, frozen=True):
@@ -426,13 +429,15 @@ def _check_rows(model: CheckedModel) -> Iterator[TableRow]:
 
 def _history(report: HistoryReport) -> PageModel:
     generations = f"{counted(len(report.generations), 'generation')} of {report.name}, newest first."
-    empty = f"No generation of {report.name} is recorded."
+    empty = f"No generation of {report.name} is recorded." if report.name else history_summary(report)
+    manifest = (("manifest", display_path(report.manifest, report.target.root)),) if report.manifest else ()
     return PageModel(
         title="History",
         role="good",
         lines=(generations if report.generations else empty, recorded_state(report.lockfile)),
         heading="",
-        facts=(("manifest", display_path(report.manifest, report.target.root)),),
+        facts=manifest,
+        decisions=report.decisions,
     )
 
 
@@ -688,6 +693,8 @@ def templates() -> Environment:
         share=share,
         width=_width,
         counted=counted,
+        decided_at=decision_time,
+        decision=decision_text,
         dropped=dropped_text,
         along=lambda share: _BAR_START + _width(share),
         shortened=lambda key, name: key.removeprefix(f"{name}-"),

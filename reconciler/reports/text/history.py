@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from reconciler.domain.checks import RecordedChecks, describe_candidates, describe_comparison
+from reconciler.domain.lock import Decision
 from reconciler.domain.model import REMOTE_SCHEME, Source
 from reconciler.reports.documents.envelope import display_path
 from reconciler.reports.documents.history import (
@@ -38,6 +39,7 @@ _SIGNS: Final[Mapping[str, tuple[str, Role | None]]] = {
     "held": ("!", "hold"),
     "": (" ", None),
 }
+NO_DECISIONS: Final = "No decision is recorded."
 _UNAVAILABLE: Final[Mapping[tuple[str, ...], str]] = {
     ("before",): "the earlier data set is not available",
     ("after",): "this data set is not available",
@@ -53,15 +55,38 @@ def history_text(report: HistoryReport, layout: Layout) -> str:
         sign, role = _SIGNS[generation.role]
         lines += layout.lines(signed_head(sign, generation.key), generation_state(generation), role)
         lines += layout.details(generation_details(generation, verbose=layout.verbose))
+    lines += layout.sentences(None, *(("Decisions, last first:",) if report.name and report.decisions else ()))
+    for decision in report.decisions:
+        model = "" if report.name else decision.model
+        head = "  ".join(filter(None, (decision_time(decision), decision.action, model)))
+        lines += layout.lines(f"  {head}  ", decision_text(decision))
     return "\n".join([*lines, *layout.sentences("muted", recorded_state(report.lockfile))])
 
 
 def history_summary(report: HistoryReport) -> str:
     """Return the number of generations of a History report in one line."""
+    if not report.name:
+        return f"{counted(len(report.decisions), 'decision')}, last first." if report.decisions else NO_DECISIONS
+    if not report.generations and report.decisions:
+        return f"No generation of {report.name} is recorded."
     if not report.generations:
         return f"No generation of {report.name} is recorded; run reconcile apply first."
     manifest = display_path(report.manifest, report.target.root)
     return f"{report.name} ({manifest}): {counted(len(report.generations), 'generation')}, newest first"
+
+
+def decision_time(decision: Decision) -> str:
+    """Return the time of a decision, with its seconds: several can be made in a minute."""
+    return f"{decision.time[:10]} {decision.time[11:19]}"
+
+
+def decision_text(decision: Decision) -> str:
+    """Return the generations and the stage of a decision, by which user it was made, at which commit and why."""
+    keys = " → ".join(filter(None, (decision.before, decision.generation)))
+    stage = f"in {decision.stage}" if decision.stage else ""
+    actor = f"by {decision.actor}" if decision.actor else ""
+    commit = f"at {decision.commit[:12]}" if decision.commit else ""
+    return ": ".join(filter(None, (" ".join(filter(None, (keys, stage, actor, commit))), decision.reason)))
 
 
 def generation_state(generation: HistoryGeneration) -> str:
