@@ -14,6 +14,10 @@ Severity = Literal["drift", "note"]
 """Whether a finding makes ``reconcile drift`` exit with 2, or with 0."""
 
 
+Cause = Literal["pending", "outOfBand", ""]
+"""Whether a manifest is ahead of what was applied, or the model was changed at the service."""
+
+
 class DriftClass(TableEnum):
     """The classes of findings, in the order in which the findings of one model are shown.
 
@@ -75,9 +79,9 @@ class DriftClass(TableEnum):
         "Modified",
         "drift",
         (
-            "A declared field, a permission or the ownership mark has another live value: an out-of-band "
-            "change, or the manifest has changed. Fields in `ignoreDrift` and omitted fields are not "
-            "compared. Or the lockfile records a fact, such as an endpoint, that the live model contradicts."
+            "A declared field, a permission or the ownership mark has another live value. It is pending if the "
+            "manifest changed since the last apply, otherwise out of band. Fields in `ignoreDrift` and omitted fields "
+            "are not compared. Or the lockfile records a fact, such as an endpoint, that the live model contradicts."
         ),
         "`reconcile apply`",
     )
@@ -189,6 +193,9 @@ class Finding(Record, frozen=True, kw_only=True):
     """The drift class."""
     severity: Severity
     """`drift` makes the command exit with 2; `note` does not."""
+    cause: Cause = ""
+    """`pending` if the manifest changed since the last apply, `outOfBand` if the model was changed at the service;
+    omitted if it is neither."""
     name: str = ""
     """The manifest's metadata.name; omitted for unmanaged models."""
     file: str = ""

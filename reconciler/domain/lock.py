@@ -268,6 +268,9 @@ class LockedModel(Record, frozen=True):
     """The sampling parameters that the manifest declares."""
     suspend: Suspension | None = None
     """The suspension that the manifest declares."""
+    applied: Mapping[str, str] = {}
+    """A digest of each declared field that can be changed at the service, by its name below `spec`, when the live model
+    last had all of them; for display only."""
     generations: tuple[LockedGeneration, ...] = ()
     """Its generations, newest first."""
     stages: Mapping[StageName, LockedStage] = {}

@@ -24,7 +24,9 @@ from reconciler.engine.execute import Executor, RunContext, publish_nothing
 from reconciler.engine.observe import TRANSIENT_CODES, add_permissions, observe, place_dropped, plan_live_state
 from reconciler.engine.prune import Pruner
 from reconciler.environment import Deadline
+from reconciler.planning.diff import declared_fields
 from reconciler.planning.events import (
+    Applied,
     Cancelled,
     Claimed,
     Failed,
@@ -221,6 +223,8 @@ class Applier:
             if held and self._deadline.has_passed:
                 raise TimeoutReached(f"--timeout has passed: {held.message}", held.remedy)
             if not (waiting or held) or not self._options.wait or self._deadline.has_passed:
+                if self._options.writes:
+                    self._record_applied(current)
                 current = await self._prune(approved, current)
                 return self._outcome(current, timed_out=bool(waiting or held) and self._options.wait)
             self._save()
@@ -391,6 +395,13 @@ class Applier:
                 self._recorder.emit(Published(event.former, None))  # no pointer has the old name
         for manifest in self._manifests.values():
             self._recorder.emit(declared(manifest))
+
+    def _record_applied(self, current: Plan) -> None:
+        """Record of each model in sync which fields its manifest declares."""
+        busy = {action.name for action in current.actions if action.reason is not Reason.IN_SYNC}
+        for name, manifest in self._manifests.items():
+            if name not in busy:
+                self._recorder.emit(Applied(name, declared_fields(manifest)))
 
     def _record_observation(self) -> None:
         """Record what changed at the recorded generations, and collect failed trainings that are still declared."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+import rfc8785
 from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.access import Permission
-from reconciler.domain.identity import same_data, same_value
+from reconciler.domain.identity import same_data, same_value, short_hash
 from reconciler.domain.lock import LockedModel
 from reconciler.domain.model import (
     MUTABLE_FIELDS,
@@ -29,6 +30,7 @@ from reconciler.planning.lineage import ParentGeneration
 
 SOURCE_FIELD = "source"
 CHECKPOINT_FIELD = "source.checkpoint"
+ACCESS_FIELD = "access"
 
 
 def mutable_changes(
@@ -47,6 +49,14 @@ def mutable_changes(
         and not _is_same(mutable_field.value(manifest), mutable_field.value(live))
     )
     return (*changes, *(_mark(live, mark) if "description" in mutable else ()))
+
+
+def declared_fields(manifest: Manifest) -> dict[str, str]:
+    """Return a digest of each declared field that can be changed at the service, by its name."""
+    values = {mutable_field.name: mutable_field.value(manifest) for mutable_field in MUTABLE_FIELDS}
+    grants = manifest.access
+    values[ACCESS_FIELD] = None if grants is None else sorted(f"{grant.grantee} {grant.role}" for grant in grants)
+    return {name: short_hash(rfc8785.dumps(value)) for name, value in values.items() if value is not None}
 
 
 def _is_same(declared: object, actual: object) -> bool:

@@ -8,12 +8,12 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.drift import DriftClass, Finding, Retirement
+from reconciler.domain.drift import Cause, DriftClass, Finding, Retirement
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import RemoteModel, State, Suspension
 from reconciler.domain.plan import Action, FieldChange, Kind, Reason, World
 from reconciler.planning.decide import decide, failure_cause
-from reconciler.planning.diff import ReconcileContext
+from reconciler.planning.diff import ACCESS_FIELD, ReconcileContext, declared_fields
 from reconciler.planning.generations import (
     EXPECTED_STATES,
     ResolvedGeneration,
@@ -30,6 +30,13 @@ from reconciler.planning.promotion_gates import describe_misses, describe_scores
 
 _GENERATION: Final = "generation"
 """The field of findings whose values are keys."""
+_CAUSES: Final[Mapping[DriftClass, Cause]] = {
+    DriftClass.MISSING: "pending",
+    DriftClass.OUTDATED: "pending",
+    DriftClass.ORPHANED: "pending",
+    DriftClass.REPLACED: "outOfBand",
+}
+"""The causes of findings, where the class has one."""
 _BESIDE_SYNC: Final = frozenset(
     {
         DriftClass.CANDIDATE,
@@ -106,7 +113,7 @@ class _Case(Struct, frozen=True):
     ) -> Finding:
         manifest = self.context.manifest
         about = {"key": generation.key, "remote": generation.remote} if generation else {}
-        fields = {"severity": kind.severity, **about, **fields}
+        fields = {"severity": kind.severity, "cause": _CAUSES.get(kind, ""), **about, **fields}
         if self.suspension and kind in {DriftClass.PINNED, DriftClass.IN_SYNC}:
             message = f"{message}; spec.lifecycle.suspend is set{self.suspension}"
         return Finding(kind=kind, message=message, name=manifest.name, file=manifest.file, **fields)
@@ -179,7 +186,7 @@ def _missing(case: _Case) -> Iterator[Finding]:
             message = f"{'the serving generation' if serves else 'the generation'} is gone from the service"
             matters = serves or satisfies(generation, case.context.manifest)
             remedy = _loss_remedy(case) if matters else f"{case.apply()}, which records that"
-            fields = {"field": _GENERATION, "declared": recorded.key, "remedy": remedy}
+            fields = {"field": _GENERATION, "declared": recorded.key, "remedy": remedy, "cause": "outOfBand"}
             yield case.finding(DriftClass.MISSING, message, generation, **fields)
 
 
@@ -223,6 +230,7 @@ def _differing_records(corrections: Iterable[Correction], command: _Command) -> 
                 kind=DriftClass.MODIFIED,
                 message=f"the lockfile records another value for {correction.event.key}",
                 severity=DriftClass.MODIFIED.severity,
+                cause="outOfBand",
                 name=correction.event.name,
                 file=correction.file,
                 key=correction.event.key,
@@ -258,10 +266,24 @@ def _training_needed(case: _Case, action: Action) -> Iterator[Finding]:
         remedy = f"resolve that, then {case.apply()}"
     if kind is DriftClass.MISSING:
         message = action.message or "no generation is serving and none is training"
-        yield case.finding(kind, message, field=_GENERATION, declared=action.key or None, remedy=remedy)
+        cause = _loss_cause(case)
+        yield case.finding(kind, message, field=_GENERATION, declared=action.key or None, remedy=remedy, cause=cause)
     else:
         message = action.message or "the serving generation does not match the manifest"
         yield from _for_each_field(case, kind, message, remedy=remedy)
+
+
+def _loss_cause(case: _Case) -> Cause:
+    """Return the cause of a model without a serving generation: the service lost one, or none was applied yet."""
+    lost = (known for known in case.context.satisfying if known.state is State.MISSING)
+    return "outOfBand" if any(lost) else "pending"
+
+
+def _field_cause(case: _Case, field: str) -> Cause:
+    """Return the cause of a field with another live value: the manifest declared the same when it was last applied."""
+    declared = declared_fields(case.context.manifest)
+    same = field not in declared or case.context.locked.applied.get(field) == declared[field]
+    return "outOfBand" if same else "pending"
 
 
 def _for_each_field(case: _Case, kind: DriftClass, message: str, **fields: Any) -> Iterator[Finding]:
@@ -275,16 +297,20 @@ def _modified(case: _Case, action: Action) -> Iterator[Finding]:
     generation = case.generations[action.key]
     if action.reason is Reason.UNDEPLOYED:
         message = action.message.rpartition("; ")[0]
-        yield case.finding(DriftClass.DEGRADED, message, generation, remedy=f"{case.apply()}, which deploys it again")
+        remedy = f"{case.apply()}, which deploys it again"
+        yield case.finding(DriftClass.DEGRADED, message, generation, remedy=remedy, cause="outOfBand")
         return
     message = f"{generation.key} differs from the manifest"
     since = generation.live.update_time if generation.live else ""
     for change in action.changes:
-        fields = {**_values(change), "since": since, "remedy": case.apply()}
+        cause = _field_cause(case, change.field)
+        begun = since if cause == "outOfBand" else ""
+        fields = {**_values(change), "since": begun, "remedy": case.apply(), "cause": cause}
         yield case.finding(DriftClass.MODIFIED, message, generation, **fields)
     for grant in action.access:
         before = grant.before.role if grant.before else None
-        fields = {"field": f"access.{grant.grantee}", "declared": grant.role, "live": before, "remedy": case.apply()}
+        fields = {"field": f"{ACCESS_FIELD}.{grant.grantee}", "declared": grant.role, "live": before}
+        fields |= {"remedy": case.apply(), "cause": _field_cause(case, ACCESS_FIELD)}
         yield case.finding(
             DriftClass.MODIFIED, f"permissions of {generation.key} differ from the manifest", generation, **fields
         )
@@ -392,7 +418,7 @@ def _mismatched(case: _Case, action: Action) -> Iterator[Finding]:
 def _nothing_serves(case: _Case, action: Action) -> Iterator[Finding]:
     if not case.context.locked.serving_key:  # the loss of a serving generation is found anyway
         message, _, remedy = action.message.rpartition("; ")
-        yield case.finding(DriftClass.MISSING, message, remedy=remedy)
+        yield case.finding(DriftClass.MISSING, message, remedy=remedy, cause=_loss_cause(case))
 
 
 def _nothing(_case: _Case, _action: Action) -> Iterator[Finding]:
@@ -576,6 +602,7 @@ def _orphaned(world: World, command: _Command) -> Iterator[Finding]:
                 kind=DriftClass.REPLACED,
                 message=action.message,
                 severity=DriftClass.REPLACED.severity,
+                cause=_CAUSES[DriftClass.REPLACED],
                 name=action.name,
                 file=action.file,
                 key=action.key,
@@ -597,6 +624,7 @@ def _orphaned(world: World, command: _Command) -> Iterator[Finding]:
             kind=DriftClass.ORPHANED,
             message=f"a manifest may declare it: {unread}; {still}" if unread else f"no manifest declares it; {still}",
             severity=DriftClass.ORPHANED.severity,
+            cause=_CAUSES[DriftClass.ORPHANED],
             name=action.name,
             file=action.file,
             key=action.key,

@@ -150,6 +150,16 @@ def declared(manifest: Manifest) -> Declared:
     )
 
 
+class Applied(ModelEvent, frozen=True):
+    """The live model has all declared fields; ``fields`` are their digests."""
+
+    fields: Mapping[str, str]
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the digests."""
+        return replace(model, applied=self.fields)
+
+
 class Intended(_NewGeneration, frozen=True):
     """A generation is about to be requested from a service that chooses the id itself."""
 
@@ -359,6 +369,7 @@ class Renamed(ModelEvent, frozen=True):
             serving=present.serving or former.serving,
             rejected=tuple(dict.fromkeys((*present.rejected, *former.rejected))),
             protect=present.protect or former.protect,
+            applied=present.applied or former.applied,
         )
         models = {**lock.models, self.name: reduce(LockedModel.with_generation, former.generations, merged)}
         if former.published_keys:

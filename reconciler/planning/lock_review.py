@@ -21,6 +21,7 @@ from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, record_t
 from reconciler.domain.model import Manifest, Sampling, State, Target
 from reconciler.domain.plan import Observation
 from reconciler.planning.check_evaluation import checks_digest
+from reconciler.planning.diff import declared_fields
 from reconciler.planning.events import Withheld
 from reconciler.planning.generations import choose_generation, resolve_generations, satisfies
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, source_name, with_source
@@ -267,6 +268,7 @@ class _Review:
             "manifest": manifest.file if manifest else before.manifest,
             "labels": manifest.labels if manifest else before.labels,
             "sampling": sampling if manifest else before.sampling,
+            "applied": declared_fields(manifest) if manifest else before.applied,
             "suspend": manifest.lifecycle.suspend if manifest else before.suspend,
         }
         for field, value in expected.items():

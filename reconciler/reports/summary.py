@@ -43,7 +43,7 @@ from reconciler.reports.text.check import (
     score_text,
 )
 from reconciler.reports.text.doctor import problem_text, validation_summary
-from reconciler.reports.text.drift import difference, drift_summary, finding_weight, similar_findings
+from reconciler.reports.text.drift import CAUSES, difference, drift_summary, finding_weight, similar_findings
 from reconciler.reports.text.format import (
     Detail,
     billing_text,
@@ -290,11 +290,12 @@ def _finding(similar: list[Finding]) -> SummaryRow:
     finding = similar[0]
     differences = ((finding.field, difference(finding)) for finding in similar if finding.field)
     facts = {"generation": finding.key, "remote": finding.remote, "since": minute(finding.since)}
+    cause = f"{CAUSES[finding.cause]}; " if finding.cause else ""
     return SummaryRow(
         finding.name or finding.remote,
         finding.kind,
         _FINDING_LEVELS.get(finding_weight(finding), "quiet"),
-        f"{finding.message}; {finding.remedy}" if finding.remedy else finding.message,
+        f"{cause}{finding.message}{f'; {finding.remedy}' if finding.remedy else ''}",
         details=(*differences, *_filled(facts)),
         file=_shown_file(finding.file, ""),
         line=finding.line,

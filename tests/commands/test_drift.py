@@ -282,7 +282,7 @@ def test_an_edited_model_is_modified(story: Story) -> None:
     }
     assert {values[2][: len(now)] for field, values in found.items() if not field.startswith("access")} == {now}
     assert found["access.everyone"][2] is None
-    assert "  ! edited               Modified since 2026-01-01 13:" in story.text
+    assert "  ! edited               Modified (out of band) since 2026-01-01 13:" in story.text
     assert '      differs            displayName: live "mine now", declared counter\n' in story.text
     assert "                         sampling.temperature: live 0.9, declared 0.5\n" in story.text
     assert "      differs            access.everyone: live reader, declared unset\n" in story.text
@@ -408,7 +408,7 @@ def test_a_project_in_sync(trained: Cli) -> None:
     assert classes(trained("drift", "--format", "json").document) == ["Unverifiable"], "these checks were not run yet"
 
     trained.manifest("words")
-    assert trained("drift").out.endswith("Drift: 1 Missing. Notes: 1 Unverifiable.\n")
+    assert trained("drift").out.endswith("Drift: 1 Missing. Pending: 1 model. Notes: 1 Unverifiable.\n")
     trained.lock_file.unlink()
     document, _ = drift(trained, "", "specs/adder.yaml", status=0)
     (one,) = document["findings"]

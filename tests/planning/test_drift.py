@@ -15,6 +15,7 @@ def test_a_case(case: DriftCase) -> None:
     found = case.findings()
     assert [facts(finding) for finding in found] == case.expected()
     for finding, expected in zip(found, case.found, strict=True):
+        assert expected.get("cause", finding.cause) == finding.cause
         assert expected.get("says", "") in finding.message
         assert expected.get("remedy", "") in finding.remedy
 

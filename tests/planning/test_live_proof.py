@@ -202,6 +202,7 @@ MODEL_FIELDS: list[tuple[str, Any]] = [
     ("published", None),
     ("labels", {"team": "theirs"}),
     ("sampling", Sampling(2.0)),
+    ("applied", {"displayName": "aaaaaaaa"}),
     ("suspend", Suspension(reason="theirs")),
     ("generations", ()),
     *(

@@ -10,7 +10,8 @@ A finding names its class with the generation that it is about, and what else th
         since: 30
 
 Digests, keys and times are written as the word of the data set, the name of the generation and the minutes after START.
-``severity`` is said where it is not that of the class; ``says`` and ``remedy`` are parts of what people read.
+``severity`` is said where it is not that of the class; ``cause``, and ``says`` and ``remedy``, which are parts of what
+people read, where they matter. ``applied`` are the declared fields that the model had as declared after the last apply.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from msgspec.structs import replace
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.model import Target
 from reconciler.domain.plan import BaseModelChange
+from reconciler.planning.diff import declared_fields
 from reconciler.planning.drift import drift
 from support.core_cases import SCOPE, Case, at, digest_of, job
 
@@ -38,6 +40,7 @@ class DriftCase(Case, frozen=True):
 
     found: tuple[Mapping[str, Any], ...] = ()
     where: str = ""
+    applied: tuple[str, ...] = ()
     unreadable: Mapping[str, str] | None = None
     changed: Mapping[str, BaseModelChange] | None = None
 
@@ -46,6 +49,11 @@ class DriftCase(Case, frozen=True):
         unreadable = {self.made[alias].remote: why for alias, why in (self.unreadable or {}).items()}
         changed = convert(self.changed or {}, dict[str, BaseModelChange])
         observation = replace(world.observation, unreadable=unreadable, changed_base_models=changed)
+        models = dict(world.lock.models)
+        for manifest in world.manifests if self.applied else ():
+            fields = {name: digest for name, digest in declared_fields(manifest).items() if name in self.applied}
+            models[manifest.name] = replace(models[manifest.name], applied=fields)
+        world = replace(world, lock=replace(world.lock, models=models))
         return drift(replace(world, observation=observation), where=self.where)
 
     def expected(self) -> list[dict[str, Any]]:  # type: ignore[override]  # what is found stands in the plan's place

@@ -94,9 +94,9 @@ class Ran(Struct, frozen=True):
 
     @property
     def happened(self) -> list[str]:
-        """The names of the events, progress apart."""
+        """The names of the events, without progress and what repeats the manifests."""
         names = (type(event).__name__ for event in self.events)
-        return [name for name in names if name not in {"Progressed", "Declared", "Targeted"}]
+        return [name for name in names if name not in {"Progressed", "Declared", "Targeted", "Applied"}]
 
 
 class Checkout(Struct, dict=True):

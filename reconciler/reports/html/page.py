@@ -57,7 +57,7 @@ from reconciler.reports.summary import (
     summarize,
 )
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
-from reconciler.reports.text.drift import SIGNS, drift_summary, finding_weight
+from reconciler.reports.text.drift import CAUSES, SIGNS, drift_summary, finding_weight, similar_findings
 from reconciler.reports.text.format import (
     Detail,
     Layout,
@@ -334,13 +334,14 @@ def _status_row(model: ModelStatus) -> TableRow:
 def _drift(report: DriftReport) -> PageModel:
     order = [*SIGNS]
     findings = sorted(report.findings, key=lambda finding: order.index(finding_weight(finding)))
-    rows = [_finding_row(finding) for finding in findings]
+    rows = [_finding_row(similar) for similar in similar_findings(findings)]
+    roles: dict[str, Role] = dict.fromkeys(CAUSES.values(), "hold")
     return PageModel(
         title="Drift",
         role="hold" if report.drifted else "good",
         lines=(drift_summary(report).removeprefix("Drift: "),),
         heading="Differences",
-        tallies=_tallies(rows, {finding.kind: _finding_mark(finding)[1] for finding in findings}),
+        tallies=_tallies(rows, roles | {finding.kind: _finding_mark(finding)[1] for finding in findings}),
         rows=tuple(rows),
         remarks=tuple(unchanged_models(report.unmanaged or 0)),
         timeline=_timeline(report.findings),
@@ -363,26 +364,28 @@ def _finding_mark(finding: Finding) -> tuple[str, Role]:
     return sign, "warning" if weight == "note" else role
 
 
-def _finding_row(finding: Finding) -> TableRow:
-    weight = finding_weight(finding)
+def _finding_row(similar: Sequence[Finding]) -> TableRow:
+    finding = similar[0]
+    weight, cause = finding_weight(finding), CAUSES.get(finding.cause, "")
     sign, role = _finding_mark(finding)
     name = finding.name
     return TableRow(
-        (finding.kind,),
+        tuple(filter(None, (finding.kind, cause))),
         (
-            Cell(finding.kind, role=role, sign=sign, notes=(weight,) if weight != finding.kind else ()),
+            Cell(finding.kind, role=role, sign=sign, notes=(cause or weight,) if weight != finding.kind else ()),
             Cell(name or finding.remote, model=name, code=not name),
-            Cell(finding.message, details=tuple(_finding_details(finding))),
+            Cell(finding.message, details=tuple(_finding_details(similar))),
             Cell(minute(finding.since), order=finding.since),
             _manifest_cell(finding.file, finding.line, finding.column, ""),
         ),
     )
 
 
-def _finding_details(finding: Finding) -> Iterator[Detail]:
-    if finding.field:
-        sides = [("declared", finding.declared), ("live", finding.live)]
-        yield finding.field, ", ".join(f"{side} {value(shown)}" for side, shown in sides if shown is not None)
+def _finding_details(similar: Sequence[Finding]) -> Iterator[Detail]:
+    finding = similar[0]
+    for differing in (finding for finding in similar if finding.field):
+        sides = [("declared", differing.declared), ("live", differing.live)]
+        yield differing.field, ", ".join(f"{side} {value(shown)}" for side, shown in sides if shown is not None)
     facts = {"generation": finding.key, "remote": finding.remote if finding.name else "", "remedy": finding.remedy}
     yield from ((label, text) for label, text in facts.items() if text)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
 from msgspec.structs import replace
 
-from reconciler.domain.drift import DriftClass, Finding
+from reconciler.domain.drift import Cause, DriftClass, Finding
 from reconciler.domain.text import terminal_safe
-from reconciler.reports.documents.drift import DriftReport
+from reconciler.reports.documents.drift import DriftReport, count_models
 from reconciler.reports.text.format import (
     Detail,
     Layout,
@@ -31,6 +30,10 @@ SIGNS: Final[Mapping[str, tuple[str, Role]]] = {
     DriftClass.IN_SYNC: ("=", "muted"),
 }
 """Sign and role of a finding, by its weight: its severity, or that the model is in sync."""
+
+
+CAUSES: Final[Mapping[Cause, str]] = {"pending": "pending", "outOfBand": "out of band"}
+"""The causes of findings in words."""
 
 
 def drift_text(report: DriftReport, layout: Layout) -> str:
@@ -68,7 +71,8 @@ def _finding_lines(similar: Sequence[Finding], explained: dict[str, str], layout
     finding = similar[0]
     sign, role = SIGNS[finding_weight(finding)]
     since = f" since {minute(finding.since)}" if finding.since else ""
-    yield from layout.lines(signed_head(sign, finding.name or finding.remote), f"{finding.kind}{since}", role)
+    cause = f" ({CAUSES[finding.cause]})" if finding.cause else ""
+    yield from layout.lines(signed_head(sign, finding.name or finding.remote), f"{finding.kind}{cause}{since}", role)
     yield from layout.details(_details(similar, explained))
 
 
@@ -105,12 +109,14 @@ def drift_summary(report: DriftReport) -> str:
     """Return the totals of a Drift report in one line, such as ``Drift: 1 Missing. Notes: 1 InProgress.``."""
     counts = {severity: _counts(report, severity) for severity in ("drift", "note")}
     notes = f" Notes: {counts['note']}." if counts["note"] else ""
+    models = {"Pending": report.pending, "Out of band": report.out_of_band}
+    causes = "".join(f" {cause}: {counted(number, 'model')}." for cause, number in models.items() if number)
     if counts["drift"]:
-        return f"Drift: {counts['drift']}.{notes}"
+        return f"Drift: {counts['drift']}.{causes}{notes}"
     return f"No drift: {counted(report.summary.get(DriftClass.IN_SYNC, 0), 'model')} in sync.{notes}"
 
 
 def _counts(report: DriftReport, severity: str) -> str:
-    """Return how many findings of a severity each class has, without models that are in sync."""
-    found = Counter(finding.kind for finding in report.findings if finding.severity == severity)
+    """Return how many models have findings of a severity and each class, without models that are in sync."""
+    found = count_models(finding for finding in report.findings if finding.severity == severity)
     return ", ".join(f"{found[kind]} {kind}" for kind in DriftClass if found[kind] and kind is not DriftClass.IN_SYNC)
