@@ -159,7 +159,12 @@ def review_project(project: Project, ref: str) -> LockReview:
     if not project.target.show_examples:
         base, head = redact_lock(base), redact_lock(head)
     changes = review_lock(
-        base, head, _all_manifests(project), project.target, chosen_ids=project.capabilities.caller_chosen_ids
+        base,
+        head,
+        _all_manifests(project),
+        project.target,
+        chosen_ids=project.capabilities.caller_chosen_ids,
+        now=session.environment.clock(),
     )
     text = LockFile(session.lockfile).read() or "{}"  # a store can return a text without examples, on other lines
     positions = find_positions(text, [change.path for change in changes])

@@ -8,7 +8,8 @@ managed. Changed facts need an explanation by a manifest; changed decisions need
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from msgspec import Struct
@@ -17,7 +18,15 @@ from msgspec.structs import replace
 from reconciler.domain.document import Record, Scalar, builtins_of
 from reconciler.domain.errors import Problem
 from reconciler.domain.identity import Content, key_of
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, record_target
+from reconciler.domain.lock import (
+    MAX_DECISIONS,
+    Decision,
+    Lock,
+    LockedGeneration,
+    LockedModel,
+    format_time,
+    record_target,
+)
 from reconciler.domain.model import Manifest, Sampling, State, Target
 from reconciler.domain.plan import Observation
 from reconciler.planning.check_evaluation import checks_digest
@@ -65,6 +74,11 @@ _UNDECLARED: Final = "no manifest declares this model"
 _UNEXPLAINED: Final = "no manifest change explains this"
 
 
+_RECORDED_FACTS: Final = frozenset({"cancel", "claim", "refresh"})
+"""Entries of the history about commands that record facts; a run on an unmerged branch may write them."""
+_CLOCK_SKEW: Final = timedelta(minutes=10)
+
+
 class LockChange(Struct, frozen=True, kw_only=True):
     """One change of a lockfile; ``path`` is where it is in the new lockfile, or would be.
 
@@ -84,16 +98,61 @@ class LockChange(Struct, frozen=True, kw_only=True):
 
 
 def review_lock(
-    base: Lock, head: Lock, manifests: Iterable[Manifest], target: Target, *, chosen_ids: bool
+    base: Lock,
+    head: Lock,
+    manifests: Iterable[Manifest],
+    target: Target,
+    *,
+    chosen_ids: bool,
+    now: datetime | None = None,
 ) -> tuple[LockChange, ...]:
     """Return the changed decisions, and the changed facts that the manifests do not explain.
 
     ``manifests`` are all manifests of the root as the pull request has them. With ``chosen_ids`` the id of a model is
-    its key.
+    its key. Entries of the history after ``now`` are not explained.
     """
     by_name = {manifest.name: manifest for manifest in manifests}
     review = _Review(head, by_name, target, chosen_ids=chosen_ids)
-    return (*_target_changes(base, head, target), *review.changes(apply_moved(base, by_name.values())))
+    return (
+        *_target_changes(base, head, target),
+        *_history_changes(base.history, head.history, now),
+        *review.changes(apply_moved(base, by_name.values())),
+    )
+
+
+def _history_changes(base: Sequence[Decision], head: Sequence[Decision], now: datetime | None) -> Iterator[LockChange]:
+    """Yield the entries of the history that were added or removed; the oldest ones of a full history are dropped."""
+    known, kept = set(base), set(head)
+    latest = format_time(now + _CLOCK_SKEW) if now else ""
+    for index, decision in enumerate(head):
+        is_later = bool(latest) and decision.time > latest
+        if decision in known or (decision.action in _RECORDED_FACTS and not decision.reason and not is_later):
+            continue
+        yield LockChange(
+            kind="fact" if is_later else "decision",
+            name=decision.model,
+            path=("history", index),
+            field="history",
+            after=_described(decision),
+            key=decision.generation,
+            reason="its time is in the future" if is_later else "",
+        )
+    for decision in base if len(head) < MAX_DECISIONS else ():
+        if decision not in kept:
+            yield LockChange(
+                kind="fact",
+                name=decision.model,
+                path=("history",),
+                field="history",
+                before=_described(decision),
+                key=decision.generation,
+                reason="no command removes a decision",
+            )
+
+
+def _described(decision: Decision) -> str:
+    values = builtins_of(decision).items()
+    return ", ".join(f"{name} {value}" for name, value in values)
 
 
 def _target_changes(base: Lock, head: Lock, target: Target) -> Iterator[LockChange]:

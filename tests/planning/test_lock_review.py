@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from msgspec.structs import replace
 
-from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, record_target
+from reconciler.domain.lock import (
+    MAX_DECISIONS,
+    DecidedAction,
+    Decision,
+    Lock,
+    LockedGeneration,
+    LockedHyperparameters,
+    LockedModel,
+    record_target,
+)
 from reconciler.domain.model import Checkpoint, Dataset, Failure, Resources, Source, State, Target
 from reconciler.planning.lock_review import LockChange, review_lock
 from support.cases import each_row
@@ -196,3 +207,35 @@ def test_the_target_is_that_of_the_target_file_or_of_the_base() -> None:
     assert review(replace(lock_of(), target=raised), replace(lock_of(), target=raised)) == []
     assert review(replace(lock_of(), target=raised), lock_of()) == []
     assert review(Lock(), lock_of()) == []
+
+
+def decided(action: DecidedAction = "rollback", minute: int = 0, **fields: str) -> Decision:
+    return Decision(time=f"2026-01-01T12:{minute:02}:00Z", action=action, model="numbers", **fields)
+
+
+FULL = tuple([decided(reason=str(number)) for number in range(MAX_DECISIONS)])
+
+
+@each_row(
+    ("before", "after", "found"),
+    [
+        ((), (decided(),), ["decision history"]),
+        ((decided(),), (decided(minute=1), decided()), ["decision history"]),
+        ((), (decided("refresh"), decided("cancel"), decided("claim")), []),
+        ((), (decided("refresh", reason="approved by the board"),), ["decision history"]),
+        ((), (decided("refresh", minute=30),), ["fact history"]),
+        ((), (decided(minute=10),), ["decision history"]),
+        ((decided(),), (), ["fact history"]),
+        ((decided(reason="slow"),), (decided(reason="fast"),), ["decision history", "fact history"]),
+        (FULL, (decided(minute=1), *FULL[:-1]), ["decision history"]),
+        (FULL, FULL, []),
+    ],
+)
+def test_decisions_are_added_and_not_removed(
+    before: tuple[Decision, ...], after: tuple[Decision, ...], found: list[str]
+) -> None:
+    base, head = (replace(lock_of(ENDED), history=history) for history in (before, after))
+    now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    changes = review_lock(base, head, [manifest(MADE)], TARGET, chosen_ids=True, now=now)
+    assert [f"{change.kind} {change.field}" for change in changes] == found
+    assert all(change.name == "numbers" for change in changes)
