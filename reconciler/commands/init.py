@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
@@ -19,15 +20,19 @@ from reconciler.commands._new_manifest import (
     show,
     with_fields,
 )
+from reconciler.commands._targets import target_names
 from reconciler.domain.errors import InvalidInput, UsageError
+from reconciler.domain.model import Target
 from reconciler.environment import Environment
 from reconciler.manifests.ci_workflows import Platform, Workflows, create_workflows
-from reconciler.manifests.discovery import DEFAULT, find_root, target_file_name
+from reconciler.manifests.discovery import ALL_TARGETS, Root, find_root, target_file_name
 from reconciler.manifests.scaffold import DataFile, Scaffold, Service, init, init_workflows
 from reconciler.manifests.target import read_target
 from reconciler.providers.registry import BUILT_IN
 
 _FIELDS: Final = ("project", "location", "bucket")
+_UNSHARED: Final = frozenset({"embedded", "local"})
+"""The providers whose models are on one machine: jobs of CI do not share them."""
 
 
 def scaffold(
@@ -45,16 +50,19 @@ def scaffold(
 
 
 def scaffold_flow(
-    environment: Environment, platform: Platform, *, target: str | None, project: Scaffold | None
+    environment: Environment, platform: Platform, *, targets: Sequence[str], project: Scaffold | None
 ) -> Scaffold:
-    """Write the pull-request workflow for an existing target, or for the ``project`` that was written before.
+    """Write the pull-request workflow for existing targets, or for the ``project`` that was written before.
+
+    Without ``targets`` it is for every target of the root, except that models of the embedded service and of this
+    machine need none if another target has a service that jobs share.
 
     Raises:
         InvalidInput: for problems of the target file.
         ReconcileError: when a file exists or cannot be written.
         UsageError: when there is no such target, or its lockfile is in a bucket.
     """
-    flow = init_workflows(environment.cwd, _flow(environment, platform, target or DEFAULT))
+    flow = init_workflows(environment.cwd, _flow(environment, platform, targets))
     if project is None:
         return flow
     return replace(project, created=(*project.created, *flow.created), steps=flow.steps)
@@ -62,23 +70,35 @@ def scaffold_flow(
 
 def _has_target(environment: Environment) -> bool:
     try:
-        find_root(default_path(environment), DEFAULT, environment.cwd)
+        target_names(environment, ())
     except UsageError:
         return False
     return True
 
 
-def _flow(environment: Environment, platform: Platform, name: str) -> Workflows:
+def _flow(environment: Environment, platform: Platform, names: Sequence[str]) -> Workflows:
     path = default_path(environment)
-    root = find_root(path, name, environment.cwd)
+    known = target_names(environment, ())[1] if not names or ALL_TARGETS in names else tuple(dict.fromkeys(names))
+    roots = [find_root(path, name, environment.cwd) for name in known]
+    targets = [_target(environment, root, name) for root, name in zip(roots, known, strict=True)]
+    shared = [target for target in targets if target.provider not in _UNSHARED]
+    return create_workflows(platform, roots[0], targets if names or not shared else shared, environment.cwd)
+
+
+def _target(environment: Environment, root: Root, name: str) -> Target:
     file = os.path.relpath(root.folder / target_file_name(name), environment.cwd)
     result = read_target(root, file, environment.environ)
     if result.target is None:
         raise InvalidInput(result.problems)
-    return create_workflows(platform, root, result.target, environment.cwd)
+    return result.target
 
 
-@click.command("init", epilog=_options.examples("init --from capitals.csv", "init --ci github"))
+@click.command(
+    "init",
+    epilog=_options.examples(
+        "init --from capitals.csv", "init --ci github", "init --ci github --target stage --target prod"
+    ),
+)
 @click.option(
     "--from",
     "data",
@@ -106,7 +126,14 @@ def _flow(environment: Environment, platform: Platform, name: str) -> Workflows:
     type=click.Choice(["github", "gitlab"]),
     help="Write the pull-request workflow for this platform: to a new project, or for an existing target.",
 )
-@_options.target
+@click.option(
+    "--target",
+    envvar="RECONCILE_TARGET",
+    multiple=True,
+    metavar="NAME",
+    help="With --ci: write the workflows of this target, or of all. Repeatable. Default: each target whose service jobs"
+    " share.",
+)
 @_options.environment
 def command(
     environment: Environment,
@@ -120,7 +147,7 @@ def command(
     provider: str | None,
     base_model: str | None,
     platform: Any,
-    target: str | None,
+    target: tuple[str, ...],
     **values: str | None,
 ) -> None:
     """Write a target and a first manifest here.
@@ -134,7 +161,7 @@ def command(
     file = data_file(environment, data, (input_field, output_field), header=header)
     project: Scaffold | None = None
     notes: tuple[str, ...] = ()
-    if not platform or (target is None and not _has_target(environment)):
+    if not platform or (not target and not _has_target(environment)):
         chosen = choose_service(environment, provider=provider, fields=fields, base_model=base_model)
         notes = chosen.notes
         project = with_fields(
@@ -148,6 +175,6 @@ def command(
         )
     elif file or name or provider or base_model or fields:
         raise UsageError("--from and --name need a new project, but a target exists", "remove them")
-    result = scaffold_flow(environment, platform, target=target, project=project) if platform else project
+    result = scaffold_flow(environment, platform, targets=target, project=project) if platform else project
     if result:
         show(result, notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,7 @@ from msgspec import Struct
 from reconciler.domain.errors import UsageError
 from reconciler.domain.model import REMOTE_SCHEME, Target
 from reconciler.domain.text import quote
-from reconciler.manifests.discovery import DEFAULT, Root, target_file_name
+from reconciler.manifests.discovery import DEFAULT, Root, target_file_name, target_files, target_name
 from reconciler.paths import repository_of, require_inside
 from reconciler.providers.registry import capabilities_of
 
@@ -86,6 +86,8 @@ _NEXT: Final[Mapping[Platform, tuple[str, ...]]] = {
     ),
 }
 _EVERY_HOUR: Final = '\n  schedule:\n    - cron: "37 * * * *" # promotes what has been in a stage for its soak time'
+_ENVIRONMENTS: Final = ("reconcile", "reconcile-train", "reconcile-decisions")
+"""The environments of a target, without its suffix; platforms ignore the case of their names."""
 _SIMULATED: Final = "Use a target of a real service: models on the embedded service are not shared between jobs."
 _BRANCH: Final = re.compile(r"ref: refs/remotes/origin/([A-Za-z0-9._/-]+)\s*")
 
@@ -98,12 +100,56 @@ class Workflows(Struct, frozen=True):
     steps: tuple[str, ...]
 
 
-def create_workflows(platform: Platform, root: Root, target: Target, directory: Path) -> Workflows:
-    """Return the workflows for a target and all manifests of its root, in the repository of a directory.
+def create_workflows(platform: Platform, root: Root, targets: Sequence[Target], directory: Path) -> Workflows:
+    """Return the workflows for targets and all manifests of their root, in the repository of a directory.
 
-    Raises ReconcileError if the root is outside the repository, and UsageError if the lockfile is in a bucket or a path
-    contains a ``$``.
+    Each target has workflows, environments, variables and concurrency groups of its own.
+
+    Raises ReconcileError if the root is outside the repository, and UsageError if a lockfile is in a bucket, a path
+    contains a ``$``, or two targets of the root would share an environment or an account.
     """
+    names = [name for name in map(target_name, target_files(root.folder)) if name]
+    _require_separate([target.name for target in targets], names)
+    parts = [_of_target(platform, root, target, directory) for target in targets]
+    files = {path: content for part in parts for path, content in part.files.items()}
+    steps = tuple(
+        dict.fromkeys(step for number in range(len(_NEXT[platform]) + 1) for step in _numbered(parts, number))
+    )
+    return Workflows(parts[0].repository, files, steps)
+
+
+def _numbered(parts: Sequence[Workflows], number: int) -> Iterator[str]:
+    """Yield the step of that number of each target: what is the same for all comes once."""
+    yield from (part.steps[number] for part in parts if number < len(part.steps))
+
+
+def _require_separate(chosen: Iterable[str], names: Iterable[str]) -> None:
+    """Refuse targets whose environments or variables are also those of another target, which has other reviewers."""
+    used: dict[str, str] = {}
+    chosen = tuple(chosen)
+    for name in (*chosen, *(name for name in names if name not in chosen)):
+        suffix = _suffix(name)
+        for shared in (
+            f"variables {_variables(suffix)}",
+            *(f"environment {kind}{suffix}".lower() for kind in _ENVIRONMENTS),
+        ):
+            other = used.setdefault(shared, name)
+            if other != name and {other, name}.intersection(chosen):
+                raise UsageError(
+                    f"targets {other} and {name} would share the {shared.strip()} of the CI platform",
+                    f"rename one of them, such as reconcile.{name}.yaml",
+                )
+
+
+def _suffix(name: str) -> str:
+    return "" if name == DEFAULT else f"-{name}"
+
+
+def _variables(suffix: str) -> str:
+    return suffix.upper().replace("-", "_")
+
+
+def _of_target(platform: Platform, root: Root, target: Target, directory: Path) -> Workflows:
     if target.lock.startswith(REMOTE_SCHEME):
         raise UsageError(
             f"pull requests cannot contain the lockfile of target {target.name}, which is in a bucket",
@@ -111,9 +157,9 @@ def create_workflows(platform: Platform, root: Root, target: Target, directory: 
         )
     repository = repository_of(directory)
     require_inside(root.folder, repository)
-    suffix = "" if target.name == DEFAULT else f"-{target.name}"
+    suffix = _suffix(target.name)
     branch = _default_branch(repository)
-    variables = suffix.upper().replace("-", "_")
+    variables = _variables(suffix)
     values = _values(root, target, repository) | {
         "SUFFIX": suffix,
         "VARIABLES": variables,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.cli_world import EXAMPLES, Cli, Terminal
+from support.cli_world import EXAMPLES, TARGET, Cli, Terminal
 from support.files_samples import CORPUS
 
 
@@ -87,7 +87,7 @@ def test_a_project_that_is_there_gets_the_workflows_alone(reconcile: Cli) -> Non
     reconcile.target("", "prod")
     before = _files(reconcile.folder)
 
-    made = reconcile("init", "--ci", "github")
+    made = reconcile("init", "--ci", "github", "--target", "default")
     more = reconcile("init", "--ci", "github", "--target", "prod")
 
     assert (made.status, more.status) == (0, 0), made.err + more.err
@@ -115,6 +115,60 @@ def test_a_project_that_is_there_gets_the_workflows_alone(reconcile: Cli) -> Non
     )
     assert "the check reconcile-locked-prod in a ruleset" in more.out
     assert "Next:" not in made.out
+
+
+def test_several_targets_get_workflows_environments_and_accounts_of_their_own(reconcile: Cli) -> None:
+    vertex = "  provider: vertex\n  project: acme-NAME\n  location: europe-west4\n  bucket: gs://acme-data/NAME\n"
+    for name in ("stage", "prod"):
+        reconcile.target("", name)
+        file = reconcile.specs / f"reconcile.{name}.yaml"
+        file.write_text(TARGET.replace("default", name).replace("  provider: embedded\n", vertex.replace("NAME", name)))
+
+    made = reconcile("init", "--ci", "github")  # the default target is the embedded service, which jobs do not share
+
+    assert made.status == 0, made.err
+    folder = reconcile.folder / ".github" / "workflows"
+    assert len(list(folder.iterdir())) == 10
+    for name, end in (("stage", "_STAGE"), ("prod", "_PROD")):
+        workflow = yaml.safe_load((folder / f"reconcile-pull-request-{name}.yml").read_text(encoding="utf-8"))
+        train = workflow["jobs"]["train"]
+        assert (workflow["env"]["RECONCILE_TARGET"], train["environment"]) == (name, f"reconcile-train-{name}")
+        assert train["concurrency"]["group"].startswith(f"reconcile-train-{name}-")
+        accounts = {step["with"]["service_account"] for step in train["steps"] if "google" in step.get("uses", "")}
+        assert accounts == {f"${{{{ vars.APPLY_ACCOUNT{end} }}}}"}
+        assert f"Create the environment reconcile-train-{name}, with the reviewers who approve spending.\n" in made.out
+    assert made.out.count("Restrict what actions may do in the settings of the repository.") == 1
+    both = reconcile("init", "--ci", "gitlab", "--target", "all")
+    names = {file.name for file in (reconcile.folder / ".gitlab").iterdir()}
+    assert (both.status, names) == (
+        0,
+        {"reconcile.yml", "reconcile-stage.yml", "reconcile-prod.yml", "reconcile.txt"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a-b", "a_b"], "targets a-b and a_b would share the variables _A_B of the CI platform; rename one of them"),
+        (["Prod", "prod"], "targets Prod and prod would share the variables _PROD of the CI platform"),
+        (["train"], "targets default and train would share the environment reconcile-train of the CI platform"),
+        (["prod", "train-prod"], "targets prod and train-prod would share the environment reconcile-train-prod of"),
+        (["x}} && $(id) #"], 'invalid target name "x}} && $(id) #"; use letters, digits, hyphens and underscores'),
+        (["all"], 'metadata.name: reserved name "all"'),
+    ],
+)
+def test_names_of_targets_cannot_reach_what_is_anothers(reconcile: Cli, names: list[str], message: str) -> None:
+    for number, name in enumerate(names):
+        reconcile.target("", name)
+        file = reconcile.specs / f"reconcile.{name}.yaml"
+        file.write_text(file.read_text().replace("scope: demo", f"scope: demo{number}"))
+    before = _files(reconcile.folder)
+
+    answer = reconcile("init", "--ci", "github")
+
+    assert answer.status in {1, 64}
+    assert message in answer.err
+    assert _files(reconcile.folder) == before
 
 
 def test_gitlab(reconcile: Cli) -> None:

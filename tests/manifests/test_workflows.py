@@ -39,7 +39,7 @@ def _written(folder: Path, platform: Platform, target: str = "default") -> tuple
     root = find_root("specs", target, folder)
     read = read_target(root, "specs/reconcile.yaml", {})
     assert isinstance(read.target, Target), read.problems
-    return init_workflows(folder, create_workflows(platform, root, read.target, folder)).created
+    return init_workflows(folder, create_workflows(platform, root, [read.target], folder)).created
 
 
 @pytest.fixture(scope="module")
