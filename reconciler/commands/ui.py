@@ -84,9 +84,19 @@ class Watched(Struct, frozen=True):
             if known.state is State.CREATING
         ]
 
-    def now(self, observed: Now) -> Now:
-        """Return what the services showed, with what has been read of the logs since."""
-        found = {(training.target, training.key): training for training in observed.trainings}
+    def now(self, observed: Now, report: TargetsReport) -> Now:
+        """Return what the services showed of trainings that have not ended, with what the logs show since."""
+        running = {
+            (target.name, model.name)
+            for target in report.targets
+            for model in target.models
+            if model.state == "training"
+        }
+        found = {
+            (training.target, training.key): training
+            for training in observed.trainings
+            if (training.target, training.name) in running
+        }
         for log in self.logs:
             log.read()
             for training in log.trainings:
@@ -110,7 +120,7 @@ class Watched(Struct, frozen=True):
             if not self.offline and clock() >= due:
                 observed = await run_in_daemon_thread(partial(self.observe, report))
                 due = clock() + _OBSERVE
-            board.show(page, self.now(observed))
+            board.show(page, self.now(observed, report))
             await self.environment.sleeper(_POLL_SECONDS)
 
 

@@ -90,7 +90,7 @@ def metrics(document: Document, run: Run, recorded: Mapping[str, Recorded] = Map
 def _samples(document: Document, run: Run, recorded: Mapping[str, Recorded]) -> Iterator[Sample]:
     target = target_of(document)
     name = target.name if target else run.target
-    samples = [*_run_samples(run), *_counts(document)]
+    samples = [*_run_samples(run), *_counts(document), *_suspensions(document)]
     if known := recorded.get(name):
         samples += [*_trainings(known.lock, run.ended), *_retirements(known, run.ended)]
     common = (("command", run.command), ("target", name))
@@ -132,12 +132,22 @@ def _trainings(lock: Lock, now: datetime) -> Iterator[Sample]:
 
 
 def _retirements(recorded: Recorded, now: datetime) -> Iterator[Sample]:
+    first = recorded.lock.target.first_stage if recorded.lock.target else ""
     for name, model in recorded.lock.models.items():
-        base_model = model.serving_generation.source.base_model if model.serving_generation else ""
-        known = recorded.catalog.models.get(base_model)
-        if known and known.retirement:
-            labels = (("model", name), ("base_model", base_model))
-            yield Sample("base_model_retirement_days", (known.retirement - now.date()).days, labels)
+        for stage, key in model.serving_by_stage.items():
+            generation = model.generation(key)
+            base_model = generation.source.base_model if generation else ""
+            known = recorded.catalog.models.get(base_model)
+            if known and known.retirement:
+                where = (("stage", stage or first),) if stage or first else ()
+                labels = (("model", name), ("base_model", base_model), *where)
+                yield Sample("base_model_retirement_days", (known.retirement - now.date()).days, labels)
+
+
+def _suspensions(document: Document) -> Iterator[Sample]:
+    for finding in document.findings if isinstance(document, DriftReport) else ():
+        if finding.kind is DriftClass.SUSPENSION_EXPIRED:
+            yield Sample("suspension_expired", 1, (("model", finding.name),))
 
 
 def _counts(document: Document) -> Iterator[Sample]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,13 @@ from warnings import catch_warnings, simplefilter
 
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.commands._monitoring import run_link
 from reconciler.domain.base_models import BaseModel, ModelCatalog
+from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ExitStatus, UsageError
-from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.lock import Lock, LockedModel, LockedStage, LockedTarget
 from reconciler.reports.documents.doctor import error_report
 from reconciler.reports.metrics import METRICS, PREFIX, Recorded, Run, metrics
 from reconciler.reports.notification import notification
@@ -224,8 +227,20 @@ def test_ages_come_from_the_record_and_the_catalog() -> None:
     assert found["oldest_training_age_seconds", ""] == (NOW - started) / timedelta(seconds=1) > 0
     assert found["training_models", ""] == 1
     assert found["base_model_retirement_days", "number-generator"] == 10
+    staged = LOCK.models["number-generator"].with_stage("production", LockedStage(serving=serving.key))
+    target = LockedTarget("default", "embedded", "demo", stages=("staging", "production"))
+    lines = metrics(
+        status_page(), Run("x", "", NOW, ExitStatus.OK), {"default": Recorded(Lock(target, {"n": staged}), catalog)}
+    )
+    assert re.findall(r'retirement_days.*stage="(\w+)"} 10', lines) == ["production", "staging"]
     idle = counts(status_page(), Recorded(Lock(models={"adder": LockedModel("adder.yaml")}), catalog))
     assert (idle["oldest_training_age_seconds", ""], idle["training_models", ""]) == (0, 0)
+
+
+def test_a_suspension_that_has_run_out_is_a_sample_of_its_model() -> None:
+    ended = Finding(kind=DriftClass.SUSPENSION_EXPIRED, severity="note", name="words", message="it ended")
+    found = counts(replace(drift_page(), findings=(ended,)))
+    assert found["suspension_expired", "words"] == 1
 
 
 def test_names_are_escaped() -> None:

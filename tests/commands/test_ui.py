@@ -160,12 +160,15 @@ def test_the_curve_of_a_training_comes_from_the_service_unless_offline(reconcile
     asyncio.run(reconcile.clock.sleep(30))
     watch = watched(reconcile)
     before = reconcile.lock_file.read_bytes()
-    now = watch.now(watch.observe(watch.report()))
-    (training,) = now.trainings
+    report = watch.report()
+    observed = watch.observe(report)
+    (training,) = watch.now(observed, report).trainings
     assert (training.name, training.target) == ("adder", "default")
     assert training.text.startswith("step ")
     assert len(training.curve) > 3
     assert reconcile.lock_file.read_bytes() == before
+    assert reconcile("wait").status == 0
+    assert watch.now(observed, watch.report()).trainings == (), "it has ended since the service was queried"
 
 
 class _Server(Struct):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
-from reconciler.domain.document import Count, ManifestName, NonEmpty, Record, Report
+from msgspec.structs import replace
+
+from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Record, Report
 from reconciler.domain.errors import ExitStatus, ReconcileError
-from reconciler.domain.lock import EARLIEST, Lock, parse_time
+from reconciler.domain.lock import EARLIEST, Lock, StageName, parse_time
 from reconciler.domain.model import State
 from reconciler.domain.plan import Kind, Plan, Reason
 from reconciler.reports.documents.doctor import ErrorProblem, ErrorReport, ValidationReport, error_report
@@ -30,6 +32,8 @@ class ListedModel(Record, frozen=True, kw_only=True):
     its manifest; `inSync` otherwise."""
     serving: str = ""
     """The key of the serving generation; omitted if there is none."""
+    stages: Mapping[StageName, Key] = {}
+    """The keys of the serving generations of the stages after the first one."""
     reason: str = ""
     """Why it is held, failed or pending; omitted if it is in sync."""
 
@@ -126,15 +130,14 @@ def listed_models(plan: Plan, lock: Lock, unselected: Iterable[str]) -> tuple[Li
     for name in unselected:
         if name in lock.models:
             models.setdefault(name, ListedModel(name=name, state="unselected"))
-    return tuple(
-        ListedModel(name=name, state=model.state, reason=model.reason, serving=_serving(lock, name))
-        for name, model in sorted(models.items())
-    )
+    return tuple(_with_serving(model, lock) for _, model in sorted(models.items()))
 
 
-def _serving(lock: Lock, name: str) -> str:
-    model = lock.models.get(name)
-    return (model.serving_key or "") if model else ""
+def _with_serving(model: ListedModel, lock: Lock) -> ListedModel:
+    recorded = lock.models.get(model.name)
+    stages = recorded.serving_by_stage if recorded else {}
+    serving = stages.pop("", "")  # of the first stage
+    return replace(model, serving=serving, stages=stages)
 
 
 def _state(kind: Kind, reason: Reason) -> ModelState:

@@ -160,7 +160,7 @@ def _model_row(target: ListedTarget, model: ListedModel) -> TableRow:
             Cell(model.name, model=model.name),
             Cell(target.name),
             Cell(word, role=role),
-            Cell(model.serving, code=True),
+            Cell(model.serving, code=True, details=tuple(model.stages.items())),
             Cell(why),
         ),
     )

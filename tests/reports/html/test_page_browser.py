@@ -188,6 +188,7 @@ def front(models: int, *targets: str, text: str = "") -> TargetsReport:
             name=f"model-{number:04}",
             state=states[number] if number < len(states) else "inSync",
             serving=f"model-{number:04}-abcdefgh",
+            stages={"production": f"model-{number:04}-22222222"} if number < len(states) else {},
             reason=f"ChecksFailed: {text}" if number == 1 else "",
         )
         for number in range(models)
