@@ -22,7 +22,7 @@ from reconciler.domain.errors import ExitStatus, StatusTable
 from reconciler.domain.model import FIELDS, MUTABLE_FIELDS
 from reconciler.domain.plan import Kind, Reason
 from reconciler.emulator.faults import FaultKind
-from reconciler.manifests.schema_validation import schema_text, with_providers
+from reconciler.manifests.schema_validation import IGNORED, schema_text, with_providers
 from reconciler.providers.registry import BUILT_IN, provider_spec
 from reconciler.reports.documents.events import AnyLine
 from reconciler.reports.metrics import METRICS, PREFIX
@@ -146,6 +146,8 @@ def _fields(schema: Schema) -> str:
 def _walk(schema: Schema, node: Schema, path: str) -> Iterator[tuple[str, Schema, bool]]:
     """The fields below a node, depth first, each with its path and whether it is required."""
     for name, reference in node.get("properties", {}).items():
+        if reference == IGNORED:
+            continue
         field = _resolved(schema, reference)
         here = f"{path}.{name}" if path else name
         yield here, field, name in node.get("required", ())

@@ -24,7 +24,7 @@ from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.labels import LabelRequirement, parse_selector
 from reconciler.domain.text import STEERING, terminal_safe
 from reconciler.environment import Environment
-from reconciler.manifests.discovery import DEFAULT, Selection
+from reconciler.manifests.discovery import STDIN, DEFAULT, Selection
 from reconciler.reports.writer import REPORT_FORMATS
 
 if TYPE_CHECKING:
@@ -200,7 +200,12 @@ monitoring = combine(metrics, notify_env)
 
 output_options = combine(color, quiet, verbose)
 """Options of every command that prints a result."""
-_selection_options = combine(target, labels, only, exclude, trust_options, format_option)
+stdin_root = click.option(
+    "--root",
+    metavar="FOLDER",
+    help="With manifests from stdin (-): paths in them are relative to FOLDER, and the target is in it or above it.",
+)
+_selection_options = combine(target, stdin_root, labels, only, exclude, trust_options, format_option)
 manifest_options = combine(paths, _selection_options)
 """Options of every command that reads manifests and connects to the service."""
 targets_options = combine(paths, targets, labels, only, exclude, trust_options, format_option)
@@ -234,14 +239,18 @@ def input_of(values: dict[str, Any], *, model_details: bool = False) -> CommandI
         only=frozenset(values.pop("only", ())),
         exclude=frozenset(values.pop("exclude", ())),
     )
+    paths, stdin_folder = tuple(values.pop("paths")), values.pop("root", None)
+    if stdin_folder and STDIN not in paths:
+        raise UsageError("--root requires manifests from stdin", "pass - to read stdin, or the path of the root alone")
     return CommandInput(
-        paths=tuple(values.pop("paths")),
+        paths=paths,
         target=values.pop("target"),
         selection=selection,
         by_name=by_name,
         allow_endpoints=frozenset(values.pop("allow_endpoint", ())),
         allow_folders=frozenset(map(Path.absolute, values.pop("allow_folder", ()))),
         model_details=model_details,
+        stdin_folder=stdin_folder,
     )
 
 

@@ -172,7 +172,11 @@ class Output(Struct, frozen=True):
         if runner:
             runner.add_problems(problems)
         for problem in problems:
-            self.warning(str(problem))
+            if problem.severity == "note":
+                text = terminal_safe(str(problem))
+                self.say(lambda style, _, text=text: f"{style('muted', 'note:')} {text}")
+            else:
+                self.warning(str(problem))
 
 
 def _write_report(report: str, document: Document) -> None:

@@ -66,7 +66,8 @@ class CommandInput(Struct, frozen=True):
     """What the shared options select: paths, the target's name, manifests, and which hosts and folders are trusted.
 
     ``by_name`` is whether the command can select manifests by name. ``model_details`` adds details of each recorded
-    model to the document, for which the service lists more.
+    model to the document, for which the service lists more. ``stdin_folder`` is the directory that paths in manifests
+    from standard input are relative to, by default the working directory.
     """
 
     paths: tuple[str, ...] = ()
@@ -76,6 +77,7 @@ class CommandInput(Struct, frozen=True):
     allow_endpoints: frozenset[str] = frozenset()
     allow_folders: frozenset[Path] = frozenset()
     model_details: bool = False
+    stdin_folder: str | None = None
 
 
 class CommandResult(Struct, Generic[Report_co], frozen=True):
@@ -378,10 +380,21 @@ def read_workspace(environment: Environment, command_input: CommandInput) -> Wor
             target=command_input.target,
             cwd=environment.cwd,
             stdin=environment.stdin,
+            stdin_folder=_stdin_folder(environment, command_input),
             environ=environment.environ,
             capabilities=capabilities_of,
             is_selected=command_input.selection.matches,
         )
+
+
+def _stdin_folder(environment: Environment, command_input: CommandInput) -> Path | None:
+    """Return the directory that ``--root`` names; raise UsageError if there is none."""
+    if command_input.stdin_folder is None:
+        return None
+    folder = absolute(command_input.stdin_folder, environment.cwd)
+    if not folder.is_dir():
+        raise UsageError(f"--root {command_input.stdin_folder}: not a directory", "pass a directory")
+    return folder
 
 
 @contextmanager
@@ -423,7 +436,12 @@ def open_recorded(environment: Environment, command_input: CommandInput) -> Reco
     try:
         with _suggest_selection(command_input):
             root = read_root(
-                command_input.paths, command_input.target, environment.cwd, environment.environ, installed=False
+                command_input.paths,
+                command_input.target,
+                environment.cwd,
+                environment.environ,
+                installed=False,
+                stdin_folder=_stdin_folder(environment, command_input),
             )
     except OSError as error:
         raise ReconcileError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from msgspec import Struct
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 
 
 class StatusTable(IntEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -411,19 +412,22 @@ class Unread(Struct, frozen=True):
 
     ``files`` are the paths of unread manifests. ``names`` has a reason for each name that they, or git, may declare.
     ``unknown`` is the reason why other names may be declared too, empty if all files were searched. ``unselected`` has
-    the file of each name that a manifest declares, and that the target does not select.
+    the file of each name that a manifest declares, and that the target does not select. ``templates`` has a reason for
+    each regular expression of names that a template may declare.
     """
 
     files: tuple[str, ...] = ()
     names: Mapping[str, str] = {}
     unknown: str = ""
     unselected: Mapping[str, str] = {}
+    templates: Mapping[str, str] = {}
 
     def reason(self, name: str) -> str:
         """Return why a manifest of that name may exist; empty if none can."""
         if name in self.unselected:
             return f"{self.unselected[name]} declares it, and the target does not select it"
-        return self.names.get(name) or self.unknown
+        rendered = (reason for pattern, reason in self.templates.items() if re.fullmatch(pattern, name))
+        return self.names.get(name) or next(rendered, self.unknown)
 
 
 class Request(Struct, frozen=True):

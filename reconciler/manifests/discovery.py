@@ -15,7 +15,7 @@ from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.labels import LabelRequirement
 from reconciler.domain.model import API_GROUP, API_VERSION, Manifest
 from reconciler.domain.text import invalid, join_names, kind_of, list_choices, quote, suggest, suggest_name
-from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse
+from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse, position
 from reconciler.paths import as_on_disk, file_problem, repository_of
 
 STDIN = "-"
@@ -27,11 +27,16 @@ ALL_TARGETS = "all"
 TUNED_MODEL = "TunedModel"
 TARGET = "Target"
 _KINDS = (TUNED_MODEL, TARGET)
+_LISTS = frozenset({"List", f"{TUNED_MODEL}List", "ResourceList"})
+"""The kinds of documents whose items are documents: those of kubectl, of the Kubernetes API and of kustomize."""
 _SUFFIXES = frozenset({".yaml", ".yml"})
 _TARGET_FILE = re.compile(r"reconcile(\.(?P<name>[^.]+))?\.yaml")
 _TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _SIMILAR_GROUP = 0.85
-"""How similar (difflib's ratio) another API group must be to be reported as a typo."""
+"""How similar (difflib's ratio) another API group or kind must be to be reported as a typo."""
+_TEMPLATE = re.compile(r"\{\{|\{%|<%")
+"""The beginning of an expression of Helm, Jinja or ERB."""
+TEMPLATE = "template"
 
 
 class Root(Struct, frozen=True):
@@ -201,28 +206,93 @@ def read(path: Path, shown: str, repository: Path) -> Parsed:
 
 
 def expand_lists(documents: Iterable[YamlDocument]) -> Iterator[YamlDocument]:
-    """Yield the documents; the items of a ``kind: List``, as kubectl writes it, replace the list."""
+    """Yield the documents; the items of a list, as kubectl and kustomize write it, replace the list."""
     for document in documents:
         value = document.value
-        if isinstance(value, dict) and value.get("kind") == "List" and isinstance(value.get("items"), list):
+        if isinstance(value, dict) and value.get("kind") in _LISTS and isinstance(value.get("items"), list):
             for index in range(len(value["items"])):
                 yield document.child(["items", index])
         else:
             yield document
 
 
-def is_other_group(document: YamlDocument) -> bool:
-    """Return whether the document is of another API group, whose name is not a typo of this one."""
-    group = _string(document, "apiVersion").partition("/")[0]
-    if group in {API_GROUP, ""} or not _string(document, "kind"):
+def is_foreign(document: YamlDocument) -> bool:
+    """Return whether a document is not meant for this project: neither its apiVersion nor its kind is close to one."""
+    value = document.value
+    if not isinstance(value, dict):
+        return True
+    group, version, _ = _string(document, "apiVersion").partition("/")
+    if group == API_GROUP or difflib.get_close_matches(group, [API_GROUP], cutoff=_SIMILAR_GROUP):
         return False
-    return not difflib.get_close_matches(group, [API_GROUP], cutoff=_SIMILAR_GROUP)
+    if version:
+        return True
+    kind = value.get("kind")
+    if isinstance(kind, str):
+        return not difflib.get_close_matches(kind, _KINDS, cutoff=_SIMILAR_GROUP)
+    return "apiVersion" in value or not {"metadata", "spec"} <= value.keys()
 
 
-def other_group_problem(document: YamlDocument) -> Problem:
-    """Return the problem with a document of another API group in a file that was named on the command line."""
-    message = f"unsupported apiVersion {quote(_string(document, 'apiVersion'))}"
-    remedy = f"pass only files whose documents have apiVersion: {API_VERSION}"
+def skip_reason(parsed: Parsed) -> str:
+    """Return why a file in a directory is skipped; empty if it is, or should be, a file with manifests."""
+    if is_template(parsed):
+        return TEMPLATE
+    if parsed.problems:
+        mentions = parsed.text is None or any(word in parsed.text for word in (API_GROUP, TUNED_MODEL))
+        return "" if mentions else "not a manifest"
+    documents = list(expand_lists(parsed.documents))
+    return "not a manifest" if documents and all(map(is_foreign, documents)) else ""
+
+
+def is_template(parsed: Parsed) -> bool:
+    """Return whether a file is the template of a manifest, such as of a Helm chart.
+
+    The text of preambles and checks may contain braces: they count only where a manifest cannot have them.
+    """
+    text = parsed.text
+    if text is None or not _TEMPLATE.search(text) or not (API_GROUP in text or TUNED_MODEL in text):
+        return False
+    return bool(parsed.problems) or any(map(_is_templated, expand_lists(parsed.documents)))
+
+
+def _is_templated(document: YamlDocument) -> bool:
+    if not isinstance(document.value, dict):
+        return False
+    spec = document.value.get("spec")
+    spec = spec if isinstance(spec, dict) else {}
+    dataset = spec.get("dataset")
+    path = dataset.get("path") if isinstance(dataset, dict) else None
+    fixed = [document.value.get("apiVersion"), document.value.get("kind"), document.value.get("metadata"), path]
+    fixed += [spec.get(field) for field in ("baseModel", "source", "hyperparameters", "lifecycle")]
+    return bool(_TEMPLATE.search(repr(fixed)))
+
+
+def template_problem(parsed: Parsed) -> Problem:
+    """Return the problem with a template that was named on the command line."""
+    found = _TEMPLATE.search(parsed.text or "")
+    line, column = position((parsed.text or "")[: found.start()]) if found else (1, 1)
+    remedy = "render it and pass the output, as in `helm template CHART | reconcile validate -`"
+    return Problem(Place(parsed.file, line, column), "", "template, not a manifest", remedy)
+
+
+_RENDER: Mapping[str, str] = {
+    "kustomization": "pass its output, as in `kubectl kustomize FOLDER | reconcile validate -`",
+    "chart": "pass its output, as in `helm template FOLDER | reconcile validate -`",
+}
+"""What to do with a file of another tool, by the name of the file without its ending."""
+
+
+def foreign_problem(document: YamlDocument) -> Problem:
+    """Return the problem with a document that is not meant for this project, in a file that was named."""
+    remedy = _RENDER.get(Path(document.file).stem.lower(), "")
+    if not isinstance(document.value, dict):
+        # The text is not quoted, because the file may be anything, such as a link to credentials.
+        message = f"invalid document: expected a mapping, not {kind_of(document.value)}"
+        return Problem(document.place([]), "", message, remedy or f"start it with apiVersion: {API_VERSION}")
+    if not (version := _string(document, "apiVersion")):
+        start = f"pass only manifests, which have apiVersion: {API_VERSION} and kind: {TUNED_MODEL}"
+        return Problem(document.place([]), "apiVersion", "missing required field", remedy or start)
+    message = f"unsupported apiVersion {quote(version)}"
+    remedy = remedy or f"pass only files whose documents have apiVersion: {API_VERSION}"
     return Problem(document.place(["apiVersion"]), "apiVersion", message, remedy)
 
 
@@ -256,7 +326,7 @@ def _string(document: YamlDocument, field: str) -> str:
 
 def manifest_name(document: YamlDocument) -> str:
     """Return the name of the tuned model that a document declares; empty if it declares none."""
-    if not isinstance(document.value, dict) or is_other_group(document) or header_problems(document):
+    if not isinstance(document.value, dict) or is_foreign(document) or header_problems(document):
         return ""
     metadata = document.value.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None

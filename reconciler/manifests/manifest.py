@@ -309,7 +309,7 @@ def _manifest(
         source=tuned_from,
         dataset=dataset,
         hyperparameters={name: _value(value) for name, value in declared.items()},
-        labels=metadata.get("labels", {}),
+        labels=mapping(metadata.get("labels")),
         preamble=spec["dataset"].get("preamble", ""),
         lifecycle=_lifecycle(spec.get("lifecycle", {})),
         ignore_drift=frozenset(spec.get("ignoreDrift", ())),

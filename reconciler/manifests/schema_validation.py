@@ -63,6 +63,7 @@ _IS_OF_TYPE: Final[Mapping[str, Callable[[Any], bool]]] = {
     "boolean": lambda value: isinstance(value, bool),
     "integer": lambda value: is_number(value) and value == int(value),
     "number": is_number,
+    "null": lambda value: value is None,
 }
 
 
@@ -197,6 +198,11 @@ def schema_text(kind: str) -> str:
     return SCHEMA_KINDS[kind].read_text(encoding="utf-8")
 
 
+def kustomize_configuration() -> str:
+    """Return the configuration with which kustomize changes references to models together with their names."""
+    return (_directory() / "kustomize.yaml").read_text(encoding="utf-8")
+
+
 @cache
 def schema_of(kind: str) -> Mapping[str, Any]:
     """Return the JSON Schema of a kind of document."""
@@ -312,12 +318,18 @@ def _is_key(error: Any) -> bool:
     return "propertyNames" in error.absolute_schema_path
 
 
+IGNORED: Final = {"$ref": "#/$defs/kubernetes"}
+"""The schema of a field that is accepted, and that no user needs."""
+
+
 def _unknown(error: Any, path: list[Any]) -> Iterator[Finding]:
     known = error.schema["properties"]
     unused = [name for name in known if name not in error.instance]
+    useful = [name for name in unused if known[name] != IGNORED]
     for name in error.instance:
         if name not in known:
-            yield [*path, name], f"unknown field {quote(name)}", suggest_name(name, unused)
+            similar = suggest(name, unused, cutoff=0.8)
+            yield [*path, name], f"unknown field {quote(name)}", similar or suggest_name(name, useful)
 
 
 def _missing(error: Any, path: list[Any]) -> Iterator[Finding]:
@@ -328,7 +340,7 @@ def _missing(error: Any, path: list[Any]) -> Iterator[Finding]:
 
 def _type(error: Any, path: list[Any]) -> Iterator[Finding]:
     value = error.validator_value
-    types = [value] if isinstance(value, str) else value
+    types = [value] if isinstance(value, str) else [name for name in value if name != "null"]
     expected = " or ".join(_TYPES[name][0] for name in types)
     yield path, invalid(error.instance, expected), _type_remedy(types[-1], error)
 

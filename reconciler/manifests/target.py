@@ -177,11 +177,18 @@ class ProjectRoot(Struct, frozen=True):
 
 
 def read_root(
-    paths: Sequence[str], target: str | None, cwd: Path, environ: Mapping[str, str], *, installed: bool = True
+    paths: Sequence[str],
+    target: str | None,
+    cwd: Path,
+    environ: Mapping[str, str],
+    *,
+    installed: bool = True,
+    stdin_folder: Path | None = None,
 ) -> ProjectRoot:
     """Read the root of these paths; the default is ``specs`` if it exists, else the working directory.
 
-    Unless the provider must be ``installed``, the settings of one that is not are not checked.
+    Unless the provider must be ``installed``, the settings of one that is not are not checked. The root of standard
+    input is that of ``stdin_folder``, by default ``cwd``.
 
     Raises:
         UsageError: if a path or the target does not exist.
@@ -190,12 +197,13 @@ def read_root(
     given = given_paths(paths, cwd)
     require_existing(given, cwd)
     name = target or DEFAULT
-    root = find_root(given[0], name, cwd)
+    stdin_at = stdin_folder or cwd
+    root = find_root(given[0], name, stdin_at if given[0] == STDIN else cwd)
     repository = repository_of(root.folder)
     lockfile = (root.folder / target_file_name(name)).with_suffix(".lock.json")
     require_inside(lockfile, repository)
     found = read_target(root, _shown(root.file, given[0], cwd), environ, installed=installed)
-    inside = tuple(path for path in given if path == given[0] or _belongs(path, root, name, cwd))
+    inside = tuple(path for path in given if path == given[0] or _belongs(path, root, name, stdin_at if path == STDIN else cwd))
     others = [_other_root(path, given[0], root) for path in given if path not in inside]
     return ProjectRoot(
         folder=root.folder,

@@ -17,6 +17,7 @@ from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import API_GROUP
 from reconciler.domain.plan import Unread
 from reconciler.domain.text import decode_unicode, sanitize
+from reconciler.manifests.discovery import STDIN
 from reconciler.manifests.git import Git, GitError, TreeFile
 from reconciler.manifests.workspace import Workspace
 from reconciler.manifests.yaml_parser import parse
@@ -32,11 +33,16 @@ _DECLARATION: Final = re.compile(r".+\.(ya?ml|json)", re.IGNORECASE | re.DOTALL)
 _GIT_FOLDER: Final = ".git"
 _NEXT_DOCUMENT: Final = re.compile(r"^[# \t]*---[ \t]*\r?$", re.MULTILINE)
 _COMMENT: Final = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
-_API_VERSION: Final = re.compile(rf"""\bapiVersion["']?[ \t]*:[ \t]*["']?{re.escape(API_GROUP)}/""")
+_API_VERSION: Final = re.compile(rf"""\bapiVersion["']?[ \t]*:[ \t]*["']?({re.escape(API_GROUP)}/|\{{[{{%])""")
 _KIND: Final = re.compile(r"""\bkind["']?[ \t]*:[ \t]*["']?(\w+)""")
 _WHOLE_NAME: Final = re.compile(
     rf"""(?<![\w-])(?P<quote>["']?)name(?P=quote)[ \t]*:[ \t]*(?P<open>["']?)(?P<name>{NAME_PATTERN})(?P=open)"""
     r"""(?=[ \t]*(?:[,}\]#\r\n]|\Z))"""
+)
+_EXPRESSION: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
+_TEMPLATED_NAME: Final = re.compile(
+    rf"""(?<![\w-])name["']?[ \t]*:[ \t]*["']?(?P<name>[a-z0-9-]*(?:(?:{_EXPRESSION.pattern})[a-z0-9-]*)+)"""
+    r"""(?P<whole>["']?[ \t]*(?:[,}\]#\r\n]|\Z))?"""
 )
 _FORMERLY: Final = re.compile(
     r"""\bformerly["']?[ \t]*:(?:[ \t]*\[[^\]]{0,1000}\]|(?:[ \t]*\r?\n[ \t#]*-[ \t]*[^\r\n]*)+)"""
@@ -65,7 +71,7 @@ def find_unread(
     search.add_working_directory(max_paths)
     search.add_recorded(recorded)
     search.add_git(recorded, environ)
-    return Unread(tuple(sorted(search.files)), search.names, search.unknown)
+    return Unread(tuple(sorted(search.files)), search.names, search.unknown, templates=search.templates)
 
 
 def declared_in(text: str) -> frozenset[str]:
@@ -74,13 +80,24 @@ def declared_in(text: str) -> frozenset[str]:
     Documents of other kinds, such as the reports of this project, declare none.
     """
     names: set[str] = set()
-    for document in _NEXT_DOCUMENT.split(text) if API_GROUP in text else ():
+    for document in _NEXT_DOCUMENT.split(text) if API_GROUP in text or _TUNED_MODEL in text else ():
         kinds = {found[1] for found in _KIND.finditer(document)}
         if _API_VERSION.search(document) and (not kinds or _TUNED_MODEL in kinds):
             names |= {found["name"] for found in _WHOLE_NAME.finditer(document)}
             for formerly in _FORMERLY.finditer(document):
                 names |= {word[0] for word in _WORD.finditer(formerly[0].partition(":")[2])}
     return frozenset(names)
+
+
+def templates_in(text: str) -> frozenset[str]:
+    """Return regular expressions of the names that templates of manifests in a text, such as Helm's, may declare."""
+    patterns: set[str] = set()
+    for document in _NEXT_DOCUMENT.split(text) if _TUNED_MODEL in text else ():
+        if _API_VERSION.search(document):
+            for found in _TEMPLATED_NAME.finditer(document):
+                whole = found["whole"] is not None
+                patterns.add(".*".join(_EXPRESSION.split(found["name"])) if whole else ".*")
+    return frozenset(patterns)
 
 
 def _declared_in_json(text: str) -> frozenset[str]:
@@ -116,6 +133,7 @@ class _Search:
 
     def __init__(self, workspace: Workspace, shown_root: str) -> None:
         self.names: dict[str, str] = {}
+        self.templates: dict[str, str] = {}
         self.files: set[str] = set()
         self.unknown = ""
         self._root = workspace.root
@@ -138,6 +156,8 @@ class _Search:
         """Keep the names whose recorded file exists and does not show that the manifest was removed."""
         for name, file in recorded.items():
             path = self._root / file
+            if file == STDIN:
+                self._keep(name, "its manifest was read from standard input, which cannot be read again")
             if name in self.names or not os.path.lexists(path):
                 continue
             text, shown = self._text(path), self._shown(file)
@@ -147,8 +167,8 @@ class _Search:
                 self._keep(name, f"{shown} is not read")
             elif not _CONTENT.search(text):
                 self._keep(name, f"{shown} is empty")
-            elif os.path.realpath(path) not in self._read and not _is_parsed(text, file):
-                self._keep(name, f"{shown} cannot be parsed")
+            elif os.path.realpath(path) not in self._read:
+                self._keep(name, f"{shown} {'has no manifest' if _is_parsed(text, file) else 'cannot be parsed'}")
 
     def add_git(self, recorded: Mapping[str, str], environ: Mapping[str, str]) -> None:
         """Keep the names that HEAD declares, and those in files that the index has and the disk does not."""
@@ -205,7 +225,7 @@ class _Search:
 
     def _add_file(self, path: Path) -> None:
         text = self._text(path)
-        if text is None or API_GROUP not in text:
+        if text is None or not (API_GROUP in text or _TUNED_MODEL in text):
             return
         shown = self._shown(str(path.relative_to(self._root)))
         if os.path.realpath(path) in self._read:
@@ -213,6 +233,10 @@ class _Search:
             names, reason = declared_in(comments), f"{shown} declares it in a comment"
         else:
             names, reason = _declared_in_file(path.name, text), f"{shown} is not read"
+            for pattern in (templates := templates_in(text)):
+                self.templates.setdefault(pattern, f"{shown} is a template, which may declare it")
+            if templates:
+                self.files.add(shown)
         for name in names:
             self._keep(name, reason)
         if names - self._declared:  # a copy of a manifest that is read is of no interest

@@ -13,23 +13,28 @@ from typing import BinaryIO, TextIO
 from reconciler.domain.checks import Check
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.model import Capabilities, Example, Manifest, Target, TrainingExample
+from reconciler.domain.text import join_names
 from reconciler.manifests.datasets.declarations import LoadContext, Origin
 from reconciler.manifests.datasets.validation import read_examples
 from reconciler.manifests.discovery import (
     DEFAULT,
     STDIN,
+    TEMPLATE,
     TUNED_MODEL,
     ManifestFile,
     absolute,
     covers_root,
     discover,
     expand_lists,
+    foreign_problem,
     header_problems,
-    is_other_group,
+    is_foreign,
+    is_template,
     manifest_name,
-    other_group_problem,
     read,
+    skip_reason,
     target_file_name,
+    template_problem,
 )
 from reconciler.manifests.manifest import IsSelected, ManifestReader, Sources
 from reconciler.manifests.overlay import Overlay
@@ -38,6 +43,9 @@ from reconciler.manifests.target import ProjectRoot, read_root
 from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse
 from reconciler.paths import require_inside
 from reconciler.planning.hidden_examples import redact_problems
+
+_NAMED = 3
+"""How many of the files that are skipped a note names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,7 @@ def load(
     target: str | None,
     cwd: Path,
     stdin: TextIO | BinaryIO | None,
+    stdin_folder: Path | None = None,
     environ: Mapping[str, str],
     capabilities: Callable[[Target], Capabilities],
     is_selected: IsSelected = lambda _name, _labels: True,
@@ -114,7 +123,8 @@ def load(
     """Read the manifests at these paths; the default is ``specs`` if it exists, else the working directory.
 
     ``environ`` has the variables that a target may use, and ``capabilities`` returns those of the target's service,
-    which limit only the manifests that ``is_selected``. Problems of manifests and data sets are returned, not raised.
+    which limit only the manifests that ``is_selected``. Paths in manifests from ``stdin`` are relative to
+    ``stdin_folder``, by default ``cwd``, and the target is in it or above it. Problems of manifests and data sets are returned, not raised.
 
     Raises:
         UsageError: if a path or the target does not exist.
@@ -122,8 +132,9 @@ def load(
         ReconcileError: if a directory cannot be read, or the lockfile is a link out of the repository.
     """
     try:
-        root = read_root(paths, target, cwd, environ)
-        return _load(root, target or DEFAULT, cwd, stdin, capabilities, is_selected)
+        folder = stdin_folder or cwd
+        root = read_root(paths, target, cwd, environ, stdin_folder=folder)
+        return _load(root, target or DEFAULT, cwd, stdin, folder, capabilities, is_selected)
     except OSError as error:
         raise ReconcileError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error
 
@@ -133,6 +144,7 @@ def _load(
     target: str,
     cwd: Path,
     stdin: TextIO | BinaryIO | None,
+    stdin_folder: Path,
     capabilities: Callable[[Target], Capabilities],
     is_selected: IsSelected,
 ) -> Workspace:
@@ -145,14 +157,22 @@ def _load(
     for path in root.paths:
         if path != STDIN and (cwd / path).is_dir():
             require_inside(absolute(path, cwd), root.repository)
-    files = discover(root.paths, cwd, target_file_name(target))
+    files: list[ManifestFile] = []
+    skipped: dict[str, str] = {}
     documents: dict[str, YamlDocument] = {}
     add = partial(_add, reader, root.overlay, documents)
-    for file in files:
-        add(read(file.path, file.shown, root.repository), _origin(file, root), named=file.named)
+    for file in discover(root.paths, cwd, target_file_name(target)):
+        parsed = read(file.path, file.shown, root.repository)
+        reason = "" if file.named else skip_reason(parsed)
+        if reason:
+            skipped[file.shown] = reason
+        else:
+            files.append(file)
+            add(parsed, _origin(file, root), named=file.named)
     if STDIN in root.paths:
-        add(parse(_read_stdin(stdin), STDIN), Origin(STDIN, cwd), named=True)
-    if not reader.manifests and not reader.problems:
+        add(parse(_read_stdin(stdin), STDIN), Origin(STDIN, stdin_folder), named=True)
+    reader.problems += _skip_notes(skipped)
+    if not reader.manifests and all(problem.severity == "note" for problem in reader.problems):
         reader.problems.append(_no_manifest(root, selects_none=bool(reader.unselected)))
     complete = _is_complete(files, root, target, cwd)
     reader.finish(complete=complete)
@@ -207,14 +227,23 @@ def _add(
     *,
     named: bool,
 ) -> None:
+    if named and is_template(parsed):
+        reader.problems.append(template_problem(parsed))
+        return
     reader.problems += parsed.problems
     documents = list(expand_lists(parsed.documents))
     if named and not documents and not parsed.problems:
         remedy = "add a manifest, or do not pass this file"
         reader.problems.append(Problem(Place(parsed.file), "", "contains no manifest", remedy))
-    for document in documents:
-        if is_other_group(document):
-            reader.problems += [other_group_problem(document)] if named else []
+    foreign = [is_foreign(document) for document in documents]
+    # A pipe carries all that another tool composed; a file is named because it is meant.
+    rejected = named and (parsed.file != STDIN or all(foreign))
+    if any(foreign) and not rejected:
+        message = f"{foreign.count(True)} of {len(documents)} documents are not manifests and are skipped"
+        reader.problems.append(Problem(Place(parsed.file), "", message, severity="note"))
+    for document, other in zip(documents, foreign, strict=True):
+        if other:
+            reader.problems += [foreign_problem(document)] if rejected else []
         elif problems := header_problems(document):
             reader.problems += problems
         elif document.value["kind"] == TUNED_MODEL and overlay.evaluates(document):
@@ -224,6 +253,22 @@ def _add(
             patched, problems = overlay.effective(document)
             reader.add(patched, origin, problems)
             effective.setdefault(manifest_name(patched), patched)
+
+
+def _skip_notes(skipped: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield a note for each template of a manifest, and one for all other files that are skipped."""
+    render = "render it and pass the output, as in `helm template CHART | reconcile plan -`"
+    yield from (
+        Problem(Place(file), "", "template, not a manifest: skipped", render, "note")
+        for file, reason in skipped.items()
+        if reason == TEMPLATE
+    )
+    others = [file for file, reason in skipped.items() if reason != TEMPLATE]
+    if others:
+        files = "files are" if len(others) > 1 else "file is"
+        further = f": {join_names(others[1:], _NAMED)}" if len(others) > 1 else ""
+        message = f"{len(others)} YAML {files} skipped, without manifests{further}"
+        yield Problem(Place(others[0]), "", message, severity="note")
 
 
 def _origin(file: ManifestFile, root: ProjectRoot) -> Origin:

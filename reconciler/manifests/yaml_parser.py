@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, Problem
-from reconciler.domain.text import shorten
+from reconciler.domain.text import join_names, shorten
 
 Scalar = str | int | float | bool | None
 FieldPath = Sequence[str | int]
@@ -39,8 +39,10 @@ _INTEGER = re.compile(r"[-+]?[0-9]+")
 _OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _Parser: Any = yaml.CLoader if yaml.__with_libyaml__ else yaml.Loader
-_CONFLICT = re.compile(r"^(<{7}|>{7})(?: .*)?\r?$", re.MULTILINE)
+_CONFLICT = re.compile(r"^(<{7}|\|{7}|={7}|>{7})(?: .*)?\r?$", re.MULTILINE)
 """A line that git leaves in a file with a conflict."""
+_OUTER = frozenset({"<" * 7, ">" * 7})
+"""The markers that no text has; a line of equals signs may underline a title."""
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _STRING_TAGS = frozenset({None, "!", "tag:yaml.org,2002:str"})
 _REJECTED = object()
@@ -143,11 +145,12 @@ class YamlDocument(Struct, frozen=True):
 
 
 class Parsed(Struct, frozen=True):
-    """The readable documents of a file, and its errors."""
+    """The readable documents of a file, its errors, and its text, which is ``None`` if the file cannot be read."""
 
     file: str
     documents: tuple[YamlDocument, ...]
     problems: tuple[Problem, ...]
+    text: str | None = None
 
 
 def dotted(path: FieldPath) -> str:
@@ -159,36 +162,43 @@ def dotted(path: FieldPath) -> str:
 def parse(data: bytes, file: str) -> Parsed:
     """Parse every document of a YAML file that is called ``file`` in messages; empty documents are skipped."""
     text = _decode(data, file)
-    if isinstance(text, Problem):
-        return Parsed(file, (), (text,))
+    if not isinstance(text, str):
+        return Parsed(file, (), text, data.decode("utf-8-sig", "replace"))
     reader = _Reader(file)
     try:
         for event in _events(text):
             reader.handle(event)
     except _StopParsingError as stop:
         reader.problems.append(stop.problem)
-    except yaml.MarkedYAMLError as error:
-        reader.problems.append(_explain_syntax(error, file, text))
-    return Parsed(file, tuple(reader.documents), tuple(reader.problems))
+    except yaml.MarkedYAMLError as error:  # the outer markers of a conflict may have been removed alone
+        reader.problems += tuple(_conflicts(text, file)) or (_explain_syntax(error, file, text),)
+    return Parsed(file, tuple(reader.documents), tuple(reader.problems), text)
 
 
-def _decode(data: bytes, file: str) -> str | Problem:
+def _decode(data: bytes, file: str) -> str | tuple[Problem, ...]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line, column = position(data[: error.start].decode("utf-8-sig", "replace"))
-        return Problem(Place(file, line, column), "", "not valid UTF-8", "save the file as UTF-8")
+        return (Problem(Place(file, line, column), "", "not valid UTF-8", "save the file as UTF-8"),)
     found = _UNPRINTABLE.search(text)
     if found:
         line, column = position(text[: found.start()])
         message = f"unprintable character U+{ord(found[0]):04X}"
-        return Problem(Place(file, line, column), "", message, "remove it, or write it as an escape in double quotes")
-    marker = _CONFLICT.search(text)
-    if marker:
-        line, _ = position(text[: marker.start()])
+        return (Problem(Place(file, line, column), "", message, "remove it, or write it as an escape in double quotes"),)
+    markers = {found[1] for found in _CONFLICT.finditer(text)}
+    return tuple(_conflicts(text, file)) if markers & _OUTER else text
+
+
+def _conflicts(text: str, file: str) -> Iterator[Problem]:
+    """Yield a problem for each conflict that git left in a text, with the lines of its markers."""
+    lines = [(position(text[: found.start()])[0], found[1]) for found in _CONFLICT.finditer(text)]
+    while lines:
+        size = next((number + 1 for number, (_, marker) in enumerate(lines) if marker == ">" * 7), len(lines))
+        conflict, lines = lines[:size], lines[size:]
+        shown = join_names([f"{marker} in line {line}" for line, marker in conflict])
         remedy = "edit the lines between the markers, and remove the markers"
-        return Problem(Place(file, line), "", "contains git conflict markers", remedy)
-    return text
+        yield Problem(Place(file, conflict[0][0]), "", f"contains git conflict markers: {shown}", remedy)
 
 
 def position(before: str) -> tuple[int, int]:

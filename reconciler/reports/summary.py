@@ -515,12 +515,15 @@ def _validation(report: ValidationReport) -> ReportSummary:
     return _summary(report, f"{validation_summary(report)}.", rows, failed=not report.valid)
 
 
+_PROBLEM_LEVELS: Final[Mapping[str, Level]] = {"error": "failed", "warning": "warning", "note": "note"}
+
+
 def _problem(problem: ValidationProblem | ErrorProblem, otherwise: str = "") -> SummaryRow:
     """Return the row of a problem; ``otherwise`` is its name if it is in no file."""
     return SummaryRow(
         f"{problem.file}:{problem.line}:{problem.column}" if problem.file else otherwise,
         problem.severity,
-        "failed" if problem.severity == "error" else "warning",
+        _PROBLEM_LEVELS[problem.severity],
         problem_text(problem),
         part=problem.path,
         file=_shown_file(problem.file, ""),

@@ -112,6 +112,33 @@ def test_prose_data_and_reports_keep_nothing(tmp_path: Path, file: str, text: st
     assert search(folder).reason("adder") == ""
 
 
+@each_row(
+    ("name", "kept", "deleted"),
+    [
+        ("{{ .Release.Name }}-adder", "prod-adder", "adder-2"),
+        ('"a-{{ .Values.name }}"', "a-dder", "adder"),
+        ("adder", "adder", "other"),
+        ("{% raw %}", "adder", ""),
+        ("{{ .Values.a }}_b", "adder", ""),
+    ],
+)
+def test_a_template_keeps_the_models_that_it_may_declare(tmp_path: Path, name: str, kept: str, deleted: str) -> None:
+    text = manifest(name).replace("data.csv", "{{ .Values.data }}")
+    for file, version in {"a.yaml": "tuning.reconcile/v1alpha1", "b.yaml": "{{ .Values.version }}"}.items():
+        folder = write(root(tmp_path / file), {f"chart/{file}": text.replace("tuning.reconcile/v1alpha1", version)})
+        unread = search(folder)
+        assert f"chart/{file} is " in unread.reason(kept)
+        assert not (deleted and unread.reason(deleted))
+        assert unread.files == (f"chart/{file}",)
+
+
+def test_a_recorded_file_that_is_skipped_and_standard_input_keep_their_models(tmp_path: Path) -> None:
+    folder = write(root(tmp_path), {"adder.yaml": "apiVersion: v1\n"})
+    unread = search(folder, adder="adder.yaml", piped="-")
+    assert unread.reason("adder") == "adder.yaml has no manifest"
+    assert "standard input" in unread.reason("piped")
+
+
 def test_one_of_several_documents_can_be_removed(tmp_path: Path) -> None:
     folder = root(tmp_path)
     write(folder, {"all.yaml": manifest("more")})

@@ -123,14 +123,105 @@ def test_folders_are_read_in_order_without_what_is_hidden_or_not_ours(tmp_path: 
         "empty.yaml": "# nothing\n",
     }
     workspace = load_in(write(sample(tmp_path), files))
-    assert not workspace.problems
+    assert messages(workspace) == ["deep/foreign.yaml:1:1: 1 YAML file is skipped, without manifests"]
     assert [(one.name, one.file) for one in workspace.manifests] == [
         ("number-generator", "m.yaml"),
         ("second", "b.yml"),
         ("third", "deep/er/c.yaml"),
     ]
-    assert workspace.files == 6
+    assert workspace.files == 5
     assert workspace.complete
+
+
+_OTHER_TOOLS = {
+    "kustomization.yaml": "resources: [m.yaml]\n",
+    "chart/Chart.yaml": "apiVersion: v2\nname: models\nversion: 0.1.0\n",
+    "chart/values.yaml": "name: adder\nepochs: 3\n",
+    "ci/workflow.yml": "on: push\njobs: {test: {runs-on: ubuntu-latest}}\n",
+    "compose.yaml": "x: &x {a: 1}\nservices: {web: {<<: *x}}\n",
+    "play.yml": "- hosts: all\n",
+    "mkdocs.yml": "f: !!python/name:a.b\n",
+    "node_modules/y.yml": "a: [1",
+    "crd.yaml": "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nspec: {names: {kind: TunedModel}}\n",
+}
+_CHART = "apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\n"
+_TEMPLATES = {
+    "a broken value": _CHART + "metadata: {name: {{ .Values.name }}}\n",
+    "a quoted value": _CHART + 'metadata: {name: "{{ .Values.name }}"}\nspec: {baseModel: b}\n',
+    "a block": "{{- if .Values.on }}\n" + MANIFEST + "{{- end }}\n",
+    "a number": MANIFEST + "  hyperparameters: {epochCount: '{{ .Values.epochs }}'}\n",
+    "the version": MANIFEST.replace("tuning.reconcile/v1alpha1", "{{ .Values.version }}"),
+    "Jinja": "{% for name in names %}\n" + MANIFEST + "{% endfor %}\n",
+}
+
+
+def test_files_of_other_tools_are_skipped_with_a_note_unless_they_are_named(tmp_path: Path) -> None:
+    write(sample(tmp_path), _OTHER_TOOLS)
+    workspace = load_in(tmp_path)
+    assert messages(workspace) == [
+        "chart/Chart.yaml:1:1: 9 YAML files are skipped, without manifests: chart/values.yaml, ci/workflow.yml,"
+        " compose.yaml and 5 more"
+    ]
+    assert [manifest.name for manifest in workspace.manifests] == ["number-generator"]
+    assert workspace.complete
+    for file in _OTHER_TOOLS:
+        assert load_in(tmp_path, file).errors, file
+    assert "`kubectl kustomize FOLDER | reconcile" in str(load_in(tmp_path, "kustomization.yaml").errors[0])
+    assert "`helm template FOLDER | reconcile" in str(load_in(tmp_path, "chart/Chart.yaml").errors[0])
+
+
+@each_row("text", list(_TEMPLATES.values()))
+def test_templates_are_skipped_with_a_note_unless_they_are_named(tmp_path: Path, text: str) -> None:
+    write(sample(tmp_path), {"templates/t.yaml": text})
+    workspace = load_in(tmp_path)
+    assert messages(workspace) == [
+        "templates/t.yaml:1:1: template, not a manifest: skipped; render it and pass the output, as in"
+        " `helm template CHART | reconcile plan -`"
+    ]
+    assert str(tmp_path / "templates/t.yaml") not in workspace.read_files
+    (error,) = load_in(tmp_path, "templates/t.yaml").errors
+    assert error.message == "template, not a manifest"
+
+
+def test_what_kubernetes_writes_is_ignored_and_a_misspelled_field_is_an_error(tmp_path: Path) -> None:
+    written = """
+metadata:
+  annotations: null
+  creationTimestamp: "2026-01-01T00:00:00Z"
+  deletionGracePeriodSeconds: 0
+  deletionTimestamp: "2026-01-01T00:00:00Z"
+  finalizers: [a/b]
+  generateName: a-
+  generation: 2
+  labels: null
+  managedFields: [{manager: kubectl, operation: Update}]
+  name: NAME
+  namespace: ml
+  ownerReferences: [{kind: A, name: b}]
+  resourceVersion: "12"
+  selfLink: ""
+  uid: 0b1c
+status: {conditions: [{type: Ready}]}
+"""
+    target = TARGET.replace("metadata:\n  name: default\n", written.replace("NAME", "default").lstrip())
+    text = MANIFEST.replace("metadata:\n  name: number-generator\n", written.replace("NAME", "number-generator").lstrip())
+    items = "".join(f"  {line}" for line in f"- {text}".splitlines(keepends=True)).replace("  - ", "- ", 1)
+    for kind in ("v1\nkind: List", "tuning.reconcile/v1alpha1\nkind: TunedModelList"):
+        lists = f"apiVersion: {kind}\nmetadata: {{resourceVersion: ''}}\nitems:\n{items}"
+        workspace = load_in(sample(tmp_path, target=target, manifest=lists))
+        assert messages(workspace) == []
+        assert [(one.name, one.labels) for one in workspace.manifests] == [("number-generator", {})]
+    misspelled = sample(tmp_path, manifest=text.replace("  namespace:", "  namespaces:").replace("status:", "statuss:"))
+    assert messages(load_in(misspelled)) == [
+        'm.yaml:14:3: metadata.namespaces: unknown field "namespaces"; did you mean namespace?',
+        'm.yaml:19:1: statuss: unknown field "statuss"; did you mean status?',
+    ]
+
+
+def test_braces_in_a_preamble_and_in_a_check_make_no_template(tmp_path: Path) -> None:
+    text = f"{MANIFEST}  checks: [{{name: json, prompt: 'Fill {{{{x}}}}', assert: [{{type: contains, value: '{{{{'}}]}}]\n"
+    workspace = load_in(sample(tmp_path, manifest=text))
+    assert (messages(workspace), len(workspace.manifests)) == ([], 1)
 
 
 @pytest.mark.parametrize("path", ["m\udcff.yaml", "fine\udcff/m.yaml"])
@@ -159,11 +250,11 @@ def test_several_documents_and_lists_in_a_file(tmp_path: Path) -> None:
     )
     workspace = load_in(sample(tmp_path, manifest=text))
     assert [(one.name, one.place.line) for one in workspace.manifests] == [("number-generator", 4), ("second", 19)]
-    assert not workspace.problems
+    assert messages(workspace) == ["m.yaml:1:1: 2 of 4 documents are not manifests and are skipped"]
 
 
 def test_places_are_shown_as_the_paths_were_given(tmp_path: Path) -> None:
-    sample(tmp_path / "specs", manifest="- x\n")
+    sample(tmp_path / "specs", manifest="kind: TunedModel\n")
     shown = {
         path: messages(load_in(tmp_path / at, path))[0].split(":")[0]
         for at, path in [
@@ -295,7 +386,7 @@ def test_no_standard_input(tmp_path: Path) -> None:
     ],
 )
 def test_documents_that_are_no_manifests(tmp_path: Path, text: str, message: str) -> None:
-    assert messages(load_in(sample(tmp_path, manifest=text))) == [f"m.yaml:{message}"]
+    assert messages(load_in(sample(tmp_path, manifest=text), "m.yaml")) == [f"m.yaml:{message}"]
 
 
 def test_a_document_without_anything_lacks_two_fields(tmp_path: Path) -> None:
@@ -501,12 +592,12 @@ def test_a_minimal_target_has_the_defaults(tmp_path: Path) -> None:
 def test_aliases_upon_aliases_are_a_problem(tmp_path: Path, name: str) -> None:
     names = "abcdefghijklmnopq"
     lines = [f"{one}: &{one} {'[' * 60}*{before}{']' * 60}\n" for before, one in pairwise(names)]
-    write(sample(tmp_path), {name: f"a: &a [x]\n{''.join(lines)}"})
+    write(sample(tmp_path), {name: f"# TunedModel\na: &a [x]\n{''.join(lines)}"})
     try:
         found = messages(load_in(tmp_path))
     except InvalidInput as error:
         found = [str(problem) for problem in error.problems]
-    assert found == [f"{name}:3:67: c{'[0]' * 60}: nested more than 64 levels deep; reduce the nesting"]
+    assert found == [f"{name}:4:67: c{'[0]' * 60}: nested more than 64 levels deep; reduce the nesting"]
 
 
 @contextmanager

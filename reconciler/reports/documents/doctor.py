@@ -102,7 +102,7 @@ class ValidationSummary(Record, frozen=True):
 
 
 class ValidationProblem(Record, frozen=True, kw_only=True):
-    """One error or warning."""
+    """One error, warning or note."""
 
     file: str
     """The file, as given on the command line."""
@@ -117,7 +117,7 @@ class ValidationProblem(Record, frozen=True, kw_only=True):
     remedy: str = ""
     """The remedy."""
     severity: Severity
-    """Whether it is an error, which stops a run, or a warning."""
+    """Whether it is an error, which stops a run, a warning, or a note, such as about files that are skipped."""
 
 
 class OverriddenField(Record, frozen=True):
@@ -210,7 +210,7 @@ class ErrorProblem(Record, frozen=True, kw_only=True):
     remedy: str = ""
     """The remedy."""
     severity: Severity
-    """Whether it is an error, which stops a run, or a warning."""
+    """Whether it is an error, which stops a run, a warning, or a note, such as about files that are skipped."""
 
 
 class ErrorReport(Report, frozen=True, kw_only=True, tag="Error"):

@@ -444,7 +444,7 @@ def _history(report: HistoryReport) -> PageModel:
     )
 
 
-_SEVERITY_ROLES: Final[Mapping[str, Role]] = {"error": "error", "warning": "warning"}
+_SEVERITY_ROLES: Final[Mapping[str, Role]] = {"error": "error", "warning": "warning", "note": "muted"}
 
 
 def _error(report: ErrorReport) -> PageModel:

@@ -24,6 +24,7 @@ _SIGNS: Final[Mapping[str, tuple[str, Role]]] = {
     "failed": ("x", "error"),
     "skipped": ("-", "muted"),
 }
+_SEVERITIES: Final[Mapping[str, Role]] = {"warning": "warning", "note": "muted"}
 _LABELS: Final[Mapping[str, str]] = {"baseModels": "base models"}
 _STATUS_WIDTH: Final = max(map(len, _SIGNS))
 _LABEL_WIDTH: Final = len("base models")
@@ -89,9 +90,10 @@ def error_text(report: ErrorReport, layout: Layout) -> str:
 
 def _problem_line(problem: ValidationProblem | ErrorProblem, layout: Layout) -> str:
     place = terminal_safe(f"{problem.file}:{problem.line}:{problem.column}: ")
-    warning = layout.style("warning", "warning: ") if problem.severity == "warning" else ""
+    role = _SEVERITIES.get(problem.severity)
+    severity = layout.style(role, f"{problem.severity}: ") if role else ""
     path = f"{problem.path}: " if problem.path else ""
-    return layout.style("muted", place) + warning + terminal_safe(f"{path}{problem_text(problem)}")
+    return layout.style("muted", place) + severity + terminal_safe(f"{path}{problem_text(problem)}")
 
 
 def problem_text(problem: ValidationProblem | ErrorProblem) -> str:
