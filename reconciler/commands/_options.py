@@ -24,7 +24,7 @@ from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.labels import LabelRequirement, parse_selector
 from reconciler.domain.text import STEERING, terminal_safe
 from reconciler.environment import Environment
-from reconciler.manifests.discovery import STDIN, DEFAULT, Selection
+from reconciler.manifests.discovery import DEFAULT, STDIN, Selection
 from reconciler.reports.writer import REPORT_FORMATS
 
 if TYPE_CHECKING:

@@ -173,10 +173,13 @@ class Output(Struct, frozen=True):
             runner.add_problems(problems)
         for problem in problems:
             if problem.severity == "note":
-                text = terminal_safe(str(problem))
-                self.say(lambda style, _, text=text: f"{style('muted', 'note:')} {text}")
+                self.say(partial(_note, terminal_safe(str(problem))))
             else:
                 self.warning(str(problem))
+
+
+def _note(text: str, style: Style, _width: int | None) -> str:
+    return f"{style('muted', 'note:')} {text}"
 
 
 def _write_report(report: str, document: Document) -> None:

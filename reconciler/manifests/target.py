@@ -197,13 +197,13 @@ def read_root(
     given = given_paths(paths, cwd)
     require_existing(given, cwd)
     name = target or DEFAULT
-    stdin_at = stdin_folder or cwd
-    root = find_root(given[0], name, stdin_at if given[0] == STDIN else cwd)
+    start = {STDIN: stdin_folder or cwd}
+    root = find_root(given[0], name, start.get(given[0], cwd))
     repository = repository_of(root.folder)
     lockfile = (root.folder / target_file_name(name)).with_suffix(".lock.json")
     require_inside(lockfile, repository)
     found = read_target(root, _shown(root.file, given[0], cwd), environ, installed=installed)
-    inside = tuple(path for path in given if path == given[0] or _belongs(path, root, name, stdin_at if path == STDIN else cwd))
+    inside = tuple(path for path in given if path == given[0] or _belongs(path, root, name, start.get(path, cwd)))
     others = [_other_root(path, given[0], root) for path in given if path not in inside]
     return ProjectRoot(
         folder=root.folder,

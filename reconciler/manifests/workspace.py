@@ -124,7 +124,8 @@ def load(
 
     ``environ`` has the variables that a target may use, and ``capabilities`` returns those of the target's service,
     which limit only the manifests that ``is_selected``. Paths in manifests from ``stdin`` are relative to
-    ``stdin_folder``, by default ``cwd``, and the target is in it or above it. Problems of manifests and data sets are returned, not raised.
+    ``stdin_folder``, by default ``cwd``, and the target is in it or above it. Problems of manifests and data sets are
+    returned, not raised.
 
     Raises:
         UsageError: if a path or the target does not exist.

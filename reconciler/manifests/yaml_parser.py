@@ -185,7 +185,9 @@ def _decode(data: bytes, file: str) -> str | tuple[Problem, ...]:
     if found:
         line, column = position(text[: found.start()])
         message = f"unprintable character U+{ord(found[0]):04X}"
-        return (Problem(Place(file, line, column), "", message, "remove it, or write it as an escape in double quotes"),)
+        return (
+            Problem(Place(file, line, column), "", message, "remove it, or write it as an escape in double quotes"),
+        )
     markers = {found[1] for found in _CONFLICT.finditer(text)}
     return tuple(_conflicts(text, file)) if markers & _OUTER else text
 

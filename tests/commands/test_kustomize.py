@@ -1,4 +1,4 @@
-"""Manifests are shaped like Kubernetes resources: kustomize composes them, a chart is beside them, and git has them all."""
+"""Kustomize composes manifests as it composes resources, and a chart may be beside them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ spec:
   hyperparameters: {epochCount: 2, batchSize: 4, learningRate: 0.001}
 """,
     "base/kustomization.yaml": "resources: [models.yaml, settings.yaml]\n",
-    "base/settings.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, creationTimestamp: null}\ndata: {a: b}\n",
+    "base/settings.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, creationTimestamp: null}\n",
     "base/adder.csv": "text_input,output\n" + "".join(f"{number},{number + 1}\n" for number in range(20)),
     "overlays/prod/kustomization.yaml": """\
 resources: [../../base]
@@ -60,8 +60,6 @@ spec: {baseModel: b, hyperparameters: {epochCount: {{ .Values.epochs }}}}
 }
 _COMPOSED = """\
 apiVersion: v1
-data:
-  a: b
 kind: ConfigMap
 metadata:
   annotations:

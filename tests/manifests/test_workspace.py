@@ -142,7 +142,7 @@ _OTHER_TOOLS = {
     "play.yml": "- hosts: all\n",
     "mkdocs.yml": "f: !!python/name:a.b\n",
     "node_modules/y.yml": "a: [1",
-    "crd.yaml": "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nspec: {names: {kind: TunedModel}}\n",
+    "crd.yaml": "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nspec: {kind: TunedModel}\n",
 }
 _CHART = "apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\n"
 _TEMPLATES = {
@@ -159,8 +159,10 @@ def test_files_of_other_tools_are_skipped_with_a_note_unless_they_are_named(tmp_
     write(sample(tmp_path), _OTHER_TOOLS)
     workspace = load_in(tmp_path)
     assert messages(workspace) == [
-        "chart/Chart.yaml:1:1: 9 YAML files are skipped, without manifests: chart/values.yaml, ci/workflow.yml,"
-        " compose.yaml and 5 more"
+        (
+            "chart/Chart.yaml:1:1: 9 YAML files are skipped, without manifests: chart/values.yaml, ci/workflow.yml,"
+            " compose.yaml and 5 more"
+        )
     ]
     assert [manifest.name for manifest in workspace.manifests] == ["number-generator"]
     assert workspace.complete
@@ -175,8 +177,10 @@ def test_templates_are_skipped_with_a_note_unless_they_are_named(tmp_path: Path,
     write(sample(tmp_path), {"templates/t.yaml": text})
     workspace = load_in(tmp_path)
     assert messages(workspace) == [
-        "templates/t.yaml:1:1: template, not a manifest: skipped; render it and pass the output, as in"
-        " `helm template CHART | reconcile plan -`"
+        (
+            "templates/t.yaml:1:1: template, not a manifest: skipped; render it and pass the output, as in"
+            " `helm template CHART | reconcile plan -`"
+        )
     ]
     assert str(tmp_path / "templates/t.yaml") not in workspace.read_files
     (error,) = load_in(tmp_path, "templates/t.yaml").errors
@@ -203,8 +207,9 @@ metadata:
   uid: 0b1c
 status: {conditions: [{type: Ready}]}
 """
-    target = TARGET.replace("metadata:\n  name: default\n", written.replace("NAME", "default").lstrip())
-    text = MANIFEST.replace("metadata:\n  name: number-generator\n", written.replace("NAME", "number-generator").lstrip())
+    own = "metadata:\n  name: {}\n"
+    target = TARGET.replace(own.format("default"), written.replace("NAME", "default").lstrip())
+    text = MANIFEST.replace(own.format("number-generator"), written.replace("NAME", "number-generator").lstrip())
     items = "".join(f"  {line}" for line in f"- {text}".splitlines(keepends=True)).replace("  - ", "- ", 1)
     for kind in ("v1\nkind: List", "tuning.reconcile/v1alpha1\nkind: TunedModelList"):
         lists = f"apiVersion: {kind}\nmetadata: {{resourceVersion: ''}}\nitems:\n{items}"
@@ -219,8 +224,8 @@ status: {conditions: [{type: Ready}]}
 
 
 def test_braces_in_a_preamble_and_in_a_check_make_no_template(tmp_path: Path) -> None:
-    text = f"{MANIFEST}  checks: [{{name: json, prompt: 'Fill {{{{x}}}}', assert: [{{type: contains, value: '{{{{'}}]}}]\n"
-    workspace = load_in(sample(tmp_path, manifest=text))
+    checks = "  checks: [{name: json, prompt: 'Fill {{x}}', assert: [{type: contains, value: '{{'}]}]\n"
+    workspace = load_in(sample(tmp_path, manifest=MANIFEST + checks))
     assert (messages(workspace), len(workspace.manifests)) == ([], 1)
 
 

@@ -50,7 +50,17 @@ _BROKEN = [
     ),
     (
         b"a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> other\n",
-        "f:2:1: contains git conflict markers: <<<<<<< in line 2, ======= in line 4, >>>>>>> in line 6; edit the lines between the markers, and remove the markers",
+        (
+            "f:2:1: contains git conflict markers: <<<<<<< in line 2, ======= in line 4, >>>>>>> in line 6; "
+            "edit the lines between the markers, and remove the markers"
+        ),
+    ),
+    (
+        b"a: 1\n||||||| base\nb: 2\n=======\nb: 3\n",
+        (
+            "f:2:1: contains git conflict markers: ||||||| in line 2, ======= in line 4; edit the lines between the"
+            " markers, and remove the markers"
+        ),
     ),
     (b"a: *b\n", "f:1:4: a: undefined alias *b; write the value out, or put &b before an earlier value"),
     (

@@ -86,7 +86,7 @@ def place_text(file: str, spot: Spot) -> str:
 
 
 def _finding(file: str, finding: Finding, layout: Layout) -> Iterator[str]:
-    role: Role = finding.severity
+    role: Role = "error" if finding.severity == "error" else "warning"
     sign = "x" if role == "error" else "!"
     text = f"{finding.message}; {finding.remedy}" if finding.remedy else finding.message
     yield from layout.lines(
