@@ -205,10 +205,11 @@ stdin_root = click.option(
     metavar="FOLDER",
     help="With manifests from stdin (-): paths in them are relative to FOLDER, and the target is in it or above it.",
 )
-_selection_options = combine(target, stdin_root, labels, only, exclude, trust_options, format_option)
+_input_options = combine(stdin_root, labels, only, exclude, trust_options, format_option)
+_selection_options = combine(target, _input_options)
 manifest_options = combine(paths, _selection_options)
 """Options of every command that reads manifests and connects to the service."""
-targets_options = combine(paths, targets, labels, only, exclude, trust_options, format_option)
+targets_options = combine(paths, targets, _input_options)
 """Options of every command that reads manifests and works on several targets: see :func:`targets_of`."""
 model_options = combine(paths, target, trust_options, format_option, output_options)
 """Options of every command that may connect to the service, but selects no manifests by label."""
