@@ -224,15 +224,17 @@ def _directive_findings(value: Any, path: FieldPath) -> Iterator[Finding]:
             yield here, f"invalid directive {shorten(str(part))}", f"set one of {', '.join(_DIRECTIVES)}"
 
 
-def changed_fields(document: YamlDocument) -> Iterator[tuple[str, Place]]:
-    """Yield the path of each field of an effective manifest that the target sets or removes, and its place there."""
+def changed_fields(document: YamlDocument) -> tuple[tuple[str, Place], ...]:
+    """Return the path of each field of an effective manifest that the target sets or removes, in order of its place."""
+    found: list[tuple[str, Place]] = []
     pending: list[tuple[FieldPath, Positions]] = [((), document.positions)]
     while pending:
         path, positions = pending.pop()
         if positions.file and positions.file != document.file:
-            yield dotted(path), document.place(path, key=True)
+            found.append((dotted(path), document.place(path, key=True)))
         else:
-            pending += [((*path, step), child) for step, child in reversed(positions.children.items())]
+            pending += [((*path, step), child) for step, child in positions.children.items()]
+    return tuple(sorted(found, key=lambda field: field[1]))
 
 
 class _Node(Struct, frozen=True):
