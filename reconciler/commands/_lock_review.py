@@ -34,7 +34,13 @@ from reconciler.paths import git_repository_of
 from reconciler.planning.datasets import with_dataset_versions
 from reconciler.planning.events import Withheld
 from reconciler.planning.hidden_examples import redact_lock
-from reconciler.planning.lock_review import LockChange, requested_serving, review_lock, withheld_promotions
+from reconciler.planning.lock_review import (
+    LockChange,
+    requested_serving,
+    review_lock,
+    withheld_in_stages,
+    withheld_promotions,
+)
 from reconciler.reports.documents.plan import DataBase, LockfileChange, PlanReport
 from reconciler.state.json_decoder import find_positions, show_path
 from reconciler.state.lockfile import LockFile, loads
@@ -174,7 +180,10 @@ def review_project(project: Project, ref: str) -> LockReview:
         root.commit,
         (*placed, *addresses, *_pointer_changes(project, root), *_disguised_files(project)),
         requested_serving(base, head, project.manifests),
-        withheld_promotions(base, head, project.manifests),
+        (
+            *withheld_promotions(base, head, project.manifests),
+            *withheld_in_stages(base, head, project.manifests, project.target),
+        ),
     )
 
 

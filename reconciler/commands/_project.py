@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
@@ -18,7 +18,7 @@ from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.document import Document
 from reconciler.domain.errors import ExitStatus, InvalidFile, InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
-from reconciler.domain.lock import Lock, check_owner
+from reconciler.domain.lock import Lock, check_owner, require_stages
 from reconciler.domain.model import Capabilities, Manifest, State, Target
 from reconciler.domain.ports import LockStore, Objects
 from reconciler.domain.text import join_names, suggest
@@ -48,7 +48,7 @@ from reconciler.state.lockfile import loads
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration, LockedModel
     from reconciler.domain.model import RemoteModel
-    from reconciler.domain.plan import Observation, Plan, Request, Unread, World
+    from reconciler.domain.plan import Observation, Plan, Publication, Request, Unread, World
     from reconciler.domain.ports import Provider
     from reconciler.engine.execute import Publish, RunContext
     from reconciler.engine.recorder import Recorder
@@ -235,11 +235,13 @@ class Project(RecordedProject, frozen=True, kw_only=True):
         workspace: Everything read from the files, the manifests that are not selected included.
         manifests: The selected manifests. A data set in Cloud Storage is the recorded one until :func:`pin_datasets`.
         complete: Whether the manifests are all manifests of the root.
+        publications: Since when requested generations have been published, as in a World; empty until it was read.
     """
 
     workspace: Workspace
     manifests: tuple[Manifest, ...]
     complete: bool
+    publications: Mapping[tuple[str, str], Publication] = {}
 
     @property
     def places(self) -> dict[str, Place]:
@@ -280,6 +282,7 @@ class Project(RecordedProject, frozen=True, kw_only=True):
             sleeper=self.session.environment.sleeper,
             publish=publish,
             catalog=self.catalog,
+            publications=self.publications,
             deadline=self.session.environment.deadline,
         )
 
@@ -296,6 +299,7 @@ class Project(RecordedProject, frozen=True, kw_only=True):
             observation=observation or Observation(),
             request=request or Request(complete=self.complete),
             catalog=self.catalog,
+            publications=self.publications,
         )
 
     def unread(self, *, prunes: bool = False) -> Unread:
@@ -550,6 +554,7 @@ def read_lock(store: LockStore, target: Target, shown: str) -> Lock:
     text = store.read()
     lock = Lock() if text is None else loads(text, shown, recorded_spec(target.provider).record)
     check_owner(lock, target, shown)
+    require_stages(lock, target, shown)
     return lock
 
 

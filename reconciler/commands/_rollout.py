@@ -272,7 +272,7 @@ def promotion_requests(
         return requests
     lock, manifests = project.lock, project.manifests
     published = published_lock(lock, pointer, manifests)
-    named = {withheld.name for withheld in requests.withheld}
+    named = {withheld.name for withheld in requests.withheld if not withheld.stage}
     more = (found for found in withheld_promotions(published, lock, manifests) if found.name not in named)
     return PromotionRequests(
         {**requested_serving(published, lock, manifests), **requests.serving}, (*requests.withheld, *more)

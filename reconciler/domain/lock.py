@@ -312,6 +312,28 @@ class LockedModel(Record, frozen=True):
         keys = (self.published, *(stage.published for stage in self.stages.values()))
         return frozenset(key for key in keys if key)
 
+    def record_of(self, stage: str) -> LockedStage:
+        """Return what is recorded of a stage; the first one has no name here."""
+        if stage:
+            return self.stage(stage)
+        serving = self.serving_generation
+        return LockedStage(
+            serving=self.serving,
+            checkpoint=serving.checkpoint if serving else "",
+            promote_time=serving.promote_time if serving else "",
+            sampling=self.sampling,
+            rejected=self.rejected,
+            published=self.published,
+        )
+
+    def with_first(self, record: LockedStage) -> LockedModel:
+        """Return the model with this record as that of the first stage."""
+        model = replace(self, serving=record.serving, rejected=record.rejected, published=record.published)
+        serving = model.serving_generation
+        if serving is None:
+            return model
+        return model.with_generation(replace(serving, checkpoint=record.checkpoint, promote_time=record.promote_time))
+
     @property
     def serving_by_stage(self) -> dict[str, str]:
         """The keys of the serving generations by stage; that of the first stage, or without stages, has no name."""
@@ -438,6 +460,23 @@ class Lock(Record, frozen=True):
         if not name or (self.target and name == self.target.first_stage):
             return self
         return replace(self, models={model: record.in_stage(name) for model, record in self.models.items()})
+
+
+def require_stages(lock: Lock, target: Target, file: str) -> None:
+    """Refuse a target without stages if its lockfile records stages after the first one.
+
+    Raises:
+        ReconcileError: naming the stages; which of their generations would serve is not known.
+    """
+    recorded = sorted({stage for model in lock.models.values() for stage in model.stages})
+    if target.stages or not recorded or lock.target is None:
+        return
+    first = lock.target.first_stage or "NAME"
+    raise ReconcileError(
+        f"{file} records the stages {', '.join(recorded)}, and {target.file} declares none",
+        f"set spec.stages to [{{name: {first}}}], run"
+        f" {' and '.join(f'reconcile forget --stage {stage}' for stage in recorded)}, and then remove spec.stages",
+    )
 
 
 def require_size(data: bytes, shown: str) -> None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.base_models import ModelCatalog
+from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Record, Remote, Scalar, TableEnum, Time
 from reconciler.domain.lock import MAX_MODELS, Lock, limits_by_name
 from reconciler.domain.model import (
@@ -151,11 +152,51 @@ class Reason(TableEnum):
         "the live model does not prove what the lockfile records about it; nothing is changed",
         (Kind.HOLD,),
     )
+    SOAKING = (
+        "Soaking",
+        "the requested generation has not been published to the stage before for the soak time of the stage",
+        (Kind.HOLD,),
+    )
+    SOAK_UNKNOWN = (
+        "SoakUnknown",
+        "it is not known for how long the requested generation has been published to the stage before",
+        (Kind.HOLD,),
+    )
+    NOT_IN_STAGE = (
+        "NotInStage",
+        "the requested generation is not serving in the stage before, or not published there",
+        (Kind.HOLD,),
+    )
+    REJECTED_IN_STAGE = (
+        "RejectedInStage",
+        "the requested generation was rejected in the stage, or in one before it",
+        (Kind.HOLD,),
+    )
+    REQUESTED_UNREADY = (
+        "RequestedNotReady",
+        "the generation that is requested for a stage is not ready at the service",
+        (Kind.HOLD,),
+    )
+    FIELDS_SHARED = (
+        "SharedFields",
+        "the changed fields are those of all stages, and the last stage with this generation has not approved them",
+        (Kind.HOLD,),
+    )
     IN_SYNC = "InSync", "the live state matches the manifest", (Kind.NOOP,)
     ORPHANED = "Orphaned", "it is recorded, and no manifest declares it", (Kind.NOOP,)
 
 
-REQUESTED_HOLDS = frozenset({Reason.SUSPENDED, Reason.ROLLED_BACK, Reason.PARENT_SUSPENDED, Reason.PARENT_ROLLED_BACK})
+REQUESTED_HOLDS = frozenset(
+    {
+        Reason.SUSPENDED,
+        Reason.ROLLED_BACK,
+        Reason.PARENT_SUSPENDED,
+        Reason.PARENT_ROLLED_BACK,
+        Reason.SOAKING,
+        Reason.REJECTED_IN_STAGE,
+        Reason.FIELDS_SHARED,
+    }
+)
 """Holds that a user requested: they do not make a run fail."""
 PRUNE_REASONS = frozenset(
     {
@@ -348,7 +389,7 @@ class Action(Struct, frozen=True):
     empty. ``checks`` is the number of checks to run, and ``prompts`` the most prompts that they send. ``checkpoints``
     are the IDs of the checkpoints that are checked, promoted or deployed; empty for the default one. ``deletion``
     describes a generation to delete, and ``descendants`` are the remote names of the generations tuned from it, which
-    are deleted first.
+    are deleted first. ``stage`` is the one that an action is about, empty for the first stage.
     """
 
     name: str
@@ -373,6 +414,7 @@ class Action(Struct, frozen=True):
     checkpoints: tuple[str, ...] = ()
     deletion: Deletion | None = None
     descendants: frozenset[str] = frozenset()
+    stage: str = ""
 
     @property
     def prunes(self) -> bool:
@@ -384,9 +426,9 @@ class Action(Struct, frozen=True):
         """The names of what an update changes: fields, and grantees as in ``access.user:ada@example.com``."""
         return (*(change.field for change in self.changes), *(f"access.{change.grantee}" for change in self.access))
 
-    def sort_key(self) -> tuple[str, str, int, str]:
+    def sort_key(self) -> tuple[str, str, int, str, str]:
         """Sort by manifest, then in the order of execution."""
-        return self.file, self.name, _ORDER[self.kind], self.key
+        return self.file, self.name, _ORDER[self.kind], self.key, self.stage
 
 
 class Pruning(Struct, frozen=True):
@@ -498,10 +540,10 @@ FOLLOW_UPS: Mapping[Kind, frozenset[Kind]] = {
 """The actions that can follow for the same generation."""
 
 
-def approved_effects(approved: Plan) -> frozenset[tuple[str, str, Kind]]:
-    """Return everything that applying this plan may do, by name, key and kind."""
+def approved_effects(approved: Plan) -> frozenset[tuple[str, str, Kind, str]]:
+    """Return everything that applying this plan may do, by name, key, kind and stage."""
     return frozenset(
-        (action.name, action.key, kind)
+        (action.name, action.key, kind, action.stage)
         for action in approved.actions
         for kind in (action.kind, *FOLLOW_UPS.get(action.kind, ()))
         if kind in EFFECTS
@@ -598,11 +640,31 @@ class Observation(Struct, frozen=True):
     changed_base_models: Mapping[str, BaseModelChange] = {}
 
 
+class Publication(Struct, frozen=True):
+    """Since when a generation has been published, at least; ``problem`` is why an earlier time can be unknown."""
+
+    since: datetime | None = None
+    problem: str = ""
+    remedy: str = ""
+
+    def end_of(self, soak: timedelta) -> datetime | None:
+        """Return when this duration ends; ``None`` if the start is unknown."""
+        return self.since + soak if self.since else None
+
+    def lasted(self, soak: timedelta, now: datetime) -> bool:
+        """Whether the generation has verifiably been published for this duration."""
+        end = self.end_of(soak)
+        return end is not None and end <= now
+
+
 class World(Struct, frozen=True):
     """Everything that a plan depends on; ``now`` is aware and in UTC.
 
     ``checked`` are the keys of the generations whose checks ran in this run: recorded results promote nothing.
-    ``catalog`` has the base models that are known; without it there are no warnings about them.
+    ``catalog`` has the base models that are known; without it there are no warnings about them. ``publications`` has
+    for each generation that is requested for a stage, by that stage and the name of the model, since when it has been
+    published to the stage before. ``stage_checks`` are the results of the checks for a stage that ran in this run, by
+    the stage and the key of the generation.
     """
 
     manifests: tuple[Manifest, ...]
@@ -614,6 +676,8 @@ class World(Struct, frozen=True):
     request: Request = field(default_factory=Request)
     checked: frozenset[str] = frozenset()
     catalog: ModelCatalog = field(default_factory=ModelCatalog)
+    publications: Mapping[tuple[str, str], Publication] = {}
+    stage_checks: Mapping[tuple[str, str], RecordedChecks] = {}
 
     @property
     def scope(self) -> str:

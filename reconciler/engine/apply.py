@@ -29,10 +29,13 @@ from reconciler.planning.events import (
     Applied,
     Cancelled,
     Claimed,
+    Event,
     Failed,
     Published,
     Refused,
     Renamed,
+    RequestRemoved,
+    Staged,
     Targeted,
     Withheld,
     declared,
@@ -43,6 +46,7 @@ from reconciler.planning.live_proof import Owner
 from reconciler.planning.observed_events import find_moved, observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, without_deletions
+from reconciler.planning.stages import shared_fields
 from reconciler.planning.training_time import poll_delay, seconds_left
 
 T = TypeVar("T")
@@ -125,6 +129,7 @@ class Applier:
         self._context = replace(context, publish=self._publish_proved)
         self._provider = context.provider
         self._target = context.target
+        self._stages = tuple(stage.name for stage in context.target.stages)
         self._recorder = context.recorder
         self._clock = context.clock
         self._manifests = {manifest.name: manifest for manifest in context.manifests}
@@ -136,7 +141,7 @@ class Applier:
         self._sources: Mapping[str, Source] = {}
         self._failed: set[str] = set()
         self._writable: set[str] = set()
-        self._approved: frozenset[tuple[str, str, Kind]] = frozenset()
+        self._approved: frozenset[tuple[str, str, Kind, str]] = frozenset()
         self._misses: Counter[str] = Counter()
         self._observed_at = self._clock()
 
@@ -157,7 +162,10 @@ class Applier:
         if self._options.exact:  # saved plans contain promotions, also those that a run without writes carries out
             world = replace(world, request=replace(world.request, promotes=True))
         if world.request.promotes:
-            world = replace(world, lock=reduce(record, self._options.withheld, world.lock))  # as it will be recorded
+            events: tuple[Event, ...] = self._options.withheld
+            if any(withheld.stage for withheld in self._options.withheld):
+                events = (Staged(self._stages), *events)
+            world = replace(world, lock=reduce(record, events, world.lock))  # as it will be recorded
         self._observation, current = await plan_live_state(
             self._provider,
             world,
@@ -194,7 +202,15 @@ class Applier:
                 self._recorder.flush()
         except TimeoutReached as reached:
             return self._cut_off(reached)
+        self._remove_barred(outcome.plan)
         return replace(outcome, unpublished=self._publish_serving())
+
+    def _remove_barred(self, current: Plan) -> None:
+        """Remove requests for stages whose generation was rejected; the holds of this run report it."""
+        for action in current.of_kind(Kind.HOLD):
+            if action.reason is Reason.REJECTED_IN_STAGE:
+                self._recorder.emit(RequestRemoved(action.name, action.key, action.stage))
+        self._recorder.flush()
 
     def _publish_serving(self) -> ReconcileError | None:
         """Publish what is recorded as serving now, and return the error; it changes nothing else about the run."""
@@ -346,7 +362,7 @@ class Applier:
     def _allowed(self, action: Action, current: Plan, creatable: set[str]) -> bool:
         if action.prunes or action.reason is Reason.RECORD_DIFFERS:  # deletions come last, corrections came first
             return False
-        if self._options.exact and (action.name, action.key, action.kind) not in self._approved:
+        if self._options.exact and (action.name, action.key, action.kind, action.stage) not in self._approved:
             return False
         if action.kind is Kind.CREATE:
             return self._options.creates and action.key in creatable and not action.after
@@ -354,7 +370,9 @@ class Applier:
             allowed = self._options.writes or (self._options.creates and action.reason is Reason.DUPLICATE)
             return allowed and (self._options.foreseen or action.name in self._writable)
         if action.kind is Kind.PROMOTE:
-            updates = (update for update in current.of_kind(Kind.UPDATE) if update.name == action.name)
+            updates = (
+                update for update in current.of_kind(Kind.UPDATE) if update.name == action.name and not action.stage
+            )
             return self._options.writes and all(self._allowed(update, current, creatable) for update in updates)
         return True  # adopting and checking change only the lockfile
 
@@ -382,10 +400,13 @@ class Applier:
 
     def _world(self) -> World:
         world = self._context.world(self._observation, self._request)
-        return replace(world, checked=frozenset(self._executor.checked))
+        return replace(world, checked=frozenset(self._executor.checked), stage_checks=dict(self._executor.stage_checks))
 
     def _record_manifests(self) -> None:
         self._recorder.emit(Targeted(record_target(self._target)))
+        recorded = self._recorder.lock.target
+        if self._options.writes and recorded and recorded.stages != self._stages:  # an unmerged branch decides nothing
+            self._recorder.emit(Staged(self._stages))
         self._recorder.emit(*(self._options.withheld if self._options.writes else ()))
         for event in find_moved(self._recorder.lock, self._manifests.values()):
             self._recorder.emit(event)
@@ -394,7 +415,8 @@ class Applier:
             if isinstance(event, Renamed) and not self._target.publishes:
                 self._recorder.emit(Published(event.former, None))  # no pointer has the old name
         for manifest in self._manifests.values():
-            self._recorder.emit(declared(manifest))
+            fields = shared_fields(manifest, self._provider.capabilities.mutable) if self._options.writes else ""
+            self._recorder.emit(declared(manifest, fields))
 
     def _record_applied(self, current: Plan) -> None:
         """Record of each model in sync which fields its manifest declares."""

@@ -127,9 +127,16 @@ class Checker:
         self._asking: defaultdict[_Rows, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def check(
-        self, manifest: Manifest, generation: CheckedGeneration, *further: CheckedGeneration, search: bool = False
+        self,
+        manifest: Manifest,
+        generation: CheckedGeneration,
+        *further: CheckedGeneration,
+        search: bool = False,
+        stage: str = "",
     ) -> CheckResults:
         """Run every check of a manifest, emit the report, and return it; the first error ends all checks.
+
+        The checks include those of a ``stage`` after the first one, if it is set.
 
         With ``search``, all of these are checkpoints of one generation, and the report is that of the best one.
 
@@ -148,7 +155,7 @@ class Checker:
             reports.append(replace(report, checkpoint=candidate.checkpoint))
         report = choose_best(reports) if search else reports[0]
         report = redact_report(report) if self._redact else report
-        self._emit(Checked(manifest.name, generation.key, report))
+        self._emit(Checked(manifest.name, generation.key, report, stage))
         return report
 
     def _references(self, manifest: Manifest, generation: CheckedGeneration) -> _References:

@@ -11,11 +11,12 @@ from msgspec.structs import replace
 
 from reconciler.domain.access import Permission, apply_access_changes
 from reconciler.domain.base_models import ModelCatalog
+from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.identity import key_of
 from reconciler.domain.lock import Lock, LockedGeneration, format_time
 from reconciler.domain.model import BEST, CreateRequest, Handle, Manifest, Mark, RemoteModel, State, Target, Update
-from reconciler.domain.plan import Action, Kind, Observation, Reason, Request, World
+from reconciler.domain.plan import Action, Kind, Observation, Publication, Reason, Request, World
 from reconciler.domain.ports import Clock, Created, Examples, Exists, Provider, Sleeper
 from reconciler.engine.check import CheckedGeneration, Checker, checked_generation
 from reconciler.engine.observe import run_bounded
@@ -23,9 +24,11 @@ from reconciler.engine.recorder import Recorder
 from reconciler.environment import Deadline
 from reconciler.planning import events
 from reconciler.planning.adopt import adopted_generation, requested_generation
+from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.costs import estimate_of
 from reconciler.planning.diff import update_of
 from reconciler.planning.generations import EXPECTED_STATES, desired_content
+from reconciler.planning.stages import recorded_stage, shared_fields, with_stage_checks
 
 Publish = Callable[[Lock, frozenset[str] | None], Iterable[events.Published]]
 """Writes the serving generations of a lock to the published pointer, and returns what changed there.
@@ -43,7 +46,8 @@ class RunContext(Struct, frozen=True):
     """What a run that changes models works with.
 
     ``manifests`` are the selected ones. ``examples`` reads a data set again when it is sent. At the ``deadline`` the
-    run ends. ``catalog`` has the base models that are known.
+    run ends. ``catalog`` has the base models that are known, and ``publications`` since when requested generations have
+    been published, as in :class:`~reconciler.domain.plan.World`.
     """
 
     provider: Provider
@@ -56,6 +60,7 @@ class RunContext(Struct, frozen=True):
     publish: Publish = publish_nothing
     deadline: Deadline = field(default_factory=Deadline)
     catalog: ModelCatalog = field(default_factory=ModelCatalog)
+    publications: Mapping[tuple[str, str], Publication] = {}
 
     @property
     def concurrency(self) -> int:
@@ -73,6 +78,7 @@ class RunContext(Struct, frozen=True):
             observation=observation,
             request=request,
             catalog=self.catalog,
+            publications=self.publications,
         )
 
 
@@ -85,8 +91,8 @@ _REFUSAL_CODES = frozenset(
 """Codes of a ServiceError after which nothing was created; with any other code a model can exist."""
 
 
-_ActionId = tuple[Kind, str, str, tuple[str, ...]]
-"""The kind of an action, the key and the remote name of its generation, and its checkpoints."""
+_ActionId = tuple[Kind, str, str, tuple[str, ...], str]
+"""The kind of an action, the key and the remote name of its generation, its checkpoints and its stage."""
 
 
 class _LiveState(Struct):
@@ -100,13 +106,14 @@ class Executor:
     """Carries out actions, each at most once.
 
     ``refused`` has the error of each manifest whose actions stopped. ``checked`` are the keys of the generations whose
-    checks ran. ``started`` are the remote names of trainings of
-    this run, and ``remnants`` those of models that are listed but no longer exist.
+    checks ran, and ``stage_checks`` the results of those for a stage, by stage and key. ``started`` are the remote
+    names of trainings of this run, and ``remnants`` those of models that are listed but no longer exist.
     """
 
     def __init__(self, context: RunContext) -> None:
         self.refused: dict[str, events.Refused] = {}
         self.checked: set[str] = set()
+        self.stage_checks: dict[tuple[str, str], RecordedChecks] = {}
         self.started: set[str] = set()
         self.remnants: set[str] = set()
         self._context = context
@@ -152,6 +159,11 @@ class Executor:
                 await self._adopt(manifest, action, live)
             case Kind.UPDATE:
                 await self._update(manifest, action, live)
+            case Kind.CHECK if action.stage:
+                checked = with_stage_checks(manifest, self._context.target.stage(action.stage))
+                candidates = self._checked_generations(manifest, action)
+                results = await self._checker.check(checked, *candidates, stage=action.stage)
+                self.stage_checks[action.stage, action.key] = recorded_checks(results)
             case Kind.CHECK:
                 searches = manifest.serve == BEST and bool(action.checkpoints)
                 await self._checker.check(manifest, *self._checked_generations(manifest, action), search=searches)
@@ -288,7 +300,7 @@ class Executor:
         if recorded is None:
             raise AssertionError("only recorded generations are checked")
         lock = self._recorder.lock
-        serving = lock.models[manifest.name].serving_generation
+        serving = lock.in_stage(action.stage).models[manifest.name].serving_generation
         return [
             checked_generation(replace(recorded, checkpoint=checkpoint), serving, lock)
             for checkpoint in action.checkpoints or ("",)
@@ -298,10 +310,20 @@ class Executor:
         """Save the serving generation, then publish it; an error of publishing is reported at the end of the run."""
         await self._require_model(action)
         time, checkpoint = format_time(self._context.clock()), "".join(action.checkpoints)
-        self._recorder.emit(events.Promoted(manifest.name, action.key, action.remote, time, checkpoint))
+        promoted = events.Promoted(manifest.name, action.key, action.remote, time, checkpoint)
+        self._recorder.emit(self._in_stage(promoted, manifest, action.stage) if action.stage else promoted)
         self._recorder.flush()
         with suppress(ReconcileError):
             self.publish()
+
+    def _in_stage(self, promoted: events.Promoted, manifest: Manifest, stage: str) -> events.Promoted:
+        """Return the promotion to a stage, with the sampling of the stage that the generation comes from."""
+        target, model = self._context.target, self._recorder.lock.models[manifest.name]
+        declared = target.stage(stage)
+        before = model.record_of(recorded_stage(target, declared.after if declared else ""))
+        source = before if before.serving == promoted.key else model.stage(stage)
+        fields = shared_fields(manifest, self._provider.capabilities.mutable)
+        return replace(promoted, stage=stage, sampling=source.sampling, fields=fields)
 
     async def _require_model(self, action: Action) -> None:
         """Record a model as deleted, and raise, where its job is listed but the model no longer exists."""
@@ -336,4 +358,4 @@ def _is_in_doubt(error: ReconcileError) -> bool:
 
 
 def _id_of(action: Action) -> _ActionId:
-    return action.kind, action.key, action.remote, action.checkpoints
+    return action.kind, action.key, action.remote, action.checkpoints, action.stage

@@ -27,6 +27,7 @@ from reconciler.domain.plan import Reason
 from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.generations import EXPECTED_STATES
 from reconciler.planning.prune import is_over, mark_deleted, mark_deleting
+from reconciler.planning.stages import arrange_stages
 
 
 class ModelEvent(Struct, frozen=True):
@@ -116,8 +117,19 @@ class Targeted(LockEvent, frozen=True):
     target: LockedTarget
 
     def apply_to(self, lock: Lock) -> Lock:
-        """Record the target."""
-        return lock if lock.target == self.target else replace(lock, target=self.target)
+        """Record the target; a change of its stages moves records, and is an event of its own."""
+        target = replace(self.target, stages=lock.target.stages) if lock.target else self.target
+        return lock if lock.target == target else replace(lock, target=target)
+
+
+class Staged(LockEvent, frozen=True):
+    """The target has these stages, in their order."""
+
+    stages: tuple[str, ...]
+
+    def apply_to(self, lock: Lock) -> Lock:
+        """Move the records of stages, and begin new ones."""
+        return arrange_stages(lock, self.stages)
 
 
 class Declared(ModelEvent, frozen=True):
@@ -128,9 +140,14 @@ class Declared(ModelEvent, frozen=True):
     labels: Mapping[str, str] = {}
     sampling: Sampling | None = None
     suspend: Suspension | None = None
+    fields: str = ""
 
     def apply(self, model: LockedModel) -> LockedModel:
-        """Record the fields."""
+        """Record the fields; a new stage begins with those that all stages share."""
+        stages = {
+            name: replace(stage, fields=self.fields) if self.fields and stage.serving and not stage.fields else stage
+            for name, stage in model.stages.items()
+        }
         return replace(
             model,
             manifest=self.manifest,
@@ -138,15 +155,16 @@ class Declared(ModelEvent, frozen=True):
             labels=self.labels,
             sampling=self.sampling,
             suspend=self.suspend,
+            stages=stages,
         )
 
 
-def declared(manifest: Manifest) -> Declared:
-    """Return the event for a manifest that was read."""
+def declared(manifest: Manifest, fields: str = "") -> Declared:
+    """Return the event for a manifest that was read; ``fields`` is the digest of those that all stages share."""
     sampling = None if manifest.sampling == Sampling() else manifest.sampling
     lifecycle = manifest.lifecycle
     return Declared(
-        manifest.name, manifest.file, lifecycle.protect, manifest.labels, sampling, suspend=lifecycle.suspend
+        manifest.name, manifest.file, lifecycle.protect, manifest.labels, sampling, lifecycle.suspend, fields
     )
 
 
@@ -266,19 +284,61 @@ class Updated(_GenerationEvent, frozen=True):
     fields: tuple[str, ...]
 
 
+class Requested(_GenerationEvent, frozen=True):
+    """The promotion of a generation to a ``stage`` after the first one is requested; the next apply carries it out."""
+
+    stage: str
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the request, in place of an earlier one."""
+        return model.with_stage(self.stage, replace(model.stage(self.stage), requested=self.key))
+
+
+class RequestRemoved(_GenerationEvent, frozen=True):
+    """The requested promotion to a ``stage`` is barred by a rejection."""
+
+    stage: str
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Remove the request, unless another generation was requested since."""
+        record = model.stage(self.stage)
+        return model.with_stage(self.stage, replace(record, requested=None)) if record.requested == self.key else model
+
+
 class Promoted(_GenerationEvent, frozen=True):
-    """A checkpoint of a generation, by default the default one, serves since ``time``, an RFC 3339 time."""
+    """A checkpoint of a generation, by default the default one, serves since ``time``, an RFC 3339 time.
+
+    A ``stage`` after the first one gets the ``sampling`` of the stage before, and the digest of the shared ``fields``.
+    """
 
     remote: str
     time: str = ""
     checkpoint: str = ""
+    stage: str = ""
+    sampling: Sampling | None = None
+    fields: str | None = None
 
     def apply(self, model: LockedModel) -> LockedModel:
         """Record the serving generation; only a ready one is promoted, so it exists."""
+        if self.stage:
+            return model.with_stage(self.stage, self._promoted_in(model.stage(self.stage)))
         promoted = _update(model, self.key, promote_time=self.time, checkpoint=self.checkpoint).with_serving(self.key)
         generation = promoted.generation(self.key)
         deleting = generation is not None and generation.state is State.DELETING
         return _update(promoted, self.key, state=State.ACTIVE) if deleting else promoted
+
+    def _promoted_in(self, record: LockedStage) -> LockedStage:
+        previous = record.previous if record.serving in (None, self.key) else record.serving
+        return replace(
+            record,
+            serving=self.key,
+            previous=None if previous == self.key else previous,
+            checkpoint=self.checkpoint,
+            promote_time=record.promote_time if record.serving == self.key else self.time,
+            sampling=self.sampling,
+            requested=None if record.requested == self.key else record.requested,
+            fields=self.fields or record.fields,
+        )
 
 
 class Checking(_GenerationEvent, frozen=True):
@@ -290,12 +350,18 @@ class Checking(_GenerationEvent, frozen=True):
 
 
 class Checked(_GenerationEvent, frozen=True):
-    """The checks of a generation ran."""
+    """The checks of a generation ran, with those of a ``stage`` after the first one if it is set."""
 
     report: CheckResults
+    stage: str = ""
 
     def apply(self, model: LockedModel) -> LockedModel:
-        """Record a summary of the results; scores of other checkpoints that were not checked again are kept."""
+        """Record a summary of the results; scores of other checkpoints that were not checked again are kept.
+
+        Results for a stage are not recorded: they are of other checks than those of the manifest.
+        """
+        if self.stage:
+            return model
         checks, known = recorded_checks(self.report), model.generation(self.key)
         before = known.checks if known else None
         if before and (before.digest, before.checkpoint) == (checks.digest, checks.checkpoint):
@@ -304,22 +370,38 @@ class Checked(_GenerationEvent, frozen=True):
 
 
 class Rejected(_GenerationEvent, frozen=True):
-    """A generation was rejected by a rollback."""
+    """A generation was rejected by a rollback; in a ``stage`` after the first one, it is barred there and later."""
 
     reason: str
+    stage: str = ""
 
     def apply(self, model: LockedModel) -> LockedModel:
         """Record the rejection and its reason."""
+        if self.stage:
+            record = model.stage(self.stage)
+            barred = replace(
+                record,
+                serving=None if record.serving == self.key else record.serving,
+                requested=None if record.requested == self.key else record.requested,
+                rejected=tuple(dict.fromkeys((*record.rejected, self.key))),
+            )
+            return _update(model, self.key, rejection=self.reason).with_stage(self.stage, barred)
         rejected = tuple(dict.fromkeys((*model.rejected, self.key)))
         changed = _update(model, self.key, rejection=self.reason).without_serving(self.key)
         return replace(changed, rejected=rejected)
 
 
 class Restored(_GenerationEvent, frozen=True):
-    """A rejected generation may be promoted again."""
+    """A rejected generation may be promoted again, to a ``stage`` after the first one if it is set."""
+
+    stage: str = ""
 
     def apply(self, model: LockedModel) -> LockedModel:
         """Remove the rejection."""
+        if self.stage:
+            record = model.stage(self.stage)
+            rejected = tuple(key for key in record.rejected if key != self.key)
+            return model.with_stage(self.stage, replace(record, rejected=rejected))
         rejected = tuple(key for key in model.rejected if key != self.key)
         return replace(_update(model, self.key, rejection=""), rejected=rejected)
 
@@ -329,9 +411,20 @@ class Withheld(_GenerationEvent, frozen=True):
 
     before: str | None
     checkpoint: str = ""
+    stage: str = ""
 
     def apply(self, model: LockedModel) -> LockedModel:
-        """Record the checkpoint that served before, unless another one has been promoted since."""
+        """Record the checkpoint that served before, unless another one has been promoted since.
+
+        In a ``stage`` after the first one, the change becomes a request.
+        """
+        if self.stage:
+            record = model.stage(self.stage)
+            if record.serving != self.key:
+                return model
+            requested = record.requested if self.before == self.key else self.key
+            kept = replace(record, serving=self.before, checkpoint=self.checkpoint, requested=requested)
+            return model.with_stage(self.stage, kept)
         if not model.serves(self.key):
             return model
         return _update(replace(model, serving=self.before), self.before or "", checkpoint=self.checkpoint)
@@ -370,6 +463,7 @@ class Renamed(ModelEvent, frozen=True):
             rejected=tuple(dict.fromkeys((*present.rejected, *former.rejected))),
             protect=present.protect or former.protect,
             applied=present.applied or former.applied,
+            stages={**{name: _unpublished(stage) for name, stage in former.stages.items()}, **present.stages},
         )
         models = {**lock.models, self.name: reduce(LockedModel.with_generation, former.generations, merged)}
         if former.published_keys:
@@ -496,6 +590,10 @@ def _without_key(stage: LockedStage, key: str) -> LockedStage:
         previous=None if stage.previous == key else stage.previous,
         requested=None if stage.requested == key else stage.requested,
     )
+
+
+def _unpublished(stage: LockedStage) -> LockedStage:
+    return replace(stage, published=None)
 
 
 def _update(model: LockedModel, key: str, **fields: Any) -> LockedModel:

@@ -24,6 +24,7 @@ from reconciler.domain.lock import (
     Lock,
     LockedGeneration,
     LockedModel,
+    LockedStage,
     format_time,
     record_target,
 )
@@ -36,6 +37,7 @@ from reconciler.planning.generations import choose_generation, resolve_generatio
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, source_name, with_source
 from reconciler.planning.live_proof import Owner
 from reconciler.planning.observed_events import apply_moved, has_content
+from reconciler.planning.stages import recorded_stage
 
 Path = tuple[str | int, ...]
 Leaves = dict[Path, Scalar]
@@ -157,7 +159,9 @@ def _described(decision: Decision) -> str:
 
 def _target_changes(base: Lock, head: Lock, target: Target) -> Iterator[LockChange]:
     recorded = _leaves(head.target)
-    for explained in (base.target, record_target(target)):
+    declared = record_target(target)
+    stages = base.target.stages if base.target else ()  # only apply on the deployed branch changes them
+    for explained in (base.target, declared, replace(declared, stages=stages)):
         if recorded == _leaves(explained):
             return
     expected = _leaves(record_target(target) if head.target else base.target)
@@ -224,6 +228,36 @@ def withheld_promotions(base: Lock, head: Lock, manifests: Iterable[Manifest]) -
         is_ready = kept is not None and kept.state is State.ACTIVE
         found.append(Withheld(name, key, kept.key if kept and is_ready else None, checkpoint))
     return tuple(found)
+
+
+def withheld_in_stages(base: Lock, head: Lock, manifests: Iterable[Manifest], target: Target) -> tuple[Withheld, ...]:
+    """Return the promotions to stages after the first one that a changed lockfile contains: they become requests.
+
+    A rollback is not withheld if it returns to the generation that served in the stage before.
+    """
+    manifests, found = tuple(manifests), list[Withheld]()
+    for stage in target.later_stages:
+        before, after = base.in_stage(stage.name), head.in_stage(stage.name)
+        former = {name: _recorded_in(base, name, stage.name) for name in base.models}
+        returned = {
+            name: replace(model, serving=former[name].previous)
+            for name, model in before.models.items()
+            if _is_other_rollback(former[name], after.models.get(name))
+        }
+        before = replace(before, models={**before.models, **returned})
+        found += (replace(held, stage=stage.name) for held in withheld_promotions(before, after, manifests))
+    return tuple(found)
+
+
+def _recorded_in(lock: Lock, name: str, stage: str) -> LockedStage:
+    model = lock.models[name]
+    return model.record_of(recorded_stage(lock.target, stage) if lock.target else stage)
+
+
+def _is_other_rollback(record: LockedStage, after: LockedModel | None) -> bool:
+    """Whether a changed lockfile rejects what served, in favor of a generation that did not serve before it."""
+    rejects = after is not None and record.serving is not None and record.serving in after.rejected
+    return rejects and after is not None and after.serving not in (None, record.serving, record.previous)
 
 
 def requested_serving(base: Lock, head: Lock, manifests: Iterable[Manifest]) -> dict[str, str]:

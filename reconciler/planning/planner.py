@@ -53,6 +53,8 @@ from reconciler.planning.observed_events import (
 )
 from reconciler.planning.promotion_gates import failed_notice
 from reconciler.planning.prune import PruneDecisions, plan_prune
+from reconciler.planning.stage_promotions import hold_shared_fields, stage_actions
+from reconciler.planning.stages import arrange_stages, stage_notices
 from reconciler.planning.training_checks import check_notices
 from reconciler.planning.training_time import with_durations
 
@@ -132,12 +134,13 @@ def resolve_manifests(world: World) -> tuple[ResolvedManifest, ...]:
 def plan(world: World) -> Plan:
     """Return the plan that brings the live state to the desired state, with a hold for what cannot be done."""
     carried = [*moved_actions(world.lock, world.manifests)]
-    world = replace(world, lock=apply_moved(world.lock, world.manifests))
+    staged = tuple(stage_notices(world.lock, world.target)) if world.request.promotes else ()
+    world = replace(world, lock=apply_moved(_arranged(world), world.manifests))
     carried += correction_actions(world)
     world = apply_corrections(world)
     resolved = resolve_manifests(world)
     manifests = tuple(manifest.context.manifest for manifest in resolved)
-    decided = [action for manifest in resolved for action in manifest.actions]
+    decided = [action for manifest in resolved for action in _with_stages(manifest, world)]
     declared = declared_names(manifests)
     deletions = plan_prune(replace(world, manifests=manifests))
     actions = (*carried, *decided, *(orphan_actions(world, declared) if world.request.complete else ()))
@@ -152,8 +155,9 @@ def plan(world: World) -> Plan:
         actions=tuple(sorted(hold_over_records(limited, world.lock), key=Action.sort_key)),
         notices=(
             *limit_notices(world.lock, world.target),
+            *staged,
             *price_notices(limited, world),
-            *(action.message for action in decided if action.reason is Reason.IN_SYNC and action.message),
+            *_serving_notices(resolved),
             *(notice for manifest in resolved for notice in _requested_notices(manifest)),
             *_public_notices(manifests),
             *_suspension_notices(manifests, world),
@@ -178,6 +182,26 @@ def _suspension_notices(manifests: Iterable[Manifest], world: World) -> Iterator
                 f"the suspension of {manifest.name}{expired} has ended, and the manifest is applied again; remove"
                 f" spec.lifecycle.suspend from {manifest.place.file}"
             )
+
+
+def _arranged(world: World) -> Lock:
+    """Return the lock with the stages of the target, if this run may decide about them."""
+    stages = tuple(stage.name for stage in world.target.stages)
+    return arrange_stages(world.lock, stages) if world.request.promotes else world.lock
+
+
+def _with_stages(resolved: ResolvedManifest, world: World) -> Iterator[Action]:
+    """Yield the actions of a manifest with those of the stages after the first one."""
+    later = tuple(stage_actions(resolved.context, world))
+    for action in hold_shared_fields(resolved.context, resolved.actions, world.target):
+        if action.reason is not Reason.IN_SYNC or all(other.kind is Kind.HOLD for other in later):
+            yield action
+    yield from later
+
+
+def _serving_notices(resolved: Iterable[ResolvedManifest]) -> Iterator[str]:
+    actions = (action for manifest in resolved for action in manifest.actions)
+    yield from (action.message for action in actions if action.reason is Reason.IN_SYNC and action.message)
 
 
 def _within_limits(actions: tuple[Action, ...], world: World) -> tuple[Action, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import takewhile
 
 from msgspec import Struct
 
+from reconciler.domain.plan import Publication
 from reconciler.planning.lock_review import Served
 
 
@@ -31,23 +32,6 @@ class PublicationHistory(Struct, frozen=True):
     sightings: tuple[Sighting, ...] = ()
     problem: str = ""
     remedy: str = ""
-
-
-class Publication(Struct, frozen=True):
-    """Since when a generation has been published, at least; ``problem`` is why an earlier time can be unknown."""
-
-    since: datetime | None = None
-    problem: str = ""
-    remedy: str = ""
-
-    def end_of(self, soak: timedelta) -> datetime | None:
-        """Return when this duration ends; ``None`` if the start is unknown."""
-        return self.since + soak if self.since else None
-
-    def lasted(self, soak: timedelta, now: datetime) -> bool:
-        """Whether the generation has verifiably been published for this duration."""
-        end = self.end_of(soak)
-        return end is not None and end <= now
 
 
 def published_since(

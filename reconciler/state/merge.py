@@ -26,10 +26,12 @@ from reconciler.domain.lock import (
     LockedGeneration,
     LockedHyperparameters,
     LockedModel,
+    LockedStage,
     LockedTarget,
     parse_time,
 )
 from reconciler.domain.model import State
+from reconciler.planning.stages import arrange_stages
 
 _T = TypeVar("_T")
 _StructT = TypeVar("_StructT", bound=Struct)
@@ -115,6 +117,9 @@ def merge(base: Lock | None, ours: Lock, theirs: Lock) -> MergeResult:
         ReconcileError: the sides belong to different providers, projects, locations or scopes.
     """
     _require_same_owner(ours, theirs)
+    stages = _merged_stages(base.target if base else None, ours.target, theirs.target)
+    ours, theirs = (arrange_stages(side, stages, begins=False) for side in (ours, theirs))
+    base = arrange_stages(base, stages, begins=False) if base else None
     related = base and not _differing_owner_field(base, ours) and not _differing_owner_field(base, theirs)
     ancestor = base if base and related else Lock()
     models: dict[str, LockedModel] = {}
@@ -170,6 +175,17 @@ def _merge_target(
         ours,
         name=pick_changed(base.name if base else ABSENT, ours.name, theirs.name, prefer_nonempty),
         limits={name: limit for name, limit in limits.items() if limit is not None},
+        stages=_merged_stages(base, ours, theirs),
+    )
+
+
+def _merged_stages(
+    base: LockedTarget | None, ours: LockedTarget | None, theirs: LockedTarget | None
+) -> tuple[str, ...]:
+    """Return the stages of the side that changed them; of two such the one that keeps the first stage, if one does."""
+    before, left, right = (target.stages if target else () for target in (base, ours, theirs))
+    return pick_changed(
+        before, left, right, lambda kept, *sides: min(sides, key=lambda one: (one[:1] != kept[:1], one))
     )
 
 
@@ -217,6 +233,8 @@ class _ModelMerge:
                     self._generations(), key=lambda generation: (generation.created_at, generation.key), reverse=True
                 )
             )
+        if name == "stages":
+            return self._stages()
         rules: Mapping[str, Rule] = {
             "rejected": merge_sets,
             "serving": self._promoted_last,
@@ -279,6 +297,55 @@ class _ModelMerge:
                 f"{key} is serving on one side and {generation.state} on the other; run reconcile apply to fix this"
             )
 
+    # the stages after the first one
+
+    def _stages(self) -> dict[str, LockedStage]:
+        names = dict.fromkeys(name for side in self._sides for name in side.stages)
+        merged = {name: self._stage(name) for name in sorted(names)}
+        return {name: stage for name, stage in merged.items() if stage != LockedStage()}
+
+    def _stage(self, name: str) -> LockedStage:
+        """Return a stage as the side has it that changed it; where both moved it, it stays as it was, if it may."""
+        base, (ours, theirs) = self._base.stage(name), (side.stage(name) for side in self._sides)
+        rejected = pick_changed(base.rejected, ours.rejected, theirs.rejected, merge_sets)
+        requested = pick_changed(base.requested, ours.requested, theirs.requested, lambda before, *_: before)
+        if requested not in (ours.requested, theirs.requested):
+            kept = f"the request for {requested} stays" if requested else "neither is requested"
+            self._note(f"the sides requested different generations for {name}; {kept}: request one again")
+        moved = self._moved_stage(name, base, ours, theirs, rejected)
+        published = pick_changed(base.published, ours.published, theirs.published, lambda before, *_: before)
+        return replace(
+            moved,
+            rejected=rejected,
+            requested=None if requested in (*rejected, moved.serving) and requested != base.requested else requested,
+            published=published,
+        )
+
+    def _moved_stage(
+        self, name: str, base: LockedStage, ours: LockedStage, theirs: LockedStage, rejected: Sequence[str]
+    ) -> LockedStage:
+        """Return the record of the side that moved the stage; a rollback wins over what it rejected."""
+        if _position(ours) == _position(theirs):
+            return ours
+        if _position(base) in (_position(ours), _position(theirs)):
+            moved = theirs if _position(base) == _position(ours) else ours
+            if moved.serving not in rejected or moved.serving == base.serving:
+                return moved
+        if base.serving in rejected or base.serving is None:
+            allowed = [side for side in (ours, theirs) if side.serving not in rejected]
+            rolled_back = [side for side in allowed if base.serving in side.rejected]
+            if base.serving and rolled_back:
+                kept = min(rolled_back, key=repr)
+                self._note(f"one side rejected {base.serving} in {name}; {kept.serving or 'no generation'} is serving")
+                return kept
+        serving = f"{base.serving} keeps serving" if base.serving else "no generation is serving"
+        self._note(
+            f"the sides promoted different generations to {name}, {ours.serving or 'none'} and"
+            f" {theirs.serving or 'none'}; a merge never moves a later stage: {serving}; request one of them again with"
+            f" reconcile promote {self._name} --stage {name}"
+        )
+        return base
+
     # generations
 
     def _generations(self) -> Iterator[LockedGeneration]:
@@ -335,6 +402,11 @@ class _ModelMerge:
             self._note(f"{kept.key} was trained on both sides, as {' and '.join(remotes)}; {kept.remote} is kept")
         rejection = pick_changed(base.rejection if base else ABSENT, ours.rejection, theirs.rejection, join_reasons)
         return replace(kept, rejection=rejection)
+
+
+def _position(stage: LockedStage) -> tuple[object, ...]:
+    """Return what a promotion or rollback writes in a stage."""
+    return stage.serving, stage.previous, stage.checkpoint, stage.promote_time, stage.sampling, stage.fields
 
 
 _Promotion = tuple[datetime, str]

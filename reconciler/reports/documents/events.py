@@ -144,6 +144,8 @@ class PromotedLine(RemoteLine, frozen=True, kw_only=True, tag="promoted"):
 
     checkpoint: str = ""
     """The ID of the checkpoint; omitted for the default one."""
+    stage: str = ""
+    """The stage; omitted for the first one."""
 
 
 class DeletedLine(RemoteLine, frozen=True, kw_only=True, tag="deleted"):
@@ -180,6 +182,8 @@ class CheckedLine(GenerationLine, frozen=True, kw_only=True, tag="check"):
 
     report: CheckResults
     """The results of the checks that ran."""
+    stage: str = ""
+    """The stage that they were run for; omitted for the first one."""
 
 
 class RejectedLine(GenerationLine, frozen=True, kw_only=True, tag="rejected"):
@@ -187,14 +191,36 @@ class RejectedLine(GenerationLine, frozen=True, kw_only=True, tag="rejected"):
 
     message: str = ""
     """The reason for the rejection."""
+    stage: str = ""
+    """The stage; omitted for the first one."""
 
 
 class RestoredLine(GenerationLine, frozen=True, kw_only=True, tag="restored"):
     """A generation is no longer rejected."""
 
+    stage: str = ""
+    """The stage; omitted for the first one."""
+
+
+class RequestedLine(GenerationLine, frozen=True, kw_only=True, tag="requested"):
+    """The promotion of a generation to a stage was requested."""
+
+    stage: NonEmpty
+    """The stage."""
+
+
+class RequestRemovedLine(GenerationLine, frozen=True, kw_only=True, tag="requestRemoved"):
+    """The requested promotion of a generation to a stage was removed, because the generation was rejected."""
+
+    stage: NonEmpty
+    """The stage."""
+
 
 class UnservedLine(GenerationLine, frozen=True, kw_only=True, tag="unserved"):
     """A generation is no longer serving."""
+
+    stage: str = ""
+    """The stage; omitted for the first one."""
 
 
 class GoneLine(GenerationLine, frozen=True, kw_only=True, tag="gone"):
@@ -263,6 +289,8 @@ AnyLine = (
     | CheckedLine
     | RejectedLine
     | RestoredLine
+    | RequestedLine
+    | RequestRemovedLine
     | UnservedLine
     | GoneLine
     | ClaimedLine
@@ -383,7 +411,7 @@ def _checking(event: events.Checking, time: str) -> CheckingLine:
 
 
 def _rejected(event: events.Rejected, time: str) -> RejectedLine:
-    return RejectedLine(time=time, name=event.name, key=event.key, message=event.reason)
+    return RejectedLine(time=time, name=event.name, key=event.key, message=event.reason, stage=event.stage)
 
 
 def _refused(event: events.Refused, time: str) -> RefusedLine:
@@ -397,6 +425,8 @@ _SAME_FIELDS: Final[Mapping[type[Event], type[ModelLine]]] = {
     events.Checked: CheckedLine,
     events.Promoted: PromotedLine,
     events.Restored: RestoredLine,
+    events.Requested: RequestedLine,
+    events.RequestRemoved: RequestRemovedLine,
     events.Published: PublishedLine,
     events.Renamed: RenamedLine,
     events.Claimed: ClaimedLine,

@@ -115,6 +115,8 @@ class PlannedAction(Record, frozen=True, kw_only=True):
     """The action."""
     reason: Reason
     """The reason; a stable name."""
+    stage: str = ""
+    """The stage that the action is about; omitted for the first one."""
     key: Key = ""
     remote: Remote = ""
     message: str = ""
@@ -359,6 +361,7 @@ def _action(action: Action, places: Places) -> PlannedAction:
         file=action.file,
         action=action.kind,
         reason=action.reason,
+        stage=action.stage,
         key=action.key,
         remote=action.remote,
         message=action.message,

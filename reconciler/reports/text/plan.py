@@ -112,11 +112,14 @@ def action_phrase(action: PlannedAction) -> str:
     """Return an action and its generation in a few words: ``create numbers-3kq7w2ma``, ``held: Failed``."""
     match action.action:
         case Kind.HOLD:
-            return f"held: {action.reason}"
+            return f"held{f' in {action.stage}' if action.stage else ''}: {action.reason}"
         case Kind.NOOP:
             return "in sync" if action.reason is Reason.IN_SYNC else f"kept: {action.reason}"
         case Kind.CHECK if action.checks:
-            return f"check {action.generation}: {counted(action.checks, 'check')}, {_prompts(action)}"
+            stage = f" for {action.stage}" if action.stage else ""
+            return f"check {action.generation}{stage}: {counted(action.checks, 'check')}, {_prompts(action)}"
+        case Kind.PROMOTE if action.stage:
+            return f"promote {action.generation} to {action.stage}"
         case _ if action.reason is Reason.TRAINING:
             return f"wait for {action.generation}: training in progress"
         case kind:
@@ -132,7 +135,8 @@ def action_details(action: PlannedAction, explained: dict[str, str]) -> Iterator
 
     ``explained`` maps messages to the first model with them: a later model refers to that one.
     """
-    reason = _REASONS.get(action.reason, "") if action.action in {Kind.CREATE, Kind.PROMOTE} else ""
+    named = action.action in {Kind.CREATE, Kind.PROMOTE} and not action.stage
+    reason = _REASONS.get(action.reason, "") if named else ""
     if reason:
         yield "why", reason.format(attempt=action.attempt)
     if action.message:
