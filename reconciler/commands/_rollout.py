@@ -37,7 +37,7 @@ from reconciler.domain.errors import (
 )
 from reconciler.domain.lock import Lock, LockedGeneration, format_time, parse_time
 from reconciler.domain.model import BEST, REMOTE_SCHEME, Manifest, Sampling
-from reconciler.domain.plan import Action, Reason
+from reconciler.domain.plan import Action, Publication, Reason
 from reconciler.domain.text import join_names
 from reconciler.engine.check import Checker, checked_generation
 from reconciler.manifests.discovery import absolute
@@ -49,7 +49,7 @@ from reconciler.planning.lock_review import Served, published_lock, requested_se
 from reconciler.planning.observed_events import declared_preamble
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
 from reconciler.planning.rollout import require_passed, unusable_error
-from reconciler.planning.soak import Publication, PublicationHistory, Sighting, published_since
+from reconciler.planning.soak import PublicationHistory, Sighting, published_since
 from reconciler.reports.documents.change import (
     ResolvedModel,
     ResolveReport,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from reconciler.domain.plan import Publication
 from reconciler.planning.lock_review import Served
-from reconciler.planning.soak import Publication, PublicationHistory, Sighting, commit_times, published_since
+from reconciler.planning.soak import PublicationHistory, Sighting, commit_times, published_since
 from support.cases import each_row
 
 K1, K2 = Served("words-11111111"), Served("words-22222222")
