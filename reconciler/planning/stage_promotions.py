@@ -95,7 +95,7 @@ def _kept(context: ReconcileContext, request: StageRequest) -> str:
 def hold_shared_fields(context: ReconcileContext, actions: tuple[Action, ...], target: Target) -> Iterator[Action]:
     """Yield the actions, with each update held that changes fields of a later stage which has not approved them.
 
-    A repaired mark is no change. What is recorded as approved is repaired when it was changed out-of-band.
+    The ownership mark is written in any case, and so are approved values that were changed out-of-band.
     """
     fields = shared_fields(context.manifest, context.capabilities.mutable)
     for action in actions:

@@ -31,8 +31,8 @@ def recorded_stage(target: Target | LockedTarget, name: str) -> str:
 def arrange_stages(lock: Lock, stages: Sequence[str], *, begins: bool = True) -> Lock:
     """Return the lock with its records as those of these stages, which are in the order of the target.
 
-    Records are moved by the name of their stage, and those of removed stages are kept. A new stage ``begins`` with what
-    serves in the last recorded stage, which has passed the most conditions: with a renamed last stage, nothing moves.
+    Records are moved by the name of their stage, and those of removed stages are kept. A new stage ``begins`` with the
+    serving generation of the last recorded stage, which has passed the most conditions: a renamed one keeps it.
     """
     recorded = lock.target.stages if lock.target else ()
     if lock.target is None or recorded == tuple(stages):

@@ -184,9 +184,11 @@ def _merged_stages(
 ) -> tuple[str, ...]:
     """Return the stages of the side that changed them; of two such the one that keeps the first stage, if one does."""
     before, left, right = (target.stages if target else () for target in (base, ours, theirs))
-    return pick_changed(
-        before, left, right, lambda kept, *sides: min(sides, key=lambda one: (one[:1] != kept[:1], one))
-    )
+    return pick_changed(before, left, right, _with_first)
+
+
+def _with_first(base: tuple[str, ...], ours: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:
+    return min(ours, theirs, key=lambda stages: (stages[:1] != base[:1], stages))
 
 
 def _lower(_base: object, ours: int | None, theirs: int | None) -> int | None:
