@@ -69,6 +69,7 @@ def _report(
         project.lockfile,
         root=project.root,
         decisions=decisions,
+        lock=project.lock,
     )
 
 

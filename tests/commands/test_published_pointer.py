@@ -357,6 +357,17 @@ def test_each_stage_has_a_pointer_and_is_resolved(reconcile: Cli, versions: tupl
     assert (unknown.status, "has no stage producton" in unknown.err) == (64, True)
     assert "did you mean production" in unknown.err.lower()
 
+    uses = {
+        generation["key"]: [(use["stage"], use["use"]) for use in generation["stages"]]
+        for generation in reconcile("history", "adder", "--format", "json").document["generations"]
+    }
+    assert uses == {second: [("staging", "serving")], first: [("production", "serving")]}
+    assert f"serving   {first} in production" in reconcile("status").out
+    assert "serving in staging since" in reconcile("history", "adder").out
+    page = reconcile.folder / "status.html"
+    reconcile("status", "--report", str(page))
+    assert all(f"serving in {stage}" in page.read_text(encoding="utf-8") for stage in ("staging", "production"))
+
     production.write_bytes(pointer.read_bytes())
     swapped = reconcile("apply", "--yes")
     assert swapped.status == 1

@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import field
 
 from reconciler.domain.document import Attempt, Count, NonEmpty, Record
-from reconciler.domain.lock import Decision, LockedGeneration, Origin
+from reconciler.domain.lock import Decision, Lock, LockedGeneration, Origin
 from reconciler.domain.model import (
     Capabilities,
     Hyperparameters,
@@ -20,7 +20,7 @@ from reconciler.planning.datasets import ExampleChanges
 from reconciler.planning.history import Changes, GenerationRole, HistoryEntry, HyperparameterChange
 from reconciler.reports.documents.envelope import TargetReport, number, target_summary
 from reconciler.reports.documents.plan import DataSample, changed_sample, example_sample
-from reconciler.reports.documents.status import GenerationSummary, TrainingData, training_data
+from reconciler.reports.documents.status import GenerationSummary, StageUse, TrainingData, stage_uses, training_data
 
 Side = Literal["before", "after"]
 
@@ -136,23 +136,30 @@ def history_report(
     *,
     root: str = "",
     decisions: tuple[Decision, ...] = (),
+    lock: Lock | None = None,
 ) -> HistoryReport:
     """Return the report of the generations of a manifest, newest first; without a name of decisions alone.
 
     ``manifest`` is its file relative to the root, ``lockfile`` the path of the lockfile as the user would write it.
+    ``lock`` has the stages that its generations are in.
     """
+    model = lock.models.get(name) if lock else None
+    stages = {
+        recorded.generation.key: stage_uses(lock, model, recorded.generation.key) if lock and model else ()
+        for recorded in entries
+    }
     return HistoryReport(
         simulated=capabilities.simulated,
         target=target_summary(target, capabilities, root),
         lockfile=lockfile,
         name=name,
         manifest=manifest,
-        generations=tuple(_generation(recorded, capabilities) for recorded in entries),
+        generations=tuple(_generation(recorded, capabilities, stages[recorded.generation.key]) for recorded in entries),
         decisions=decisions,
     )
 
 
-def _generation(recorded: HistoryEntry, capabilities: Capabilities) -> HistoryGeneration:
+def _generation(recorded: HistoryEntry, capabilities: Capabilities, stages: tuple[StageUse, ...]) -> HistoryGeneration:
     generation = recorded.generation
     return HistoryGeneration(
         key=generation.key,
@@ -163,6 +170,7 @@ def _generation(recorded: HistoryEntry, capabilities: Capabilities) -> HistoryGe
         promote_time=generation.promote_time,
         checkpoint=generation.checkpoint,
         rejection=generation.rejection,
+        stages=stages,
         total_steps=generation.total_steps,
         final_loss=number(generation.final_loss),
         billing=billing_of(generation),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -23,7 +23,7 @@ from reconciler.domain.document import (
     Remote,
     TotalSteps,
 )
-from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, Origin
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedStage, Origin
 from reconciler.domain.model import (
     Capabilities,
     Dataset,
@@ -58,6 +58,37 @@ class TrainingData(Record, frozen=True):
     """The generation of the object in Cloud Storage."""
 
 
+class StageUse(Record, frozen=True, kw_only=True):
+    """What a generation is in a stage of the target."""
+
+    stage: NonEmpty
+    """The name of the stage."""
+    use: Literal["serving", "requested", "previous", "rejected"]
+    """Whether it is serving there, its promotion is requested, it was serving before, or it was rejected there."""
+    since: Annotated[str, Meta(examples=["2026-11-30T12:00:00Z"])] = ""
+    """When the serving generation was promoted, according to the lockfile; RFC 3339."""
+
+
+def stage_uses(lock: Lock, model: LockedModel, key: str) -> tuple[StageUse, ...]:
+    """Return what a generation is in each stage, in the order of the target; nothing without stages."""
+    stages = lock.target.stages if lock.target else ()
+    if not stages:
+        return ()
+    records = {stages[0]: model, **{name: model.in_stage(name) for name in (*stages[1:], *sorted(model.stages))}}
+    return tuple(use for name, record in records.items() if (use := _use(name, record, model.stage(name), key)))
+
+
+def _use(name: str, record: LockedModel, stage: LockedStage, key: str) -> StageUse | None:
+    if record.serves(key):
+        serving = record.serving_generation
+        return StageUse(stage=name, use="serving", since=serving.promote_time if serving else "")
+    if key in record.rejected:
+        return StageUse(stage=name, use="rejected")
+    if key == stage.requested:
+        return StageUse(stage=name, use="requested")
+    return StageUse(stage=name, use="previous") if key == stage.previous else None
+
+
 class GenerationSummary(Record, frozen=True, kw_only=True):
     """A generation of a manifest."""
 
@@ -76,6 +107,8 @@ class GenerationSummary(Record, frozen=True, kw_only=True):
     """The ID of the checkpoint that was promoted; omitted for the default one."""
     rejection: str = ""
     """The reason for the rollback."""
+    stages: tuple[StageUse, ...] = ()
+    """Where it is serving, requested or rejected, if the target has stages."""
     total_steps: TotalSteps | None = None
     final_loss: Loss | None = None
     """The mean loss of the last step."""
@@ -161,23 +194,21 @@ def model_details(lock: Lock, live: Mapping[str, RemoteModel], capabilities: Cap
             manifest=model.manifest,
             serving=model.serving_key or "",
             generations=tuple(
-                _details(known, live.get(known.remote), model, capabilities) for known in model.generations
+                _details(known, live.get(known.remote), (lock, model, capabilities)) for known in model.generations
             ),
         )
         for name, model in sorted(lock.models.items())
     )
 
 
-def _details(
-    generation: LockedGeneration, live: RemoteModel | None, model: LockedModel, capabilities: Capabilities
-) -> GenerationDetails:
+def _details(generation: LockedGeneration, live: RemoteModel | None, context: _Context) -> GenerationDetails:
     effective = generation.hyperparameters.effective or (live.hyperparameters if live else {})
     both = LockedHyperparameters(generation.hyperparameters.declared, effective)
     return live_generation(
         GenerationDetails,
         generation,
         live,
-        (model, capabilities),
+        context,
         source=generation.source.recorded,
         dataset=training_data(generation.dataset),
         hyperparameters=both if generation.hyperparameters.declared or effective else None,
@@ -186,17 +217,18 @@ def _details(
 
 
 _G = TypeVar("_G", bound=LiveGeneration)
+_Context = tuple[Lock, LockedModel, Capabilities]
 
 
 def live_generation(
     kind: type[_G],
     generation: LockedGeneration,
     live: RemoteModel | None,
-    context: tuple[LockedModel, Capabilities],
+    context: _Context,
     **further: Any,
 ) -> _G:
     """Return a generation with its live state, or else the recorded one, and with the further fields of its kind."""
-    model, capabilities = context
+    lock, model, capabilities = context
     state = live.state if live else generation.state
     snapshots = live.snapshots if live and state is State.ACTIVE else ()
     return kind(
@@ -208,6 +240,7 @@ def live_generation(
         promote_time=generation.promote_time,
         checkpoint=generation.checkpoint,
         rejection=generation.rejection,
+        stages=stage_uses(lock, model, generation.key),
         total_steps=generation.total_steps or (live.total_steps if live else None),
         final_loss=number(snapshots[-1].loss if snapshots else generation.final_loss),
         billing=billing_of(generation),
@@ -378,14 +411,15 @@ def status_report(
         target=target_summary(target, capabilities, root),
         lockfile=lockfile,
         verified=live is not None,
-        models=tuple(_model(name, model, live or {}, capabilities) for name, model in sorted(lock.models.items())),
+        models=tuple(_model(name, live or {}, (lock, lock.models[name], capabilities)) for name in sorted(lock.models)),
         access=access_summary(reach) if reach else None,
         model_details=model_details,
     )
 
 
-def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel], capabilities: Capabilities) -> ModelStatus:
-    generations = tuple(_generation(known, live.get(known.remote), model, capabilities) for known in model.generations)
+def _model(name: str, live: Mapping[str, RemoteModel], context: _Context) -> ModelStatus:
+    _, model, _ = context
+    generations = tuple(_generation(known, live.get(known.remote), context) for known in model.generations)
     serving = model.serving_generation
     return ModelStatus(
         name=name,
@@ -398,18 +432,21 @@ def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel], capab
     )
 
 
-def _generation(
-    generation: LockedGeneration, live: RemoteModel | None, model: LockedModel, capabilities: Capabilities
-) -> GenerationStatus:
+def _generation(generation: LockedGeneration, live: RemoteModel | None, context: _Context) -> GenerationStatus:
+    _, model, _ = context
+    checkpoints = {
+        generation.checkpoint,
+        *(stage.checkpoint for stage in model.stages.values() if stage.serving == generation.key),
+    }
     resources = live.resources if live and live.resources != Resources() else generation.resources
     return live_generation(
         GenerationStatus,
         generation,
         live,
-        (model, capabilities),
+        context,
         attempt=generation.attempt,
         origin=generation.origin,
-        undeployed=live is not None and not live.is_deployed(generation.checkpoint),
+        undeployed=live is not None and not all(map(live.is_deployed, checkpoints)),
         resources=None if resources == Resources() else resources,
     )
 

@@ -217,8 +217,9 @@ def _inputs(generation: _Generation) -> tuple[Detail, ...]:
 
 
 def _state(generation: _Generation, serving: str, *, superseded: bool) -> tuple[str, Role]:
-    if generation.key == serving:
-        return "serving", "good"
+    stages = [use.stage for use in generation.stages if use.use == "serving"]
+    if generation.key == serving or stages:
+        return f"serving in {', '.join(stages)}" if stages else "serving", "good"
     if generation.rejected:
         return "rejected", "error"
     if generation.state is not State.ACTIVE:
@@ -378,7 +379,10 @@ def _events(generation: _Generation) -> Iterator[_TimelineEvent]:
     key, created, completed = generation.key, generation.create_time, generation.complete_time
     if generation.rejected:
         yield "", "rejected", "error", key, generation.rejection
-    if generation.promote_time:
+    promotions = [use for use in generation.stages if use.use == "serving" and use.since]
+    for use in promotions:
+        yield use.since, f"promoted to {use.stage}", "promote", key, ""
+    if generation.promote_time and generation.promote_time not in {use.since for use in promotions}:
         yield generation.promote_time, "promoted", "promote", key, checkpoint_text(generation.checkpoint).strip()
     if completed:
         took = _seconds(completed) - _seconds(created)

@@ -31,7 +31,7 @@ from reconciler.reports.text.format import (
     value,
 )
 from reconciler.reports.text.plan import change_counts, sample_text
-from reconciler.reports.text.status import recorded_state
+from reconciler.reports.text.status import recorded_state, stages_text
 
 _SIGNS: Final[Mapping[str, tuple[str, Role | None]]] = {
     "serving": (">", "promote"),
@@ -40,6 +40,12 @@ _SIGNS: Final[Mapping[str, tuple[str, Role | None]]] = {
     "": (" ", None),
 }
 NO_DECISIONS: Final = "No decision is recorded."
+_USES: Final = {
+    "serving": "serving in",
+    "requested": "requested for",
+    "previous": "previously in",
+    "rejected": "rejected in",
+}
 _UNAVAILABLE: Final[Mapping[tuple[str, ...], str]] = {
     ("before",): "the earlier data set is not available",
     ("after",): "this data set is not available",
@@ -91,6 +97,10 @@ def decision_text(decision: Decision) -> str:
 
 def generation_state(generation: HistoryGeneration) -> str:
     """Return the state of a generation of a History report in a few words."""
+    if generation.stages:
+        uses = [(word, stages_text(generation, use)) for use, word in _USES.items()]
+        reason = f": {generation.rejection}" if generation.rejection else ""
+        return ", ".join([generation.state, *(f"{word} {stages}" for word, stages in uses if stages)]) + reason
     if generation.role == "serving":
         since = f" since {minute(generation.promote_time)}" if generation.promote_time else ""
         return f"{generation.state}, serving{checkpoint_text(generation.checkpoint)}{since}"

@@ -12,6 +12,7 @@ from reconciler.reports.documents.status import (
     AccessibleGeneration,
     AccessSummary,
     GenerationStatus,
+    GenerationSummary,
     LiveGeneration,
     ModelStatus,
     SharedGeneration,
@@ -105,6 +106,15 @@ def _cells(model: ModelStatus) -> tuple[str, ...]:
     )
 
 
+def stages_text(generation: GenerationSummary, use: str) -> str:
+    """Return the stages in which a generation has this use, with their times; empty if there are none."""
+    return ", ".join(
+        f"{found.stage}{f' since {minute(found.since)}' if found.since else ''}"
+        for found in generation.stages
+        if found.use == use
+    )
+
+
 def passed_ratio(checks: RecordedChecks) -> str:
     """Return how many of recorded checks passed: ``2/3``."""
     return f"{checks.passed}/{checks.total}"
@@ -112,28 +122,38 @@ def passed_ratio(checks: RecordedChecks) -> str:
 
 def status_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
     """Yield role, word and text for each generation of a model that is training, failed or not promoted."""
-    serving = model.serving.key if model.serving else ""
+    serving = {model.serving.key} if model.serving else set()
+    serving |= {generation.key for generation in model.generations if stages_text(generation, "serving")}
     if model.suspend:
         yield "hold", "suspended", f"nothing is changed{model.suspend}"
+    for generation in model.generations:
+        yield from _stage_details(generation)
     for position, generation in enumerate(model.generations):
         key, state = generation.key, generation.state
         if state is State.CREATING:
             doing = training_text(generation)
             yield "wait", "training", f"{key}{', ' if generation.phase else ': '}{doing}" if doing else key
             yield from _experiment(generation)
-        elif generation.undeployed and key == serving:
+        elif generation.undeployed and key in serving:
             yield "error", "degraded", f"{key}: no endpoint has its model; run reconcile apply to deploy it again"
-        elif state is State.ACTIVE and position == 0 and key != serving:
+        elif state is State.ACTIVE and position == 0 and key not in serving:
             yield from _not_promoted(generation)
         elif state in _UNFINISHED and position == 0:
             word, unexplained = _UNFINISHED[state]
             message = generation.error.message if generation.error else ""
             yield "error", word, f"{key}: {message or unexplained}"
             yield from _experiment(generation)
-        if generation.dropped_examples and (position == 0 or key == serving):
+        if generation.dropped_examples and (position == 0 or key in serving):
             yield "warning", "warning", f"{key}: {dropped_text(generation.dropped_examples)}"
-        if generation.evaluations and (position == 0 or key == serving):
+        if generation.evaluations and (position == 0 or key in serving):
             yield "muted", "evaluated", f"{key}: by the service, {evaluations_text(generation.evaluations)}"
+
+
+def _stage_details(generation: GenerationStatus) -> Iterator[tuple[Role, str, str]]:
+    if stages := stages_text(generation, "serving"):
+        yield "good", "serving", f"{generation.key} in {stages}"
+    if stages := stages_text(generation, "requested"):
+        yield "wait", "requested", f"{generation.key} for {stages}; reconcile plan shows what it waits for"
 
 
 def _experiment(generation: GenerationStatus) -> Iterator[tuple[Role, str, str]]:
