@@ -41,7 +41,9 @@ class Runner(Struct):
         from reconciler.reports.documents.envelope import kind_of
         from reconciler.reports.github_annotations import annotated
 
-        if kind_of(document) not in _SUMMARIZED or getattr(document, "command", "") == "status":
+        combined = kind_of(document) == "Combined"
+        kinds = {kind_of(result.report) for result in getattr(document, "reports", ())} if combined else set()
+        if not {kind_of(document), *kinds} <= _SUMMARIZED:
             return ""
         self._annotations += annotated(document, self._repository_path)
         return self._summarize(document) if self.summary else ""

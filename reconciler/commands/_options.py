@@ -22,7 +22,7 @@ from reconciler.commands._run_info import begin_run
 from reconciler.domain.errors import UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.labels import LabelRequirement, parse_selector
-from reconciler.domain.text import STEERING, terminal_safe
+from reconciler.domain.text import STEERING, join_names, terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, STDIN, Selection
 from reconciler.reports.writer import REPORT_FORMATS
@@ -214,10 +214,12 @@ targets_options = combine(paths, targets, _input_options)
 model_options = combine(paths, target, trust_options, format_option, output_options)
 """Options of every command that may connect to the service, but selects no manifests by label."""
 _model_options = combine(target, trust_options, format_option, output_options)
+optional_model_options = combine(click.argument("paths", nargs=-1, metavar="[NAMES]... [PATHS]..."), _model_options)
+"""Options of history."""
 named_model_options = combine(
     click.argument("paths", nargs=-1, required=True, metavar="NAME... [PATHS]..."), _model_options
 )
-"""Options of forget."""
+"""Options of commands for one or several models."""
 adopt_options = combine(
     click.argument("paths", nargs=-1, required=True, metavar="NAME REMOTE [NAME REMOTE]... [PATHS]..."), _model_options
 )
@@ -276,6 +278,12 @@ def leading_names(arguments: Sequence[str], cwd: Path) -> tuple[tuple[str, ...],
     """Return the names of models and the paths among arguments; the first is a name even if it exists as a path."""
     names, paths = split_names(arguments[1:], cwd)
     return tuple(dict.fromkeys((arguments[0], *(name for name in arguments[1:] if name in names)))), paths
+
+
+def one_name(names: Sequence[str], option: str) -> None:
+    """Raise UsageError if an option that is about one model is given for several ``names``."""
+    if len(names) > 1:
+        raise UsageError(f"{option} is about one model, not {join_names(names)}", f"pass one NAME with {option}")
 
 
 def leading_models(arguments: Sequence[str], cwd: Path) -> tuple[list[tuple[str, str]], tuple[str, ...]]:

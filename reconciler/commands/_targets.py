@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from reconciler.commands._project import CommandInput, CommandResult
 from reconciler.domain.document import Document
-from reconciler.domain.errors import ExitStatus, Problem, ReconcileError
+from reconciler.domain.errors import ExitStatus, InterruptedRun, Problem, ReconcileError
 from reconciler.environment import Environment
-from reconciler.manifests.discovery import ALL_TARGETS, find_targets, given_paths, require_existing
+from reconciler.manifests.discovery import ALL_TARGETS, DEFAULT, find_targets, given_paths, require_existing
 
 if TYPE_CHECKING:
     from reconciler.commands._output import Output
@@ -64,6 +64,38 @@ def finish_targets(
     report = combined_report(command, results)
     found = tuple(dict.fromkeys(warnings))
     return output.finish(CommandResult(report, report.exit_status, found, projects=tuple(projects)))
+
+
+def finish_models(
+    output: Output,
+    command_input: CommandInput,
+    names: Sequence[str],
+    run: Callable[[str], CommandResult[Any]],
+    command: str,
+) -> ExitStatus:
+    """Print the result of a command for each of these models, and return its exit status.
+
+    The command is run for one model after another. A model for which it fails has an Error document in the combined
+    report; only an interruption stops the others.
+    """
+    if len(names) == 1:
+        return output.finish(run(names[0]))
+    from reconciler.reports.documents.targets import combined_report, failed_target
+
+    results: list[TargetResult] = []
+    warnings: list[Problem] = []
+    for name in names:
+        try:
+            result = run(name)
+        except ReconcileError as error:
+            results.append(failed_target(command, command_input.target or DEFAULT, error, name))
+            if isinstance(error, InterruptedRun):
+                break
+        else:
+            results.append(replace(_result(result.document.target.name, result), model=name))
+            warnings += result.warnings
+    report = combined_report(command, results)
+    return output.finish(CommandResult(report, report.exit_status, tuple(dict.fromkeys(warnings))))
 
 
 def _result(name: str, result: CommandResult[Document]) -> TargetResult:

@@ -12,6 +12,7 @@ from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.commands._session import EventLoop
+from reconciler.commands._targets import finish_models
 from reconciler.commands.forget import ApproveChange, approve_change
 from reconciler.domain.errors import Declined, InterruptedRun
 from reconciler.domain.lock import LockedGeneration, LockedModel
@@ -123,17 +124,24 @@ async def _stop_training(service: Provider, generation: LockedGeneration, scope:
 
 
 @click.command("cancel", epilog=_options.examples("cancel adder"))
-@click.argument("name")
-@_options.model_options
+@_options.named_model_options
 @_options.yes
 @click.option("--generation", metavar="KEY", help="Stop only the training of this generation.")
 @_options.environment
-def command(environment: Environment, /, name: str, *, yes: bool, generation: str | None, **values: Any) -> int:
+def command(environment: Environment, /, *, yes: bool, generation: str | None, **values: Any) -> int:
     """Stop the trainings of NAME that are in progress.
 
     The model is held until its inputs change or you run apply --retry NAME. With the Generative Language API, the only
     way to stop a training is to delete its model.
     """
     output = output_of(values)
-    approve = partial(approve_change, output, f"Cancel the training of {name}?", yes=yes)
-    return output.finish(cancel(environment, input_of(values), name, key=generation, approve=approve))
+    names, values["paths"] = _options.leading_names(values["paths"], environment.cwd)
+    if generation:
+        _options.one_name(names, "--generation")
+    given = input_of(values)
+
+    def stop(name: str) -> CommandResult[ChangeReport]:
+        approve = partial(approve_change, output, f"Cancel the training of {name}?", yes=yes)
+        return cancel(environment, given, name, key=generation, approve=approve)
+
+    return finish_models(output, given, names, stop, "cancel")

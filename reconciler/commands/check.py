@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -48,28 +48,35 @@ class _Trial(Struct, frozen=True):
 
 
 def check(
-    environment: Environment, command_input: CommandInput, name: str | None, *, key: str | None, progress: CheckProgress
+    environment: Environment,
+    command_input: CommandInput,
+    names: Sequence[str],
+    *,
+    key: str | None,
+    progress: CheckProgress,
 ) -> CommandResult[CheckReport]:
-    """Run the checks of one manifest, or of every manifest that has checks, and record the results.
+    """Run the checks of these models, or of every manifest that has checks, and record the results.
 
     Checks the serving generations, or the generation ``key``. Changes nothing at the service.
 
     Raises:
-        UsageError: when ``key`` is not recorded, or is given without a name.
-        ReconcileError: when ``name`` is unknown or has no checks, or the generation is not ready.
+        UsageError: when ``key`` is not recorded, or is not given with one name.
+        ReconcileError: when a name is unknown or has no checks, or the generation is not ready.
         InterruptedRun: when a signal ended the run; the completed checks are recorded.
     """
-    if key and not name:
+    if key and not names:
         raise UsageError("--generation needs NAME", "add the name of its manifest")
+    if key:
+        _options.one_name(names, "--generation")
     project = open_project(environment, command_input)
     project.require_manifests()
     unserved: tuple[str, ...] = ()
-    if name:
-        trials = [_trial(project, name, key)]
+    if names:
+        trials = [_trial(project, name, key) for name in names]
     else:
-        names = [manifest.name for manifest in project.manifests if manifest.checks]
-        trials = [_trial(project, name, None) for name in names if _is_serving(project, name)]
-        unserved = tuple(name for name in names if not _is_serving(project, name))
+        checked = [manifest.name for manifest in project.manifests if manifest.checks]
+        trials = [_trial(project, name, None) for name in checked if _is_serving(project, name)]
+        unserved = tuple(name for name in checked if not _is_serving(project, name))
     examined = _run(project, trials, progress) if trials else []
     report = check_report(examined, unserved, project.target_summary, simulated=project.capabilities.simulated)
     return CommandResult(report, report.exit_status, project.workspace.problems)
@@ -158,8 +165,7 @@ async def _examine(
 
 
 @click.command("check", epilog=_options.examples("check", "check adder --generation adder-k4wq2zme"))
-@click.argument("name", required=False)
-@_options.paths
+@click.argument("paths", nargs=-1, metavar="[NAMES]... [PATHS]...")
 @_options.target
 @_options.labels
 @_options.trust_options
@@ -170,18 +176,21 @@ async def _examine(
 @events
 @click.option("--generation", metavar="KEY", help="Generation of NAME to check instead of the serving one.")
 @_options.environment
-def command(environment: Environment, /, name: str | None, *, generation: str | None, **values: Any) -> int:
-    """Run the checks of NAME, or of every manifest that has checks.
+def command(environment: Environment, /, *, generation: str | None, **values: Any) -> int:
+    """Run the checks of NAMES, or of every manifest that has checks.
 
     Checks the serving generations, records the results, and reports checks that passed before and fail now. Trains
     nothing, and changes only the lockfile.
     """
     output = output_of(values)
     with event_log(environment, output, values.pop("events"), "check") as log:
+        names: tuple[str, ...] = ()
+        if values["paths"]:
+            names, values["paths"] = _options.leading_names(values["paths"], environment.cwd)
         result = check(
             environment,
             input_of(values),
-            name,
+            names,
             key=generation,
             progress=lambda names, simulated: logged(progress(environment, output, names, simulated=simulated), log),
         )

@@ -11,6 +11,7 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, RecordedProject, open_project, open_recorded
+from reconciler.commands._targets import finish_models
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.lock import Decision, LockedModel
 from reconciler.environment import Environment
@@ -73,12 +74,11 @@ def _report(
     )
 
 
-@click.command("history", epilog=_options.examples("history adder", "history"))
-@click.argument("name", required=False, default="")
-@_options.model_options
+@click.command("history", epilog=_options.examples("history adder", "history adder words", "history"))
+@_options.optional_model_options
 @_options.environment
-def command(environment: Environment, /, name: str, **values: Any) -> int:
-    """Show the generations of NAME, what changed, and who decided what. Offline.
+def command(environment: Environment, /, **values: Any) -> int:
+    """Show the generations of NAMES, what changed, and who decided what. Offline.
 
     The newest generation comes first. Counts added, removed and changed examples if the files or the git history still
     have the old data set. With -v, shows some of these examples. Then come the decisions that the lockfile records:
@@ -86,6 +86,8 @@ def command(environment: Environment, /, name: str, **values: Any) -> int:
     models; an argument that cannot be a name, such as ./specs, is a path.
     """
     output = output_of(values)
-    if name and not re.fullmatch(NAME_PATTERN, name):
-        name, values["paths"] = "", (name, *values["paths"])
-    return output.finish(history(environment, input_of(values), name))
+    names: tuple[str, ...] = ("",)
+    if values["paths"] and re.fullmatch(NAME_PATTERN, values["paths"][0]):
+        names, values["paths"] = _options.leading_names(values["paths"], environment.cwd)
+    given = input_of(values)
+    return finish_models(output, given, names, lambda name: history(environment, given, name), "history")

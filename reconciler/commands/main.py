@@ -44,7 +44,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "plan": "Show what apply would do, and why.",
             "apply": "Carry out a plan: train, update and promote models.",
             "wait": "Wait for trainings that earlier runs started.",
-            "check": "Run the checks of NAME, or of every manifest that has checks.",
+            "check": "Run the checks of NAMES, or of every manifest that has checks.",
         },
         "Inspect": {
             "list": "List models with their state.",
@@ -55,7 +55,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "resolve": "Print the remote name of a serving generation.",
             "prompt": "Send a prompt to the serving generation of NAME.",
             "graph": "Draw which model is tuned from which, and the state of each.",
-            "history": "Show the generations of NAME, and what changed.",
+            "history": "Show the generations of NAMES, what changed, and who decided what.",
             "export": "Copy the files of a generation of NAME to a folder.",
             "push": "Push the files of a generation of NAME to the Hugging Face Hub.",
             "render": "Print a saved JSON document as text.",

@@ -10,6 +10,7 @@ from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult
 from reconciler.commands._rollout import change_serving, promotion
+from reconciler.commands._targets import finish_models
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Manifest
 from reconciler.environment import Environment
@@ -37,16 +38,21 @@ def promote(
 
 
 @click.command("promote", epilog=_options.examples("promote adder", "promote adder --to adder-k4wq2zme"))
-@click.argument("name")
-@_options.model_options
+@_options.named_model_options
 @click.option("--to", metavar="KEY", help="Generation to promote. Default: the rejected one that matches the manifest.")
 @_options.reason
 @_options.environment
-def command(environment: Environment, /, name: str, *, to: str | None, reason: str | None, **values: Any) -> int:
+def command(environment: Environment, /, *, to: str | None, reason: str | None, **values: Any) -> int:
     """Make a generation of NAME the serving one.
 
     By default, it is the one that a rollback rejected. The checks of its manifest run first and must pass. Changes the
     lockfile, the published pointer, and permissions if the manifest has spec.access.
     """
     output = output_of(values)
-    return output.finish(promote(environment, input_of(values), name, to=to, reason=reason or ""))
+    names, values["paths"] = _options.leading_names(values["paths"], environment.cwd)
+    if to:
+        _options.one_name(names, "--to")
+    given = input_of(values)
+    return finish_models(
+        output, given, names, lambda name: promote(environment, given, name, to=to, reason=reason or ""), "promote"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,18 +44,18 @@ if TYPE_CHECKING:
 def resolve(
     environment: Environment,
     command_input: CommandInput,
-    name: str | None,
+    names: Sequence[str],
     *,
     live: bool = False,
     stage: str | None = None,
 ) -> CommandResult[ResolveReport]:
-    """Return the recorded serving generation of one manifest, or of every model in the lockfile.
+    """Return the recorded serving generation of each of these models, or of every model in the lockfile.
 
     With ``live``, the service proves the records, and the result has the address and the preamble that it shows.
     ``stage`` is that of the target; the default is the first one.
 
     Raises:
-        ReconcileError: when ``name`` has no serving generation, it is not ready or of another target, or with
+        ReconcileError: when one of them has no serving generation, it is not ready or of another target, or with
             ``live`` is gone or does not prove its record.
     """
     try:
@@ -65,14 +65,15 @@ def resolve(
             else open_recorded(environment, command_input)
         )
     except UnknownPathError as error:
-        error.remedy = "name one model, and after it only paths; without a name, resolve prints all models"
+        error.remedy = "name models, and after them only paths; without a name, resolve prints all models"
         raise
-    if name and name not in project.names and os.path.lexists(environment.cwd / name):
-        raise UsageError(f"{name} is a path, not the name of a model", _named_in(project, name))
-    if name and name not in project.names:
+    for name in names:
+        if name not in project.names and os.path.lexists(environment.cwd / name):
+            raise UsageError(f"{name} is a path, not the name of a model", _named_in(project, name))
+    if not project.names.issuperset(names):
         project = open_project(environment, command_input, strict=False)  # whose message has the declared names
     project = project.in_stage(stage)
-    names = [name] if name else sorted(name for name, model in project.lock.models.items() if model.serving_key)
+    names = names or sorted(name for name, model in project.lock.models.items() if model.serving_key)
     recorded = {name: ready_generation(project, name) for name in names}
     serving = _prove(project, recorded) if isinstance(project, Project) and live else recorded
     models = tuple(_with_files(project, name, serving[name]) for name in names)
@@ -197,8 +198,7 @@ def resolved(target: Target, name: str, model: LockedModel, serving: LockedGener
 
 
 @click.command("resolve", epilog=_options.examples("resolve adder", "resolve --stage production --format json"))
-@click.argument("name", required=False)
-@_options.paths
+@click.argument("paths", nargs=-1, metavar="[NAMES]... [PATHS]...")
 @_options.target
 @_options.format_option
 @_options.output_options
@@ -208,19 +208,20 @@ def resolved(target: Target, name: str, model: LockedModel, serving: LockedGener
 )
 @_options.stage
 @_options.environment
-def command(environment: Environment, /, name: str | None, *, live: bool, stage: str | None, **values: Any) -> int:
+def command(environment: Environment, /, *, live: bool, stage: str | None, **values: Any) -> int:
     """Print the remote name of a serving generation. Offline, without --live.
 
-    Reads the lockfile and no manifest. Without NAME, prints the remote names of all models in the lockfile.
+    Reads the lockfile and no manifest. Without NAMES, prints the remote names of all models in the lockfile.
 
     The lockfile is trusted, apart from project, location and provider. With --live, the service is queried: the model
     must have the ownership mark of the manifest, and the endpoint is the one that the service reports.
     """
     output = output_of(values)
-    result = resolve(environment, input_of(values), name, live=live, stage=stage)
+    names: tuple[str, ...] = ()
+    if values["paths"]:
+        names, values["paths"] = _options.leading_names(values["paths"], environment.cwd)
+    result = resolve(environment, input_of(values), names, live=live, stage=stage)
     if not result.document.models:
         output.warning("no model is recorded as serving; run reconcile apply to train and promote models")
-    output.result(
-        result.document, lambda _style, _width: resolve_text(result.document, Layout(), bare=name is not None)
-    )
+    output.result(result.document, lambda _style, _width: resolve_text(result.document, Layout(), bare=len(names) == 1))
     return result.exit_status

@@ -10,6 +10,7 @@ from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult
 from reconciler.commands._rollout import change_serving, promotion
+from reconciler.commands._targets import finish_models
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Manifest
 from reconciler.environment import Environment
@@ -38,8 +39,7 @@ def rollback(
 
 
 @click.command("rollback", epilog=_options.examples('rollback adder --reason "answers in French"'))
-@click.argument("name")
-@_options.model_options
+@_options.named_model_options
 @click.option("--to", metavar="KEY", help="Generation to promote. Default: the one that was serving before.")
 @click.option(
     "--reason",
@@ -49,7 +49,7 @@ def rollback(
     help="Reason, on one line. The lockfile records it.",
 )
 @_options.environment
-def command(environment: Environment, /, name: str, *, to: str | None, reason: str, **values: Any) -> int:
+def command(environment: Environment, /, *, to: str | None, reason: str, **values: Any) -> int:
     """Reject the serving generation, and promote an earlier one.
 
     A rejected generation is not promoted again until you run promote, and is not trained again. Changes the lockfile,
@@ -57,4 +57,10 @@ def command(environment: Environment, /, name: str, *, to: str | None, reason: s
     a warning reports failures.
     """
     output = output_of(values)
-    return output.finish(rollback(environment, input_of(values), name, to=to, reason=reason))
+    names, values["paths"] = _options.leading_names(values["paths"], environment.cwd)
+    if to:
+        _options.one_name(names, "--to")
+    given = input_of(values)
+    return finish_models(
+        output, given, names, lambda name: rollback(environment, given, name, to=to, reason=reason), "rollback"
+    )

@@ -107,7 +107,7 @@ USAGE_ERRORS = {
     "explain spec.method.x": "unknown field spec.method.x of TunedModel; did you mean spec.method?",
     "help bogus": 'unknown command "bogus"; run reconcile --help',
     "help plan bogus": "reconcile plan has no commands; run reconcile help plan",
-    "resolve one two": "two: no such file or directory; name one model, and after it only paths; without",
+    "resolve one two.yaml": "two.yaml: no such file or directory; name models, and after them only paths; without",
     "resolve specs": "specs is a path, not the name of a model; pass the name of a model, and after it the",
     "plan --bogus": "No such option",
     "apply --timeout soon": "invalid duration 'soon': expected a value like 90s, 30m or 1h30m.",

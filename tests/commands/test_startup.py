@@ -16,6 +16,7 @@ import yaml
 from msgspec import Struct
 
 from support.cli_world import Cli, Snapshot
+from support.render_values import held_to
 
 _TRACED = """
 import json, os, sys
@@ -164,6 +165,36 @@ def test_files_on_the_command_line_select_what_status_shows(applied: Cli) -> Non
     shown = applied("status", "specs/adder.yaml").out
     assert "adder" in shown
     assert "words" not in shown
+
+
+def test_several_names_have_one_result(applied: Cli) -> None:
+    assert applied("resolve", "words", "adder").out.split()[::2] == ["words", "adder"]
+    shown = applied("history", "adder", "words")
+    assert shown.status == 0
+    assert shown.out.endswith("\n\n2 models: 2 succeeded.\n")
+    document = held_to("combined", applied("history", "adder", "words", "--format", "json").document)
+    assert [(result["model"], result["report"]["name"]) for result in document["reports"]] == [
+        ("adder", "adder"),
+        ("words", "words"),
+    ]
+    applied.environ["GITHUB_ACTIONS"] = "true"
+    mixed = applied("rollback", "adder", "bogus", "--reason", "worse")
+    assert mixed.status == 1
+    assert "there is no generation to roll back to from adder-" in mixed.out
+    assert "bogus not found: no manifest and no model in" in mixed.out
+    assert mixed.out.endswith("2 models: 2 failed (adder, bogus).\n")
+    assert applied("cancel", "adder", "words", "--yes").status == 0
+    for command in (
+        "promote adder words --to x",
+        "cancel adder words --generation x",
+        "check adder words --generation x",
+    ):
+        refused = applied(*command.split())
+        assert (refused.status, " is about one model, not adder, words; pass one NAME with -" in refused.err) == (
+            64,
+            True,
+        )
+    assert "adder has no checks; add some under spec.checks" in applied("check", "adder", "words").err
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "coming-from.md"

@@ -13,8 +13,10 @@ from reconciler.domain.errors import ExitStatus, ReconcileError
 from reconciler.domain.lock import EARLIEST, Lock, StageName, parse_time
 from reconciler.domain.model import State
 from reconciler.domain.plan import Kind, Plan, Reason
+from reconciler.reports.documents.change import ChangeReport, ServingReport
 from reconciler.reports.documents.doctor import ErrorProblem, ErrorReport, ValidationReport, error_report
 from reconciler.reports.documents.drift import DriftReport
+from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.status import StatusReport
 
@@ -189,29 +191,44 @@ def last_change(lock: Lock) -> str:
     return max(times, key=lambda time: parse_time(time) or EARLIEST, default="")
 
 
-AnyReport = PlanReport | DriftReport | StatusReport | ValidationReport | ErrorReport
+AnyReport = (
+    PlanReport
+    | DriftReport
+    | StatusReport
+    | ValidationReport
+    | HistoryReport
+    | ServingReport
+    | ChangeReport
+    | ErrorReport
+)
 
 
 class TargetResult(Record, frozen=True, kw_only=True):
-    """The result of the command on one target."""
+    """The result of the command on one target, or for one model of it."""
 
     target: NonEmpty
     """The target's name."""
+    model: str = ""
+    """The model's name, if the command was run for several models."""
     exit_status: ExitStatus
-    """The exit status that the command would have for this target alone."""
+    """The exit status that the command would have for this target or model alone."""
     report: AnyReport
     """The document of the command, or an Error document if it failed."""
 
 
 class CombinedReport(Report, frozen=True, kw_only=True, tag="Combined"):
-    """The results of one command on several targets: `plan`, `drift`, `status` or `validate` with `--target all`."""
+    """The results of one command on several targets or for several models.
+
+    It is the output of `plan`, `drift`, `status` or `validate` with `--target all`, and of `history`, `promote`,
+    `rollback` or `cancel` with several names.
+    """
 
     command: NonEmpty
     """The name of the command, such as `plan`."""
     exit_status: ExitStatus
-    """The exit status of the command: the most severe one of its targets."""
+    """The exit status of the command: the most severe one of its targets or models."""
     reports: tuple[TargetResult, ...]
-    """The result on each target, in the order in which they were named."""
+    """The result on each target or for each model, in the order in which they were named."""
 
 
 WORST_FIRST: Final = (
@@ -233,6 +250,7 @@ def combined_report(command: str, results: Iterable[TargetResult]) -> CombinedRe
     return CombinedReport(command=command, exit_status=worst, reports=reports)
 
 
-def failed_target(command: str, target: str, error: ReconcileError) -> TargetResult:
-    """Return the result of a command that failed on one target."""
-    return TargetResult(target=target, exit_status=error.exit_status, report=error_report(error, command, target))
+def failed_target(command: str, target: str, error: ReconcileError, model: str = "") -> TargetResult:
+    """Return the result of a command that failed on one target, or for one model."""
+    report = error_report(error, command, target)
+    return TargetResult(target=target, model=model, exit_status=error.exit_status, report=report)

@@ -110,7 +110,8 @@ def combined_text(report: CombinedReport, layout: Layout, draw: Callable[[Docume
     parts = []
     for result in report.reports:
         # The reports of a target begin with a heading of their own.
-        named = layout.style("heading", f"Target {terminal_safe(result.target)}:")
+        title = f"Model {result.model}:" if result.model else f"Target {result.target}:"
+        named = layout.style("heading", terminal_safe(title))
         heading = [] if target_of(result.report) else [named]
         parts.append("\n".join([*heading, draw(result.report, layout)]))
     return "\n\n".join([*parts, "\n".join(layout.sentences("heading", combined_summary(report)))])
@@ -127,14 +128,15 @@ _OUTCOMES: Final[Mapping[ExitStatus, str]] = {
 
 
 def combined_summary(report: CombinedReport) -> str:
-    """Return how many targets have each exit status, the most severe first, with their names unless they are done."""
+    """Return how many targets or models have each exit status, the most severe first, with the names not done."""
     parts = []
     for status in WORST_FIRST:
-        names = [result.target for result in report.reports if result.exit_status is status]
+        names = [result.model or result.target for result in report.reports if result.exit_status is status]
         if names:
             word = (
                 "with drift" if (report.command, status) == ("drift", ExitStatus.CHANGES) else _OUTCOMES.get(status, "")
             )
             which = f" ({join_names(names)})" if status is not ExitStatus.OK else ""
             parts.append(f"{len(names)} {word}{which}")
-    return f"{counted(len(report.reports), 'target')}: {', '.join(parts)}."
+    noun = "model" if any(result.model for result in report.reports) else "target"
+    return f"{counted(len(report.reports), noun)}: {', '.join(parts)}."
