@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from msgspec import Struct
 
 from reconciler.domain.document import VERSION, Document
-from reconciler.domain.drift import Finding, Retirement
+from reconciler.domain.drift import DriftClass, Finding, Retirement
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.inspection import Finding as InspectedFinding
 from reconciler.domain.lock import Decision
@@ -124,8 +124,8 @@ class PageModel(Struct, frozen=True):
     """The first part of a page; the first of ``lines`` has the totals.
 
     ``subject`` is what the page is about if it is not a target. ``tallies`` have a state, its number of rows and its
-    role. ``base`` is the Git reference that data sets were compared with, empty if they were not, and ``data`` has
-    their changes.
+    role. ``folded`` are the rows of models in sync. ``base`` is the Git reference that data sets were compared with,
+    empty if they were not, and ``data`` has their changes.
     """
 
     title: str
@@ -142,6 +142,12 @@ class PageModel(Struct, frozen=True):
     subject: str = ""
     charts: tuple[BarChart, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    folded: tuple[TableRow, ...] = ()
+
+    @property
+    def quiet(self) -> frozenset[str]:
+        """The models that are in sync, and have no row of their own."""
+        return frozenset(row.model for row in self.folded) - {row.model for row in self.rows}
 
 
 class BarChart(Struct, frozen=True):
@@ -189,12 +195,21 @@ def _plan(report: PlanReport) -> PageModel:
         lines=tuple(line.removeprefix("Plan: ") for line in reversed([*plan_totals(report, Layout())])),
         heading="Actions",
         tallies=_tallies([*changed, *rows], {**_LOCK_ROLES, **roles, "kept": "muted", _IN_SYNC: "muted"}),
-        rows=(*changed, *sorted(rows, key=lambda row: row.states[0] in {_IN_SYNC, "kept"})),
+        rows=(*changed, *sorted(_without(rows, _IN_SYNC), key=lambda row: row.states[0] == "kept")),
+        folded=_only(rows, _IN_SYNC),
         facts=tuple(destination_details(report.target)),
         remarks=tuple(unchanged_models(report.unmanaged, report.candidates)),
         base=report.base.ref if report.base and report.base.commit and report.data_changes is not None else "",
         data=report.data_changes or (),
     )
+
+
+def _only(rows: Iterable[TableRow], state: str) -> tuple[TableRow, ...]:
+    return tuple(row for row in rows if row.states[0] == state)
+
+
+def _without(rows: Iterable[TableRow], state: str) -> tuple[TableRow, ...]:
+    return tuple(row for row in rows if row.states[0] != state)
 
 
 _LOCK_ROLES: Final[Mapping[str, Role]] = {"unexplained fact": "error", "changed decision": "hold"}
@@ -253,7 +268,8 @@ def _result(report: ResultReport) -> PageModel:
         ),
         heading="Outcomes",
         tallies=_tallies([*changed, *rows], {**_LOCK_ROLES, **dict(OUTCOMES.values())}),
-        rows=(*changed, *sorted(rows, key=lambda row: row.states[0] in settled)),
+        rows=(*changed, *sorted(_without(rows, _IN_SYNC), key=lambda row: row.states[0] in settled)),
+        folded=_only(rows, _IN_SYNC),
     )
 
 
@@ -342,7 +358,8 @@ def _drift(report: DriftReport) -> PageModel:
         lines=(drift_summary(report).removeprefix("Drift: "),),
         heading="Differences",
         tallies=_tallies(rows, roles | {finding.kind: _finding_mark(finding)[1] for finding in findings}),
-        rows=tuple(rows),
+        rows=_without(rows, DriftClass.IN_SYNC),
+        folded=_only(rows, DriftClass.IN_SYNC),
         remarks=tuple(unchanged_models(report.unmanaged or 0)),
         timeline=_timeline(report.findings),
     )
@@ -620,6 +637,7 @@ def page(document: Document) -> str:
             target=target_of(document),
             facts=_facts(document, overview),
             run=tuple(run_details(run)) if run else (),
+            quiet=overview.quiet,
             notices=notices_of(document),
             simulated=is_simulated(document),
             kind=kind_of(document),

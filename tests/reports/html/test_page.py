@@ -25,6 +25,7 @@ from reconciler.reports.documents.envelope import number
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from reconciler.reports.documents.status import model_details, status_report
+from reconciler.reports.html.models import model_sections
 from reconciler.reports.html.page import page
 from support.cases import each_row
 from support.html_tree import Element, parsed
@@ -34,6 +35,7 @@ from support.render_pages import (
     PAGES,
     TIMES,
     drift_page,
+    history_page,
     plan_page,
     poisoned,
     recorded_page,
@@ -73,6 +75,10 @@ def words(element: Element) -> str:
     return " ".join(element.text.split())
 
 
+DIFFERING = {"class": "overview", "aria-labelledby": "overview"}
+IN_SYNC = {"class": "overview", "aria-label": "Models in sync"}
+
+
 def rows(table: Element) -> list[list[str]]:
     """The words of each cell in the table's body."""
     return [
@@ -87,15 +93,16 @@ def test_a_plan_says_what_would_be_done_and_why() -> None:
     root = drawn("plan")
     assert words(root.one("h1")) == "Plan for target default"
     assert words(root.one("p", **{"class": "verdict error"})).startswith("1 to create, 1 to update, 0 to delete.")
-    overview = rows(root.one("table", **{"class": "overview"}))
+    overview = rows(root.one("table", **DIFFERING))
     assert [row[:2] for row in overview] == [
         ["number-generator", "+ createNotFound"],
         ["rhymes", "… waitTraining"],
         ["letters", "! holdFailed"],
         ["words", "~ updateDrifted"],
-        ["capitals", "= in sync"],
-        ["months", "= in sync"],
     ]
+    folded = root.one("details", **{"class": "folded"})
+    assert words(folded.one("summary")) == "2 models in sync"
+    assert [row[:2] for row in rows(folded.one("table"))] == [["capitals", "= in sync"], ["months", "= in sync"]]
     assert 'description: "Says the next word, and only that." → unset' in overview[3][2]
     assert "2 unmanaged models are not changed." in words(root)
     assert "gs://acme-tuning-data" in words(root.one("dl", **{"class": "facts"}))
@@ -104,14 +111,13 @@ def test_a_plan_says_what_would_be_done_and_why() -> None:
 
 def test_a_result_says_what_became_of_each_model_and_of_its_checks() -> None:
     root = drawn("result")
-    overview = rows(root.one("table", **{"class": "overview"}))
+    overview = rows(root.one("table", **DIFFERING))
     assert [row[:2] for row in overview] == [
         ["letters", "failedFailed"],
         ["number-generator", "ready"],
         ["rhymes", "still training"],
-        ["capitals", "in sync"],
-        ["months", "in sync"],
     ]
+    assert [row[:2] for row in rows(root.one("table", **IN_SYNC))] == [["capitals", "in sync"], ["months", "in sync"]]
     assert overview[1][3:5] == ["40", "3.10"]
     assert "Not published: gs://acme-tuning-data/serving.json cannot be written" in words(root)
     assert "46 of 50 answers correct, 80 % required; 81 to 97 % with 95 % confidence" in words(root)
@@ -152,11 +158,34 @@ def test_drift_tells_findings_before_notes_with_place_values_and_remedy() -> Non
     assert modified[3:] == ["2026-11-23 10:00", "specs/words.yaml:4:3"]
 
 
-def test_models_in_sync_come_last_in_drift_and_are_no_notes() -> None:
+def test_models_in_sync_are_folded_in_drift_and_are_no_notes() -> None:
     synced = Finding(kind=DriftClass.IN_SYNC, severity="note", name="capitals", message="it is as declared")
     report = drift_page()
     root = parsed(page(replace(report, findings=(synced, *report.findings))))
-    assert rows(root.one("table", **{"class": "overview"}))[-1][:3] == ["= InSync", "capitals", "it is as declared"]
+    assert [row[:3] for row in rows(root.one("table", **IN_SYNC))] == [["= InSync", "capitals", "it is as declared"]]
+
+
+def test_events_of_one_second_keep_their_order() -> None:
+    """The lockfile has whole seconds, and the service has fractions."""
+    report = history_page()
+    newest, serving, rejected = report.generations
+    times = {"create_time": "2026-10-02T09:31:39.1Z", "complete_time": "2026-10-02T09:31:40.7Z"}
+    serving = replace(serving, promote_time="2026-10-02T09:31:40Z", **times)
+    (section,) = model_sections(replace(report, generations=(newest, serving, rejected)))
+    own = [event for _, event, _, key, _ in section.timeline if key == serving.key]
+    assert own == ["promoted", "completed", "created"]
+
+
+def test_decisions_keep_their_order() -> None:
+    page = drawn("history")
+    entries = page.one("section", **{"aria-labelledby": "decisions"}).all("li")
+    keys, who = ("number-generator-aaaaaaaa", "number-generator-5xkq2wab"), f"by ada at {'c' * 12}"
+    assert [words(entry) for entry in entries] == [
+        f"2026-10-02 09:31:40 promote number-generator {keys[0]} → {keys[1]} {who}",
+        f"2026-10-02 09:31:40 rollback number-generator {keys[1]} → {keys[0]} {who}: it is slow",
+    ]
+    facts = words(page.one("dl", **{"class": "facts run"}))
+    assert all(fact in facts for fact in ("topic/longer-curves", "ada", "reconcile 1.2.3", "2026-11-22 19:15:00 UTC"))
 
 
 def test_a_plan_tells_what_became_of_data_sets() -> None:

@@ -81,7 +81,7 @@ def test_states_are_chosen_and_text_is_searched_for_by_keyboard(chromium: Browse
     chromium.press(ENTER)
     assert shown_models(chromium) == ["number-generator"]
     chromium.find('[aria-pressed="true"]').click()
-    assert len(shown_models(chromium)) == 6, "no state is chosen"
+    assert len(shown_models(chromium)) == 4, "no state is chosen, and models in sync are folded"
     chromium.press(*[TAB] * 5, "WORDS.yaml")
     assert shown_models(chromium) == ["letters", "words"]
     assert shown_parts(chromium) == ["letters", "words"]
@@ -90,6 +90,44 @@ def test_states_are_chosen_and_text_is_searched_for_by_keyboard(chromium: Browse
     chromium.press(*[BACKSPACE] * 10, "nowhere")
     assert shown_models(chromium) == []
     assert chromium.find("output").text == "0 of 6 shown"
+
+
+BROKEN = """
+const broken = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const range = document.createRange();
+for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+  if (!node.parentElement.checkVisibility() || node.parentElement.closest("svg, script")) continue;
+  for (const { 0: word, index } of node.data.matchAll(/[\\p{L}\\p{N}]+/gu)) {
+    range.setStart(node, index);
+    range.setEnd(node, index + word.length);
+    if (new Set([...range.getClientRects()].map((line) => Math.round(line.top))).size > 1) broken.push(word);
+  }
+}
+return broken;
+"""
+"""The visible words that are on two lines."""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_word_is_broken_and_models_in_sync_are_folded(chromium: Browser, name: str) -> None:
+    chromium.open(page(PAGES[name]()))
+    chromium.run("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    for width in (1280, 375):
+        chromium.size(width)
+        assert chromium.driver.execute_script(BROKEN) == []
+        assert chromium.run("document.documentElement.scrollWidth") <= width
+
+
+def test_models_in_sync_unfold_when_they_are_searched_for(chromium: Browser) -> None:
+    chromium.open(page(plan_page()))
+    assert violations(chromium) == []
+    assert chromium.find("details.folded summary").text == "2 models in sync"
+    field = chromium.find("#filter")
+    field.send_keys("capitals")
+    assert shown_models(chromium) == ["capitals"]
+    field.send_keys(BACKSPACE * 8)
+    assert len(shown_models(chromium)) == 4
 
 
 def test_rows_are_sorted_by_keyboard_with_what_is_unknown_last(chromium: Browser) -> None:
@@ -134,6 +172,8 @@ def test_without_scripts_everything_can_be_read_and_nothing_pretends_to_work(chr
     chromium.devtools("Emulation.setScriptExecutionDisabled", value=True)
     try:
         chromium.open(page(plan_page()))
+        assert len(shown_models(chromium)) == 4
+        chromium.run("document.querySelector('details.folded').open = true")
         assert len(shown_models(chromium)) == 6
         assert chromium.find_all("button") == []
         assert not chromium.find("form").is_displayed()

@@ -1,7 +1,7 @@
 (() => {
   "use strict";
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const table = document.querySelector("table.overview");
+  const tables = all("table.overview");
 
   // Open all details for printing, because they cannot be opened on paper.
   let closed = [];
@@ -12,10 +12,10 @@
   addEventListener("afterprint", () => {
     for (const details of closed) details.open = false;
   });
-  if (!table) return;
+  if (!tables.length) return;
 
-  const body = table.tBodies[0];
-  const rows = () => [...body.rows];
+  const rows = () => tables.flatMap((table) => [...table.tBodies[0].rows]);
+  const folds = all("details.folded");
   const parts = all("article[data-model]");
   const form = document.querySelector("form");
   const field = form.querySelector("input");
@@ -34,6 +34,11 @@
     const filtered = text || pressed.size;
     const names = new Set([...shown].map((row) => row.dataset.model));
     for (const part of parts) part.hidden = filtered && !names.has(part.dataset.model);
+    for (const fold of folds) {
+      const found = [...fold.querySelectorAll("[data-model]")].some((part) => !part.hidden);
+      fold.hidden = filtered && !found;
+      fold.open = filtered && found;
+    }
     tally.value = filtered ? `${shown.size} of ${rows().length} shown` : "";
   };
 
@@ -61,10 +66,12 @@
   };
 
   const sort = (head) => {
+    const table = head.closest("table");
+    const body = table.tBodies[0];
     const up = head.getAttribute("aria-sort") !== "ascending";
     for (const cell of table.tHead.rows[0].cells) if (cell.dataset.sort) cell.setAttribute("aria-sort", "none");
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const keyed = rows().map((row) => [key(row, head.cellIndex, head.dataset.sort === "number"), row]);
+    const keyed = [...body.rows].map((row) => [key(row, head.cellIndex, head.dataset.sort === "number"), row]);
     keyed.sort(([left], [right]) => (up || left === "" || right === "" ? compare(left, right) : compare(right, left)));
     body.append(...keyed.map(([, row]) => row));
   };
@@ -79,7 +86,7 @@
     });
     button.setAttribute("aria-pressed", "false");
   }
-  for (const head of table.querySelectorAll("th[data-sort]")) {
+  for (const head of all("table.overview th[data-sort]")) {
     head.setAttribute("aria-sort", "none");
     toButton(head, () => sort(head));
   }
