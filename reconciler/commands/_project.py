@@ -351,6 +351,14 @@ class Project(RecordedProject, frozen=True, kw_only=True):
 
         return plan(self.world(observation, request or Request(complete=self.complete, unread=self.unread())))
 
+    def unknown_name(self, name: str) -> ReconcileError:
+        """Return the error for a name that is neither declared nor recorded, or that the target does not select."""
+        place = self.workspace.unselected.get(name)
+        if place is None:
+            return RecordedProject.unknown_name(self, name)
+        message = f"{name} not found: the target {self.target.name} does not select the manifest in {place.file}"
+        return ReconcileError(message, "change spec.selector of the target, or name another target")
+
     @property
     def names(self) -> set[str]:
         """The declared and the recorded names."""
@@ -581,7 +589,9 @@ def load_project(
         input=command_input,
         session=session,
         workspace=workspace,
-        manifests=with_dataset_versions(command_input.selection.select(workspace.manifests), {}, lock),
+        manifests=with_dataset_versions(
+            command_input.selection.select(workspace.manifests, workspace.unselected), {}, lock
+        ),
         complete=workspace.complete and command_input.selection.selects_all,
         store=store,
         lockfile=shown,

@@ -105,6 +105,9 @@ def _rewrite(project: Project, migrations: Sequence[Migration]) -> _Rewrite:
         if migration.obstacle and migration.is_needed
     }
     left = {migration.manifest.name: _edits_of(migration) for migration in migrations if migration.edits}
+    overridden = {migration.manifest.name: problem for migration in migrations for problem in _set_by_target(migration)}
+    refused |= {name: str(problem) for name, problem in overridden.items()}
+    left = {name: edits for name, edits in left.items() if name not in overridden}
     if file == STDIN:
         refused |= dict.fromkeys(left, "standard input cannot be changed; pass the file of the manifest")
         return _Rewrite(path, b"", b"", refused)
@@ -126,6 +129,14 @@ def _obstacle(migration: Migration) -> Problem:
     manifest = migration.manifest
     location = manifest.field_places.get("baseModel") or FieldPlace(manifest.place, "spec")
     return Problem(location.place, location.path, migration.obstacle, migration.remedy)
+
+
+def _set_by_target(migration: Migration) -> Iterator[Problem]:
+    """Yield an error for each edit of a field that the target sets: the manifest does not have its value."""
+    for edit in migration.edits:
+        place, path = migration.manifest.field_places[edit.field].place, _path_of(migration, edit.field)
+        if place.file != migration.manifest.place.file:
+            yield Problem(place, path, "the target sets this field", f"set it to {edit.after} there")
 
 
 def _edits_of(migration: Migration) -> list[Edit]:

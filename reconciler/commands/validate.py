@@ -58,7 +58,7 @@ def validate(
         count = len(workspace.manifests)
         document = validation_report(workspace.problems, workspace.files, count, effective=effective)
         return CommandResult(document, ExitStatus.ERROR)
-    selected = command_input.selection.select(workspace.manifests)
+    selected = command_input.selection.select(workspace.manifests, workspace.unselected)
     unready: Iterable[Problem] = ()
     if locked:
         from reconciler.planning.lock_review import verify_locked

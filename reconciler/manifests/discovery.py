@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
@@ -118,6 +119,8 @@ def _target_not_found(target: str, shown: str, directory: Path) -> UsageError:
     parents = (directory, *directory.parents)
     known = next((names for parent in parents if (names := list(map(target_name, target_files(parent))))), [])
     message = f'target "{target}" not found: no {target_file_name(target)} in {shown} or a directory above it'
+    if known and target == ALL_TARGETS:
+        message = f"--target {ALL_TARGETS} is not supported here: this command works on one target at a time"
     if known:
         return UsageError(message, f"set --target to one of: {list_choices(target, filter(None, known))}")
     return UsageError(message, "run `reconcile init` to create a target, or pass `--target embedded`")
@@ -348,14 +351,19 @@ class Selection(Struct, frozen=True):
         """Whether it matches every manifest."""
         return self == Selection()
 
-    def select(self, manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
-        """Return the selected manifests.
+    def select(
+        self, manifests: Sequence[Manifest], unselected: Mapping[str, Place] = MappingProxyType({})
+    ) -> tuple[Manifest, ...]:
+        """Return the selected manifests; ``unselected`` are the names that the target does not select.
 
         Raises:
             UsageError: when ``only`` or ``exclude`` have an unknown name, or no manifests match.
         """
-        check_names("--only", self.only, manifests)
-        check_names("--exclude", self.exclude, manifests)
+        for option, names in (("--only", self.only), ("--exclude", self.exclude)):
+            for name in sorted(names & unselected.keys()):
+                message = f"{option} {name}: the target does not select this manifest"
+                raise UsageError(message, "change spec.selector of the target, or name another target")
+            check_names(option, names, manifests)
         chosen = tuple(manifest for manifest in manifests if self.matches(manifest.name, manifest.labels))
         if manifests and not chosen:
             raise UsageError("no manifests match", "check metadata.labels, --only and --exclude")

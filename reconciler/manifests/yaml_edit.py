@@ -128,6 +128,10 @@ class _Editor:
             )
             also = f"migrate {name} too, or " if path == tuple(edit.path) else ""
             raise self.impossible(edit, message, f"{also}write the value out in place of the alias")
+        if "${" in str(getattr(token, "value", "")):
+            raise self.impossible(
+                edit, "its value has a variable of the target", "change spec.variables, or write it out"
+            )
         written = _written(token, value)
         if not written:
             raise self.impossible(edit, "its value spans several lines", "write it on the line of its key")

@@ -181,3 +181,44 @@ def test_a_folder_without_a_target(reconcile: Cli, tmp_path: Path) -> None:
         result = reconcile(*command)
         assert result.status == 64
         assert "no target in specs or a directory above it; run `reconcile init` to create one" in result.err
+
+
+@each_row(
+    ("command", "status", "message"),
+    [
+        (
+            ["plan", "--only", "speller"],
+            64,
+            "--only speller: the target does not select this manifest; change spec.selec",
+        ),
+        (
+            ["check", "speller"],
+            1,
+            "speller not found: the target dev does not select the manifest in specs/speller.yaml;",
+        ),
+        (
+            ["apply", "--yes", "--target", "all"],
+            64,
+            "--target all is not supported here: this command works on one target",
+        ),
+        (
+            ["migrate", "adder"],
+            1,
+            "specs/reconcile.dev.yaml:9:12: spec.baseModel: the target sets this field; set it to models/",
+        ),
+        (
+            ["migrate", "speller", "--target", "prod"],
+            1,
+            "specs/speller.yaml:5:14: spec.baseModel: its value has a variable of the target; change",
+        ),
+    ],
+)
+def test_what_a_target_decides_is_changed_there(reconcile: Cli, command: list[str], status: int, message: str) -> None:
+    two_targets(reconcile)
+    reconcile.manifest("speller", base="models/${BASE}")
+    target(reconcile, "dev", "  selector: {names: [adder]}\n  overrides:\n  - spec: {baseModel: gemini-2.5-flash}\n")
+    target(reconcile, "prod", "  variables: {BASE: gemini-2.5-flash}\n")
+    before = {file: file.read_bytes() for file in reconcile.specs.iterdir()}
+    result = reconcile(*command, *([] if "--target" in command else ["--target", "dev"]))
+    assert (result.status, message in result.out + result.err) == (status, True), result.out + result.err
+    assert {file: file.read_bytes() for file in reconcile.specs.iterdir()} == before
