@@ -604,8 +604,7 @@ def _declare_retiring(desk: Cli) -> None:
 
 def test_a_base_model_that_is_retired_soon_becomes_a_pull_request(retiring: Team) -> None:
     team = retiring
-    former, written = team.serving("adder"), team.hub.file("specs/adder.yaml")
-
+    written = team.hub.file("specs/adder.yaml")
     migrated = team.hub.on_main(DRIFT, "migrate")
     assert migrated.passed, migrated.log
     (opened,) = team.hub.opened
@@ -616,7 +615,12 @@ def test_a_base_model_that_is_retired_soon_becomes_a_pull_request(retiring: Team
     changed = written.replace(_OLD, _NEW).replace("epochCount: 2", "epochCount: 1")
     assert team.hub.file("specs/adder.yaml", opened["head"]) == changed
 
-    pull = team.hub.open(opened["head"])
+
+@slow
+def test_the_pull_request_of_a_migration_trains_compares_and_is_merged(retiring: Team) -> None:
+    team, former = retiring, retiring.serving("adder")
+    team.hub.on_main(DRIFT, "migrate")
+    pull = team.hub.open(team.hub.opened[0]["head"])
     trained = team.train(pull)
     assert trained.passed, trained.log
     assert team.trainings == 1

@@ -303,7 +303,7 @@ def test_files_of_no_data_end_with_a_message(tmp_path: Path, name: str, content:
 
 
 def test_messages_list_some_of_many_columns(tmp_path: Path) -> None:
-    rows = [[f"c{column}" for column in range(20_000)], *([f"v{row}"] * 20_000 for row in range(5))]
+    rows = [[f"c{column}" for column in range(2_000)], *([f"v{row}"] * 2_000 for row in range(5))]
     (tmp_path / "d.csv").write_text("".join(f"{','.join(row)}\n" for row in rows))
-    with pytest.raises(AmbiguousFieldsError, match="c8, c9 and 19,990 more; which of them"):
+    with pytest.raises(AmbiguousFieldsError, match="c8, c9 and 1,990 more; which of them"):
         detect_options(tmp_path / "d.csv")
