@@ -24,7 +24,8 @@ def repository_of(root: Path) -> Path:
 def git_repository_of(folder: Path) -> Path | None:
     """Return the nearest directory at or above a folder that contains ``.git``; ``None`` outside of git."""
     start = folder.absolute()
-    return next((parent for parent in (start, *start.parents) if (parent / ".git").exists()), None)
+    parents = (start, *start.parents)
+    return next((one for one in parents if os.path.exists(f"{one}/.git")), None)  # noqa: PTH110 - three times as quick
 
 
 def find_file(relative: str, directory: Path, repository: Path) -> Path:

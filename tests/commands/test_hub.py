@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.cli_world import Cli
-from support.dataset_hub import COMMIT, OLD_COMMIT, DatasetHub, Repository, dataset_hub
+from support.dataset_hub import COMMIT, OLD_COMMIT, DatasetHub, Repository, dataset_hub, without_certificates
 from support.git_repository import Repository as GitRepository
 
 TOKEN = "hf_0123456789abcdefghijklmnopqrstuvwxyz"
@@ -24,6 +24,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatasetHub]
 
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    without_certificates(monkeypatch, tmp_path)
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     with dataset_hub() as served:

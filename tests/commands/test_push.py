@@ -10,7 +10,7 @@ import pytest
 from reconciler.commands._model_hub import parse_repository
 from reconciler.domain.errors import UsageError
 from support.cli_world import Cli, Result
-from support.dataset_hub import DatasetHub, dataset_hub
+from support.dataset_hub import DatasetHub, dataset_hub, without_certificates
 
 TOKEN = "hf_0123456789abcdefghijklmnopqrstuvwxyz"
 FILES = [
@@ -30,6 +30,7 @@ def hub(local: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     from huggingface_hub import close_session, constants
 
     monkeypatch.delenv("HF_TOKEN", raising=False)
+    without_certificates(monkeypatch, tmp_path)
     with dataset_hub() as served:
         for name, value in (
             ("HF_HUB_OFFLINE", False),

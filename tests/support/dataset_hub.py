@@ -8,10 +8,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from msgspec import Struct, field
+
+if TYPE_CHECKING:
+    import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLD_COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
@@ -102,6 +107,12 @@ class DatasetHub(Struct, dict=True):
         found = [request.path for request in self.requests if request.method == "GET" and "/resolve/" in request.path]
         self.requests.clear()
         return [path.partition("/resolve/")[2].partition("/")[2] for path in found]
+
+
+def without_certificates(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let the client of each test load no certificates: that takes 30 ms of CPU, and loopback has no TLS."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(folder))
 
 
 @contextmanager
