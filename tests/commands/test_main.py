@@ -21,6 +21,7 @@ import pytest
 from reconciler import __version__
 from reconciler.commands.main import cli, main
 from reconciler.environment import Environment
+from support.cases import in_turn
 from support.cli_world import Cli, Clock, Result
 from support.fork_server import forked
 from support.render_values import held_to
@@ -236,7 +237,7 @@ def with_closed(stream: str, reconcile: Cli, *arguments: str) -> tuple[int, str]
     return status, other.read().rstrip().rpartition("\n")[2]
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
+@in_turn("form", ["json", "text"])
 def test_a_closed_pipe_ends_no_run(reconcile: Cli, form: str) -> None:
     reconcile.manifest("adder")
     report = reconcile.folder / "report.md"
