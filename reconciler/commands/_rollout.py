@@ -35,7 +35,7 @@ from reconciler.domain.errors import (
     ServiceError,
     UsageError,
 )
-from reconciler.domain.lock import Lock, LockedGeneration, format_time, parse_time
+from reconciler.domain.lock import Lock, LockedGeneration, format_time
 from reconciler.domain.model import BEST, REMOTE_SCHEME, Manifest, Sampling
 from reconciler.domain.plan import Action, Publication, Reason
 from reconciler.domain.text import join_names
@@ -346,9 +346,8 @@ def read_publications(project: Project) -> dict[tuple[str, str], Publication]:
         for name, key in requested.items():
             known = before.models[name].generation(key)
             served = Served(key, known.checkpoint if known else "")
-            completed = parse_time(known.complete_time) if known else None
             names = manifests.get(name, (name,))
-            found[stage.name, name] = published_since(names, served, history, completed=completed, now=now)
+            found[stage.name, name] = published_since(names, served, history, now=now)
     return found
 
 

@@ -647,6 +647,11 @@ class Publication(Struct, frozen=True):
     problem: str = ""
     remedy: str = ""
 
+    def not_before(self, completed: datetime | None) -> Publication:
+        """Return the publication from the end of the training on: no earlier time can be true."""
+        forged = self.since is not None and completed is not None and self.since < completed
+        return replace(self, since=completed) if forged else self
+
     def end_of(self, soak: timedelta) -> datetime | None:
         """Return when this duration ends; ``None`` if the start is unknown."""
         return self.since + soak if self.since else None

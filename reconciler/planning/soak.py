@@ -35,21 +35,15 @@ class PublicationHistory(Struct, frozen=True):
 
 
 def published_since(
-    names: Collection[str],
-    served: Served,
-    history: PublicationHistory,
-    *,
-    completed: datetime | None,
-    now: datetime,
+    names: Collection[str], served: Served, history: PublicationHistory, *, now: datetime
 ) -> Publication:
     """Return since when a generation has continuously been published under one of the names of its manifest.
 
-    ``completed`` is when its training ended, according to the service. It was not published before, so an earlier time
-    is forged and does not count. The claim of a writer counts if it is not later than the write, by the server's clock.
+    The claim of a writer counts if it is not later than the write, by the server's clock. A time before the end of the
+    training does not count either: see :meth:`~reconciler.domain.plan.Publication.not_before`.
     """
     found = tuple(takewhile(lambda sighting: _claim(names, served, sighting) is not None, history.sightings))
-    times = [time for sighting in found for time in _times(names, served, sighting, now)]
-    since = min((time for time in times if completed is None or time >= completed), default=now if found else None)
+    since = min((time for sighting in found for time in _times(names, served, sighting, now)), default=None)
     is_complete = len(found) < len(history.sightings)
     return Publication(since) if is_complete else Publication(since, history.problem, history.remedy)
 

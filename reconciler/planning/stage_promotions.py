@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
+from reconciler.domain.lock import parse_time
 from reconciler.domain.model import State, Target
 from reconciler.domain.plan import MARK_FIELD, Action, Kind, Reason, World
 from reconciler.planning.check_evaluation import most_prompts
@@ -32,8 +33,10 @@ def stage_actions(context: ReconcileContext, world: World) -> Iterator[Action]:
 
 def _decide(context: ReconcileContext, world: World, request: StageRequest) -> Action:
     publication = world.publications.get((request.stage.name, request.name))
-    unmet = next(unmet_conditions(request, context.locked, world.target, publication, world.now), None)
     generation = next((known for known in context.generations if known.key == request.key), None)
+    if publication and generation and generation.live:
+        publication = publication.not_before(parse_time(generation.live.complete_time or generation.live.create_time))
+    unmet = next(unmet_conditions(request, context.locked, world.target, publication, world.now), None)
     if unmet:
         held = replace(context.action(Kind.HOLD, unmet.reason, generation, unmet.message), key=request.key)
         return replace(held, message=f"{held.message}{_kept(context, request)}")

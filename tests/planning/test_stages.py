@@ -97,6 +97,20 @@ CONDITIONS: Mapping[str, tuple[Lock, dict[str, Any], str, str]] = {
         Reason.SOAKING,
         "has been published in staging since 2026-01-02 23:00:00 UTC",
     ),
+    "a publication before the model was there": (
+        REQUESTED,
+        {
+            "publications": {("production", NAME): Publication(NOW - 99 * DAY)},
+            "observation": Observation(
+                {
+                    OLD.remote: live(OLD, created=1),
+                    NEW.remote: replace(live(NEW, created=2), complete_time="2026-01-02T22:00:00Z"),
+                }
+            ),
+        },
+        Reason.SOAKING,
+        "has been published in staging since 2026-01-02 22:00:00 UTC",
+    ),
     "the start is unknown": (
         REQUESTED,
         {"publications": {("production", NAME): _UNKNOWN}},
