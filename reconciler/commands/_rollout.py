@@ -35,7 +35,7 @@ from reconciler.domain.errors import (
     ServiceError,
     UsageError,
 )
-from reconciler.domain.lock import Lock, LockedGeneration, format_time
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, format_time
 from reconciler.domain.model import BEST, REMOTE_SCHEME, Manifest, Sampling
 from reconciler.domain.plan import Action, Publication, Reason
 from reconciler.domain.text import join_names
@@ -398,15 +398,17 @@ def change_serving(
     choose: Choose,
     action: Literal["promote", "rollback"],
     reason: str = "",
+    approve: Callable[[LockedModel], None] = lambda _model: None,
 ) -> CommandResult[ServingReport]:
     """Promote the chosen generation of a model, grant its declared permissions, and publish it.
 
     The checks of the manifest run first, and a generation that fails them is not promoted. For a rollback they run
-    afterwards, and the report has a warning if they fail. The lockfile keeps who did it, and the ``reason``.
+    afterwards, and the report has a warning if they fail. The lockfile keeps who did it, and the ``reason``. ``approve``
+    raises an error if the user does not approve; no lease is held meanwhile.
     """
     project = open_project(environment, command_input, strict=False)
     project.require_manifests()
-    project.recorded_model(name)
+    approve(project.recorded_model(name))
     manifest = _manifest(project, name)
     publisher = publisher_of(project)
     with EventLoop() as loop, project.store.lease():

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
+from reconciler.commands._output import Output, confirm
 from reconciler.commands._project import CommandInput, CommandResult
 from reconciler.commands._rollout import change_serving, promotion
 from reconciler.commands._targets import finish_models
-from reconciler.domain.lock import Lock, LockedGeneration
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Manifest
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, Rejected
-from reconciler.planning.rollout import choose_rollback
+from reconciler.planning.rollout import choose_rollback, rollback_doubt
 from reconciler.reports.documents.change import ServingReport
 
 
 def rollback(
-    environment: Environment, command_input: CommandInput, name: str, *, to: str | None, reason: str
+    environment: Environment,
+    command_input: CommandInput,
+    name: str,
+    *,
+    to: str | None,
+    reason: str,
+    approve: Callable[[str], bool] = lambda _warning: True,
 ) -> CommandResult[ServingReport]:
     """Reject the serving generation, and promote the one that was serving before, or the generation ``to``.
+
+    ``approve`` takes a warning and returns whether to promote ``to`` although its checks failed.
 
     Raises:
         ReconcileError: when there is no such generation, it is not ready, the manifest is suspended, or the published
@@ -30,12 +42,17 @@ def rollback(
         UsageError: when the paths may not include the manifest.
     """
 
+    def approve_failed(model: LockedModel) -> None:
+        warning = rollback_doubt(model, to)
+        if warning and not approve(warning):
+            raise ReconcileError(f"the rollback of {name} was not approved", "pass another generation with --to")
+
     def choose(lock: Lock, _scope: str, _manifest: Manifest | None) -> tuple[LockedGeneration, tuple[Event, ...]]:
         model = lock.models[name]
         chosen = choose_rollback(name, model, to)
         return chosen, (Rejected(name, model.serving_key or "", reason), promotion(environment, name, chosen))
 
-    return change_serving(environment, command_input, name, choose, "rollback", reason)
+    return change_serving(environment, command_input, name, choose, "rollback", reason, approve_failed)
 
 
 @click.command("rollback", epilog=_options.examples('rollback adder --reason "answers in French"'))
@@ -48,19 +65,29 @@ def rollback(
     metavar="TEXT",
     help="Reason, on one line. The lockfile records it.",
 )
+@_options.yes
 @_options.environment
-def command(environment: Environment, /, *, to: str | None, reason: str, **values: Any) -> int:
+def command(environment: Environment, /, *, to: str | None, reason: str, yes: bool, **values: Any) -> int:
     """Reject the serving generation, and promote an earlier one.
 
     A rejected generation is not promoted again until you run promote, and is not trained again. Changes the lockfile,
     the published pointer, and permissions if the manifest has spec.access. The checks of the manifest run afterwards;
-    a warning reports failures.
+    a warning reports failures. A generation whose recorded checks failed is promoted only after your approval.
     """
     output = output_of(values)
     names, values["paths"] = _options.leading_names(values["paths"], environment.cwd)
     if to:
         _options.one_name(names, "--to")
-    given = input_of(values)
+    given, approve = input_of(values), partial(_approve, output, yes=yes)
     return finish_models(
-        output, given, names, lambda name: rollback(environment, given, name, to=to, reason=reason), "rollback"
+        output,
+        given,
+        names,
+        lambda name: rollback(environment, given, name, to=to, reason=reason, approve=approve),
+        "rollback",
     )
+
+
+def _approve(output: Output, warning: str, *, yes: bool) -> bool:
+    output.warning(warning)
+    return confirm("Roll back to it?", yes=yes)

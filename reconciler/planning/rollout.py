@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from reconciler.domain.checks import RecordedChecks
-from reconciler.domain.errors import ReconcileError
+from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Manifest, State
 from reconciler.domain.plan import Observation
@@ -55,6 +55,13 @@ def choose_rollback(name: str, model: LockedModel, to: str | None) -> LockedGene
         )
     _require_ready(model, chosen)
     return chosen
+
+
+def rollback_doubt(model: LockedModel, to: str | None) -> str:
+    """Return why a person must approve a rollback to a generation that is named; empty if its checks did not fail."""
+    generation = model.generation(to) if to else None
+    checks = generation.checks if generation else None
+    return f"the checks of {to} failed: {describe_scores(checks)}" if checks and checks.failed else ""
 
 
 def alternatives(model: LockedModel, *keys: str) -> tuple[LockedGeneration, ...]:
@@ -151,7 +158,7 @@ def _rejected(name: str, model: LockedModel, satisfying: Iterable[ResolvedGenera
 def _recorded(name: str, model: LockedModel, key: str) -> LockedGeneration:
     found = model.generation(key)
     if found is None:
-        raise ReconcileError(f"{name} has no recorded generation {key}", _keys(model))
+        raise UsageError(f"{name} has no recorded generation {key}", _keys(model))
     return found
 
 

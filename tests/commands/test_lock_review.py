@@ -525,7 +525,10 @@ def test_apply_promotes_what_a_merged_lockfile_serves_after_its_checks(pull_requ
 def test_apply_checks_a_merged_rollback_and_does_not_hold_it(pull_request: PullRequest) -> None:
     reconcile = pull_request.reconcile
     failed = reconcile.lock["adder"]["generations"][0]["key"]
-    assert reconcile("rollback", "adder", "--to", failed, "--reason", "worse").status == 0
+    refused = reconcile("rollback", "adder", "--to", failed, "--reason", "worse")
+    assert (refused.status, "stdin is not a terminal; pass --yes" in refused.err) == (64, True)
+    assert f"warning: the checks of {failed} failed: 0 of 1 checks passed" in refused.err
+    assert reconcile("rollback", "adder", "--to", failed, "--reason", "worse", "--yes").status == 0
     pull_request.git.commit()
 
     answer = reconcile(*APPLY, "--format", "json")
@@ -590,7 +593,7 @@ def test_a_pull_request_does_not_change_a_pointer(published: PullRequest) -> Non
 def test_a_committed_rollback_may_change_the_pointer_with_the_lockfile(published: PullRequest) -> None:
     reconcile, git = published.reconcile, published.git
     failed = reconcile.lock["adder"]["generations"][0]["key"]
-    assert reconcile("rollback", "adder", "--to", failed, "--reason", "worse").status == 0
+    assert reconcile("rollback", "adder", "--to", failed, "--reason", "worse", "--yes").status == 0
     git.commit()
 
     refused = reconcile("validate", "--locked", "--base", "merged")
@@ -611,7 +614,7 @@ def test_a_committed_rollback_keeps_what_is_published_of_an_orphan(published: Pu
     git.commit()
     git("branch", "--force", "merged")
     failed = reconcile.lock["adder"]["generations"][0]["key"]
-    assert reconcile("rollback", "adder", "--to", failed, "--reason", "worse").status == 0
+    assert reconcile("rollback", "adder", "--to", failed, "--reason", "worse", "--yes").status == 0
     assert "topK" in pointer.read_text()
     git.commit()
 

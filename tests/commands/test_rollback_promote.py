@@ -347,7 +347,7 @@ def test_invalid_rollbacks_and_promotions_are_errors(reconcile: Cli) -> None:
         )
         assert "has this name; did you mean adder?" in refused(reconcile, *command, "ader")
         assert "adder has no recorded generation adder-x; pass one with --to; recorded generations: " in refused(
-            reconcile, *command, "adder", "--to", "adder-x"
+            reconcile, *command, "adder", "--to", "adder-x", status=64
         )
     assert reconcile("rollback", "adder", *WHY).status == 0
     assert "there is no generation to roll back to from adder-" in refused(reconcile, "rollback", "adder", *WHY)
