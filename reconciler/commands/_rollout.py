@@ -403,8 +403,8 @@ def change_serving(
     """Promote the chosen generation of a model, grant its declared permissions, and publish it.
 
     The checks of the manifest run first, and a generation that fails them is not promoted. For a rollback they run
-    afterwards, and the report has a warning if they fail. The lockfile keeps who did it, and the ``reason``. ``approve``
-    raises an error if the user does not approve; no lease is held meanwhile.
+    afterwards, and the report has a warning if they fail. The lockfile keeps who did it, and the ``reason``.
+    ``approve`` raises an error if the user does not approve; no lease is held meanwhile.
     """
     project = open_project(environment, command_input, strict=False)
     project.require_manifests()

@@ -82,8 +82,7 @@ def plan(
         saved = saved_plan(request, project, report, base=review.commit if review else "")
         write_saved_plan(environment.cwd / out, out, saved)
     status = ExitStatus.CHANGES if detailed and planned.changes else ExitStatus.OK
-    failing = planned.failing or report.unexplained
-    status = ExitStatus.ERROR if failing else status
+    status = planned.exit_status or (ExitStatus.ERROR if report.unexplained else status)
     return CommandResult(report, status, project.workspace.problems, projects=(project,))
 
 

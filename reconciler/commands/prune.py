@@ -19,7 +19,7 @@ from reconciler.commands._project import CommandInput, CommandResult, Project, o
 from reconciler.commands._rollout import publisher_of
 from reconciler.commands._session import EventLoop
 from reconciler.commands.apply import Approve, Run, approver
-from reconciler.domain.errors import Declined, ExitStatus, InterruptedRun, UsageError
+from reconciler.domain.errors import Declined, InterruptedRun, UsageError
 from reconciler.domain.plan import Plan, Pruning, Request, limit_notices
 from reconciler.domain.text import suggest
 from reconciler.engine.apply import ApplyOutcome
@@ -113,7 +113,7 @@ class PruneRun(Run):
                 report = self._plan_report(planned)
                 problems = self._project.workspace.problems
                 if approve is None:
-                    return CommandResult(report, ExitStatus.ERROR if planned.failing else ExitStatus.OK, problems)
+                    return CommandResult(report, planned.exit_status, problems)
                 if not approve(report, problems):
                     raise Declined
                 outcome = self._carry_out(loop, pruner, planned, progress(report))

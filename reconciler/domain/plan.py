@@ -14,6 +14,7 @@ from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Record, Remote, Scalar, TableEnum, Time
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import MAX_MODELS, Lock, limits_by_name
 from reconciler.domain.model import (
     Capabilities,
@@ -527,6 +528,13 @@ class Plan(Struct, frozen=True):
     def failing(self) -> tuple[Action, ...]:
         """The holds that make a run fail until someone resolves them."""
         return tuple(hold for hold in self.of_kind(Kind.HOLD) if hold.reason not in REQUESTED_HOLDS)
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """The exit status of a run that leaves this plan: the most severe of its holds."""
+        if any(hold.reason is Reason.ACCESS_UNAVAILABLE for hold in self.failing):
+            return ExitStatus.ACCESS
+        return ExitStatus.ERROR if self.failing else ExitStatus.OK
 
 
 _TRAINED = frozenset({Kind.ADOPT, Kind.UPDATE, Kind.CHECK, Kind.PROMOTE})

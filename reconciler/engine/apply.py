@@ -114,9 +114,10 @@ class ApplyOutcome(Struct, frozen=True):
     def exit_status(self) -> ExitStatus:
         """The exit status of the process: the most severe of all results."""
         errors = [*(event.error for event in self.refused.values()), self.unpublished]
-        if any(isinstance(error, AccessError) for error in errors):
+        held = self.plan.exit_status
+        if held is ExitStatus.ACCESS or any(isinstance(error, AccessError) for error in errors):
             return ExitStatus.ACCESS
-        if self.failed or any(errors) or self.plan.failing or self.unfinished:
+        if held or self.failed or any(errors) or self.unfinished:
             return ExitStatus.ERROR
         return ExitStatus.STILL_TRAINING if self.timed_out else ExitStatus.OK
 
