@@ -44,6 +44,14 @@ def duration(text: str) -> timedelta:
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
 
+def interval(text: str) -> timedelta:
+    """Parse a duration of at least a second."""
+    parsed = duration(text)
+    if parsed < timedelta(seconds=1):
+        raise click.BadParameter(f"invalid interval {text!r}: expected at least 1s.")
+    return parsed
+
+
 def age(text: str) -> timedelta:
     """Parse an age above zero: ``14d``, ``36h``, ``90m`` or ``1d12h``."""
     match = re.fullmatch(r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?", text)

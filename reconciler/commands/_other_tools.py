@@ -128,7 +128,7 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "--namespace": "pass --target NAME",
     "--selector": "pass -l",
     "-n": "pass --target NAME",
-    "-w": "pass --watch",
+    "-w": "run `reconcile status --watch`",
 }
 """The remedies by option; Terraform's begin with one hyphen."""
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
+from datetime import timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +23,18 @@ from reconciler.commands._project import (
     open_recorded,
     select_recorded,
 )
+from reconciler.commands._session import EventLoop
 from reconciler.commands._targets import finish_targets
 from reconciler.domain.access import effective_access
-from reconciler.domain.errors import ServiceError, UsageError
+from reconciler.domain.errors import ExitStatus, InterruptedRun, ReconcileError, ServiceError, UsageError
 from reconciler.domain.model import State
 from reconciler.domain.plan import Observation
+from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
 from reconciler.reports.documents.status import AccessReport, SharedGeneration, StatusReport, status_report
 
 if TYPE_CHECKING:
+    from reconciler.commands._output import Output
     from reconciler.domain.access import Permission
     from reconciler.domain.lock import Lock
     from reconciler.domain.ports import Provider
@@ -126,7 +134,52 @@ async def reach(provider: Provider, project: RecordedProject, address: str) -> A
     )
 
 
-@click.command("status", epilog=_options.examples("status --live", "status --access ada@example.com"))
+def _watch(environment: Environment, output: Output, seconds: float, show: Callable[[], ExitStatus]) -> ExitStatus:
+    """Show the state until Ctrl-C: on a terminal the last one, on other streams each one that differs from the last.
+
+    The first error ends the command. Later ones are shown, because the lockfile may be in the middle of a merge.
+    """
+    output.say(lambda _style, _width: f"Updated every {seconds:g} s. Press Ctrl-C to stop.")
+    shown = _shown(show)
+    click.echo(shown, nl=False, color=True)
+    with EventLoop() as loop, suppress(KeyboardInterrupt, InterruptedRun):
+        while True:
+            loop.run(environment.sleeper(seconds))
+            try:
+                text = _shown(show)
+            except ReconcileError as error:
+                text = f"Error: {terminal_safe(str(error))}\n"
+            if text != shown:
+                click.clear()  # only a terminal
+                click.echo(f"{'' if sys.stdout.isatty() else chr(10)}{text}", nl=False, color=True)
+            shown = text
+    return ExitStatus.OK
+
+
+class _Captured(io.StringIO):
+    """Standard output whose text is compared before it is printed, with the width and the color of the original."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stream = sys.stdout
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override] # the base has no encoding, and declares a variable
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+
+def _shown(show: Callable[[], ExitStatus]) -> str:
+    with redirect_stdout(_Captured()) as text:
+        show()
+    return text.getvalue()
+
+
+@click.command(
+    "status", epilog=_options.examples("status --live", "status --live --watch", "status --access ada@example.com")
+)
 @_options.targets_options
 @_options.output_options
 @_options.reports
@@ -138,13 +191,36 @@ async def reach(provider: Provider, project: RecordedProject, address: str) -> A
     metavar="ADDRESS",
     help="Also show which of the recorded models this email address can reach.",
 )
+@click.option("-w", "--watch", is_flag=True, help="Show the state again when it changes, until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=_options.interval,
+    default="5s",
+    show_default=True,
+    metavar="DURATION",
+    help="How often --watch looks for changes.",
+)
 @_options.environment
-def command(environment: Environment, /, *, live: bool, access: str | None, **values: Any) -> int:
+def command(
+    environment: Environment,
+    /,
+    *,
+    live: bool,
+    access: str | None,
+    watch: bool,
+    interval: timedelta,
+    **values: Any,
+) -> int:
     """Show what the lockfile records of each model."""
+    if watch and values["format"] == "json":
+        raise UsageError("--watch excludes --format json", "remove one of them, or run reconcile apply --events FILE")
     output, names = output_of(values), targets_of(values)
     command_input = input_of(values, model_details=bool(output.reports))
 
     def run(command_input: CommandInput) -> CommandResult[StatusReport]:
         return status(environment, command_input, live=live, access=access)
 
-    return finish_targets(environment, output, command_input, names, run, "status")
+    def show() -> ExitStatus:
+        return finish_targets(environment, output, command_input, names, run, "status")
+
+    return _watch(environment, output, interval.total_seconds(), show) if watch else show()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -165,6 +166,33 @@ def test_files_on_the_command_line_select_what_status_shows(applied: Cli) -> Non
     shown = applied("status", "specs/adder.yaml").out
     assert "adder" in shown
     assert "words" not in shown
+
+
+def test_watching_shows_each_state_until_it_is_interrupted(applied: Cli) -> None:
+    recorded = applied.lock_file.read_text()
+    changed = recorded.replace('"state": "ACTIVE"', '"state": "MISSING"')
+    states = iter([recorded, changed, changed, "<<<<<<< HEAD", recorded])
+
+    def change(_now: datetime) -> None:
+        try:
+            applied.lock_file.write_text(next(states))
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    applied.clock.on_move = change
+    watched = applied("status", "--watch", "--interval", "30s")
+    assert watched.status == 0
+    assert watched.err == "Updated every 30 s. Press Ctrl-C to stop.\n"
+    first, second, failed, last = watched.out.split("\n\n")
+    assert (first, last) == (applied("status").out.rstrip("\n"), first + "\n")
+    assert first != second
+    assert "MISSING" in second
+    assert failed.startswith("Error: specs/reconcile.lock.json:1:1: ")
+    assert applied.clock.slept == [30.0] * 6
+    applied.lock_file.write_text("{")
+    assert applied("status", "--watch").status == 1, "an error at the beginning ends it"
+    assert applied("status", "--watch", "--format", "json").status == 64
+    assert "expected at least 1s" in applied("status", "--watch", "--interval", "0").err
 
 
 def test_several_names_have_one_result(applied: Cli) -> None:
