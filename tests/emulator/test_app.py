@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.emulator.app import MAX_BODY_BYTES
-from support.cases import each_row
+from support.cases import each_row, in_turn
 from support.emulator_world import REQUEST, World, training
 
 CREATE = "/v1beta3/tunedModels"
@@ -183,7 +183,7 @@ bodies = st.dictionaries(
 )
 
 
-@pytest.mark.parametrize("version", ["v1beta3", "v1beta"])
+@in_turn("version", ["v1beta3", "v1beta"])
 @given(body=bodies)
 def test_no_body_breaks_the_service(version: str, body: dict[str, Any]) -> None:
     world = World()

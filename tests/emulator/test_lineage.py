@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from support.cases import in_turn
 from support.emulator_vertex import DONE as JOB_DONE
 from support.emulator_vertex import PARENT, Vertex, lines, request
 from support.emulator_world import BASE_MODELS, DONE, REQUEST, World, examples
@@ -41,7 +42,7 @@ def content(world: World, path: str, text: str) -> str:
     return str(answer["candidates"][0]["content"]["parts"][0]["text"])
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@in_turn("version", VERSIONS)
 def test_a_line_of_models_tells_its_base_model(world: World, version: str) -> None:
     world.create("m0", version)
     for number in range(3):
@@ -65,7 +66,7 @@ def test_a_line_of_models_tells_its_base_model(world: World, version: str) -> No
     assert child["temperature"] == {"v1beta3": 0.7, "v1beta": 1}[version]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@in_turn("version", VERSIONS)
 @pytest.mark.parametrize(("rate", "state"), [(0.001, "CREATING"), (2, "FAILED")])
 def test_only_an_active_model_is_tuned_further(world: World, version: str, rate: float, state: str) -> None:
     task = {**examples(*FIRST), "hyperparameters": {"learningRate": rate, "epochCount": 10_000}}
@@ -101,7 +102,7 @@ def test_a_model_has_one_source(world: World) -> None:
     )
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@in_turn("version", VERSIONS)
 def test_a_child_knows_its_own_examples_first_and_then_its_ancestors(world: World, version: str) -> None:
     world.create("first", version, tuning_task=examples(*FIRST))
     world.advance(1000)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from support.cases import in_turn
 from support.emulator_process import Process, running
 from support.emulator_world import BASE_MODELS, FIXTURES
 
@@ -71,7 +72,7 @@ def test_the_body_of_the_quickstart_is_not_json() -> None:
         json.loads(LENIENT)
 
 
-@pytest.mark.parametrize("version", PROMPTS)
+@in_turn("version", PROMPTS)
 @pytest.mark.parametrize("send", [curl, requests])
 def test_every_request_of_the_quickstart_succeeds(shared: Process, send: Send, version: str) -> None:
     shared.advance_to(0)
