@@ -49,14 +49,11 @@ class Watched(Struct, frozen=True):
         report = self.report()
         return report, draw(report)
 
-    def signature(self, report: TargetsReport) -> tuple[tuple[str, int, int], ...]:
-        """Return the times and sizes of the files that the report was made from, without the manifests."""
-        return tuple(
-            (file, *_stat(self.environment.cwd / file))
-            for target in report.targets
-            for file in (target.file, target.lockfile)
-            if file and not file.startswith("gs://")
-        )
+    def signature(self, report: TargetsReport) -> tuple[tuple[Path, int, int], ...]:
+        """Return times and sizes of target files and lockfiles, and of their folder, which gets new target files."""
+        files = [self.environment.cwd / target.file for target in report.targets]
+        files += [self.environment.cwd / target.lockfile for target in report.targets if "://" not in target.lockfile]
+        return tuple((file, *_stat(file)) for file in (*dict.fromkeys(file.parent for file in files), *files))
 
     def observe(self, report: TargetsReport) -> Now:
         """Return the trainings of the targets that have any, as their services show them."""
@@ -111,16 +108,23 @@ class Watched(Struct, frozen=True):
         from reconciler.daemon_threads import run_in_daemon_thread
 
         clock = self.environment.clock
-        page, before, observed, due = board.frame, self.signature(report), NOTHING, clock()
+        page, observed, due, failure = board.frame, NOTHING, clock(), ""
+        before: tuple[object, ...] = ()  # a file may have changed since the report was made
         while True:
             if board.is_stale or self.signature(report) != before:
                 board.is_stale = False
                 before = self.signature(report)
-                report, page = await run_in_daemon_thread(self.drawn)
+                try:
+                    report, page = await run_in_daemon_thread(self.drawn)
+                except (ReconcileError, OSError) as error:  # the next change may fix it
+                    failure = f"The targets are shown as they were before: {error}"
+                else:
+                    failure = ""
             if not self.offline and clock() >= due:
                 observed = await run_in_daemon_thread(partial(self.observe, report))
                 due = clock() + _OBSERVE
-            board.show(page, self.now(observed, report))
+            now = self.now(observed, report)
+            board.show(page, replace(now, notes=(failure, *now.notes)) if failure else now)
             await self.environment.sleeper(_POLL_SECONDS)
 
 
