@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.base_models import ModelCatalog
 from reconciler.domain.document import Document
-from reconciler.domain.drift import DriftClass
+from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import Lock, parse_time
 from reconciler.domain.model import State
@@ -35,8 +35,9 @@ METRICS: Final[Mapping[str, str]] = {
     "last_run_exit_status": "The exit status of the last run.",
     "failed_models": "Models whose training or action failed.",
     "held_models": "Models with an action that is held.",
-    "drifted_models": "Models that differ from what was applied.",
-    "pending_models": "Models with changes that are not applied.",
+    "drifted_models": "Models with drift of any cause.",
+    "out_of_band_models": "Models with drift that were changed at the service.",
+    "pending_models": "Models whose manifest or lockfile has changes that are not applied.",
     "orphaned_models": "Recorded models that no manifest declares.",
     "training_models": "Models that are recorded as training.",
     "oldest_training_age_seconds": "The time since the oldest training started that is recorded as in progress.",
@@ -166,15 +167,16 @@ def _plan(report: PlanReport) -> Mapping[str, set[str]]:
 
 
 def _drift(report: DriftReport) -> Mapping[str, set[str]]:
-    def names(*kinds: DriftClass) -> set[str]:
-        return {finding.name for finding in report.findings if finding.kind in kinds}
+    def names(found: Iterable[Finding]) -> set[str]:
+        return {finding.name or finding.remote for finding in found}
 
+    drifted = [finding for finding in report.findings if finding.severity == "drift"]
     return {
-        "failed_models": names(DriftClass.FAILED),
-        "drifted_models": {
-            finding.name or finding.remote for finding in report.findings if finding.severity == "drift"
-        },
-        "orphaned_models": names(DriftClass.ORPHANED),
+        "failed_models": names(finding for finding in report.findings if finding.kind is DriftClass.FAILED),
+        "drifted_models": names(drifted),
+        "out_of_band_models": names(finding for finding in drifted if finding.cause == "outOfBand"),
+        "pending_models": names(finding for finding in drifted if finding.cause == "pending"),
+        "orphaned_models": names(finding for finding in report.findings if finding.kind is DriftClass.ORPHANED),
     }
 
 
