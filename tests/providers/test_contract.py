@@ -11,7 +11,10 @@ from support.local_world import LocalService
 from support.provider_contract import EmbeddedGenerativeLanguage, EmbeddedVertex, Fake
 
 
+@pytest.mark.slow
 class TestGenerativeLanguageV1beta3(ProviderContract):
+    """The same provider as of v1beta: what differs by version is tested in ``tests/providers/generativelanguage``."""
+
     def service(self) -> EmbeddedGenerativeLanguage:
         return EmbeddedGenerativeLanguage("v1beta3")
 

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import subprocess
-import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -24,6 +23,7 @@ from reconciler.providers.google.credentials import ApplicationDefault
 from reconciler.providers.google.http import HttpRequest
 from reconciler.providers.google.retry import ATTEMPTS, FEW_ATTEMPTS
 from support.cases import each_row, slow_except
+from support.fork_server import forked
 from support.provider_google import (
     EMAIL,
     Google,
@@ -139,9 +139,7 @@ WITHOUT_HOME = (
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can take another user id")
 def test_a_user_without_a_home_directory_has_no_login() -> None:
-    done = subprocess.run(  # noqa: S603 - our own interpreter and our own script
-        [sys.executable, "-c", WITHOUT_HOME], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(forked("-c", WITHOUT_HOME), capture_output=True, text=True, check=False)  # noqa: S603 - ours
     assert (done.stdout, done.stderr) == ("None\n", "")
 
 
@@ -649,7 +647,8 @@ def test_secrets_show_in_no_log_error_or_value(
 def test_requests_is_never_needed(google: Google, tmp_path: Path) -> None:
     paths = [str(service_account(tmp_path, google)), str(workload_identity(tmp_path, google))]
     program = f"""
-import asyncio, sys
+import asyncio, sys, warnings
+warnings.simplefilter("error")
 sys.modules["requests"] = None  # importing it raises ImportError
 from reconciler.providers.google.credentials import ApplicationDefault
 for path, token in zip({paths}, ("token-1", "token-2"), strict=True):
@@ -657,4 +656,4 @@ for path, token in zip({paths}, ("token-1", "token-2"), strict=True):
     assert asyncio.run(source.token()) == token
 assert "google.auth.transport.requests" not in sys.modules
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)  # noqa: S603 - our own program
+    subprocess.run(forked("-c", program), check=True)  # noqa: S603 - our own program
