@@ -418,6 +418,10 @@ def _refused(event: events.Refused, time: str) -> RefusedLine:
     return RefusedLine(time=time, name=event.name, message=str(event.error), reason=event.reason)
 
 
+def _unserved(event: events.Unserved, time: str) -> UnservedLine:
+    return UnservedLine(time=time, name=event.name, key=event.key)  # in all stages
+
+
 _SAME_FIELDS: Final[Mapping[type[Event], type[ModelLine]]] = {
     events.Dropped: DroppedLine,
     events.Disappeared: GoneLine,
@@ -431,7 +435,6 @@ _SAME_FIELDS: Final[Mapping[type[Event], type[ModelLine]]] = {
     events.Renamed: RenamedLine,
     events.Claimed: ClaimedLine,
     events.Forgotten: ForgottenLine,
-    events.Unserved: UnservedLine,
     events.Withheld: UnservedLine,
     events.Deleted: DeletedLine,
 }
@@ -444,4 +447,5 @@ _BUILDERS: Final[Mapping[type[Event], Callable[[Any, str], ModelLine]]] = {
     events.Checking: _checking,
     events.Rejected: _rejected,
     events.Refused: _refused,
+    events.Unserved: _unserved,
 }
