@@ -175,7 +175,7 @@ def read_checks(
     Held-out examples that are in the training data too are reported, unless it is in Cloud Storage or has errors.
     """
     declared = list(_valid_checks(document, context, found))
-    problems = [*_duplicate_names(document, declared), *_rule_problems(document, declared)]
+    problems = [*_duplicate_names(document), *_rule_problems(document, declared)]
     problems += _simulated_judges(document, declared)
     held_out = {}
     for check in declared:
@@ -208,7 +208,7 @@ def read_stage_checks(document: YamlDocument, declared_at: FieldPath, judge: Jud
         _DeclaredCheck([*declared_at, index], value, "", None, "", judge)
         for index, value in enumerate(document.child(declared_at).value)
     ]
-    problems = [*_duplicate_names(document, declared), *_rule_problems(document, declared)]
+    problems = [*_rule_problems(document, declared)]
     for check in declared:
         if has_rubric(check.value) and not (judge or "judge" in check.value):
             path, remedy = [*check.path, "judge"], "add judge: {model: NAME} to the check, or to spec"
@@ -233,11 +233,13 @@ def _simulated_judges(document: YamlDocument, declared: Iterable[_DeclaredCheck]
             yield Problem(document.place(path), dotted(path), message, remedy, "warning")
 
 
-def _duplicate_names(document: YamlDocument, declared: Iterable[_DeclaredCheck]) -> Iterator[Problem]:
+def _duplicate_names(document: YamlDocument) -> Iterator[Problem]:
+    """Yield the errors in equal names of checks, which may be invalid in other ways."""
+    declared = mapping(document.value.get("spec")).get("checks")
     first_paths: dict[str, FieldPath] = {}
-    for check in declared:
-        name, path = check.value["name"], [*check.path, "name"]
-        first = first_paths.setdefault(name, path)
+    for index, check in enumerate(declared if isinstance(declared, list) else []):
+        name, path = mapping(check).get("name"), ["spec", "checks", index, "name"]
+        first = first_paths.setdefault(name, path) if isinstance(name, str) else path
         if first is not path:
             message = f'duplicate name "{shorten(name)}" (first defined at {document.place(first)})'
             yield Problem(document.place(path), dotted(path), message, "rename one of the checks")

@@ -70,6 +70,18 @@ def _order(stages: Stages) -> Iterator[Finding]:
             yield [index, "after"], f"no stage is named {quote(after)}", suggest(after, before, otherwise=_ABOVE)
 
 
+def _check_names(stages: Stages) -> Iterator[Finding]:
+    """Yield the errors in equal names of the checks of a stage, which may be invalid in other ways."""
+    for index, stage in enumerate(stages):
+        checks = stage.get("checks")
+        first: dict[str, int] = {}
+        for number, name in _texts([*map(mapping, checks)] if isinstance(checks, list) else [], "name"):
+            earlier = first.setdefault(name, number)
+            if earlier != number:
+                message = f"duplicate name {quote(name)} (first used by spec.stages[{index}].checks[{earlier}])"
+                yield [index, "checks", number, "name"], message, "rename one of the checks"
+
+
 _ABOVE = "set the name of a stage above"
 
 
@@ -97,7 +109,7 @@ def _shared_pointers(stages: Stages, folder: Path) -> Iterator[Finding]:
             yield [index, "publish"], message, "set a different path in each stage"
 
 
-_RULES: tuple[Callable[[Stages], Iterator[Finding]], ...] = (_names, _order, _soak)
+_RULES: tuple[Callable[[Stages], Iterator[Finding]], ...] = (_names, _order, _soak, _check_names)
 
 
 def read_stages(document: YamlDocument, found: Sequence[Problem]) -> tuple[tuple[Stage, ...], tuple[Problem, ...]]:

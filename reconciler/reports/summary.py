@@ -424,7 +424,7 @@ def _model(model: ModelStatus, root: str) -> SummaryRow:
             "cost": billing_text(shown.billing),
             "checks": f"{passed_ratio(shown.checks)} passed" if shown.checks else "",
             "evaluation": evaluations_text(shown.evaluations),
-            "since": minute(shown.complete_time or shown.create_time),
+            "since": minute(model.since),
             "experiment": shown.experiment_url,
         }
     )

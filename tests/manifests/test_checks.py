@@ -192,6 +192,9 @@ def test_a_name_that_is_taken_names_the_other_place(tmp_path: Path) -> None:
             " rename one of the checks"
         )
     ]
+    broken = "{name: small, prompt: a}"
+    for pair in ((check, broken), (broken, check), (broken, broken)):
+        assert any('checks[1].name: duplicate name "small"' in found for found in _found(tmp_path, *pair))
 
 
 _SYNTAX = "fix the syntax, without look-around and back-references (github.com/google/re2/wiki/Syntax)"

@@ -451,6 +451,10 @@ _STAGING, _PRODUCTION = "name: staging", "name: production, after: staging"
             _staged(f"name: a, checks: [{', '.join(2 * ['{name: c, prompt: p, expect: {equals: x}}'])}]"),
             ['checks[1].name: duplicate name "c"'],
         ),
+        (
+            _staged("name: a, checks: [{name: c, prompt: p}, {name: c, prompt: p}]"),
+            ["checks[0]: missing required field: expect or assert", 'checks[1].name: duplicate name "c"'],
+        ),
     ],
 )
 def test_errors_in_stages(tmp_path: Path, target: str, expected: list[str]) -> None:

@@ -353,6 +353,15 @@ class ModelStatus(Record, frozen=True, kw_only=True):
         matching = (generation for generation in self.generations if generation.key == serving)
         return next(matching, self.generations[0] if self.generations else None)
 
+    @property
+    def since(self) -> str:
+        """Since when the shown generation is serving; otherwise when its training completed or was created."""
+        shown = self.shown
+        if shown is None:
+            return ""
+        served = shown.promote_time if self.serving else ""
+        return served or shown.complete_time or shown.create_time or ""
+
 
 class StatusReport(TargetReport, frozen=True, kw_only=True, tag="Status"):
     """The recorded and live state of every model: the output of `reconcile status --format json`."""

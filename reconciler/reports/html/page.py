@@ -333,7 +333,6 @@ def _status_row(model: ModelStatus) -> TableRow:
     shown = model.shown
     details = tuple((word, text) for _, word, text in status_details(model))
     states = ["serving" if model.serving else "not serving", *(word for word, _ in details)]
-    since = (shown.complete_time or shown.create_time) if shown else ""
     return TableRow(
         tuple(dict.fromkeys(states)),
         (
@@ -342,7 +341,7 @@ def _status_row(model: ModelStatus) -> TableRow:
             Cell(shown.key if shown else "", code=True, details=details),
             *(_training_cells(shown.total_steps, shown.final_loss) if shown else (Cell(), Cell())),
             Cell(passed_ratio(shown.checks)) if shown and shown.checks else Cell(),
-            Cell(minute(since), order=since),
+            Cell(minute(model.since), order=model.since),
         ),
     )
 

@@ -102,7 +102,7 @@ def _cells(model: ModelStatus) -> tuple[str, ...]:
         "-" if shown.total_steps is None else str(shown.total_steps),
         "-" if shown.final_loss is None else loss(shown.final_loss),
         passed_ratio(shown.checks) if shown.checks else "-",
-        minute(shown.complete_time or shown.create_time or "-"),
+        minute(model.since or "-"),
     )
 
 

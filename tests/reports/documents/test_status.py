@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Failure, RemoteModel, State
 from reconciler.reports.documents.status import StatusReport, status_report
+from reconciler.reports.writer import render_text
 from support.render_values import (
     ACTIVE,
     KEY,
@@ -42,6 +43,18 @@ def test_the_record_alone_tells_what_serves() -> None:
     assert model["inProgress"] is False
     assert model["generations"][0]["finalLoss"] == 3.8
     assert model["generations"][0]["completeTime"] == "2026-11-22T19:17:30.123456789Z"
+
+
+def test_it_shows_since_when_a_generation_is_serving() -> None:
+    promoted = replace(ACTIVE, promote_time="2026-11-23T08:00:00Z")
+    for model, since in (
+        (LockedModel("n.yaml", serving=KEY, generations=(promoted,)), "2026-11-23 08:00"),
+        (LockedModel("n.yaml", serving=KEY, generations=(ACTIVE,)), "2026-11-22 19:17"),
+        (LockedModel("n.yaml", generations=(promoted,)), "2026-11-22 19:17"),
+    ):
+        report = status_report(Lock(models={"n": model}), TARGET, SIMULATED, LOCKFILE)
+        (row,) = (line for line in render_text(report).splitlines() if line.startswith("n "))
+        assert since in row
 
 
 def test_a_document_says_whether_the_service_was_asked() -> None:
