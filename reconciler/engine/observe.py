@@ -285,9 +285,13 @@ async def _add_untunable(provider: Provider, observation: Observation, sources: 
 async def add_permissions(provider: Provider, world: World) -> Observation:
     """Return the observation with the permissions of models whose access is declared, if they were not read before.
 
+    A run that promotes nothing grants nothing, and reads none: on an unmerged branch, its account may have no access.
+
     Raises as :func:`observe`; a single model that denies access is recorded as unreadable.
     """
     observation = world.observation
+    if not world.request.promotes:
+        return observation
     known = observation.permissions.keys() | observation.unreadable.keys()
     missing = sorted(shared_remotes(world) - known)
 

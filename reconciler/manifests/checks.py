@@ -238,8 +238,11 @@ def _duplicate_names(document: YamlDocument) -> Iterator[Problem]:
     declared = mapping(document.value.get("spec")).get("checks")
     first_paths: dict[str, FieldPath] = {}
     for index, check in enumerate(declared if isinstance(declared, list) else []):
-        name, path = mapping(check).get("name"), ["spec", "checks", index, "name"]
-        first = first_paths.setdefault(name, path) if isinstance(name, str) else path
+        name = mapping(check).get("name")
+        path: FieldPath = ["spec", "checks", index, "name"]
+        if not isinstance(name, str):
+            continue
+        first = first_paths.setdefault(name, path)
         if first is not path:
             message = f'duplicate name "{shorten(name)}" (first defined at {document.place(first)})'
             yield Problem(document.place(path), dotted(path), message, "rename one of the checks")

@@ -53,9 +53,10 @@ def _access(context: ReconcileContext, generation: ResolvedGeneration) -> tuple[
 
 
 def _is_open(context: ReconcileContext, generation: ResolvedGeneration) -> bool:
-    """Whether permissions are declared but not read yet."""
+    """Whether permissions are declared but not read yet, in a run that promotes."""
     return (
-        context.manifest.access is not None
+        context.request.promotes
+        and context.manifest.access is not None
         and generation.live is not None
         and generation.remote not in context.permissions
     )

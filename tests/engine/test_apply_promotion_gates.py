@@ -13,7 +13,7 @@ from reconciler.domain.access import EVERYONE, Grant, Grantee
 from reconciler.domain.checks import Check, Expectation
 from reconciler.domain.errors import ExitStatus, ReconcileError
 from reconciler.domain.lock import Lock, LockedModel
-from reconciler.domain.model import Lifecycle, Manifest, Sampling
+from reconciler.domain.model import Lifecycle, Manifest, Sampling, Source
 from reconciler.domain.plan import Kind, Reason
 from reconciler.planning.events import Published
 from support.engine_world import CREATE, LIST, World, answering, manifest, tuning
@@ -115,6 +115,25 @@ def test_unreadable_permissions_hold_their_model_alone(tmp_path: Path) -> None:
     assert "You are not an owner" in hold.message
     assert block(world).serving is None
     assert block(world, "words").serving
+
+
+def test_a_run_that_promotes_nothing_reads_no_permissions_and_trains_children(tmp_path: Path) -> None:
+    """A pull request's account may train, and neither share models nor see who may use them."""
+    asked: list[str] = []
+
+    def front(request: HttpRequest) -> Response | None:
+        if request.url.path.endswith("/permissions"):
+            asked.append(request.url.path)
+            return JSONResponse({"error": {"code": 403, "status": "PERMISSION_DENIED"}}, status_code=403)
+        return None
+
+    world = World(tmp_path, around=answering(front))
+    parent = manifest(access=(Grant(ADA, "reader"),))
+    child = manifest("words", source=Source(tuned_model="numbers"))
+    ran = world.run(parent, child, writes=False)
+    assert (ran.outcome.exit_status, asked) == (ExitStatus.OK, [])
+    assert block(world, "words").generations[0].source.key == block(world).generations[0].key
+    assert block(world).serving is None
 
 
 def test_a_generation_that_fails_its_checks_is_not_promoted(world: World) -> None:
