@@ -36,7 +36,7 @@ from reconciler.manifests.discovery import (
     target_file_name,
 )
 from reconciler.manifests.target import read_root
-from reconciler.manifests.yaml_parser import parse
+from reconciler.manifests.yaml_parser import YamlDocument, parse
 from reconciler.paths import repository_of
 from reconciler.planning.hidden_examples import redact_problems
 from reconciler.providers.registry import capabilities_of, catalog_of, recorded_spec
@@ -540,17 +540,45 @@ def _declared_names(project: RecordedProject) -> frozenset[str] | None:
     environment, paths = project.session.environment, project.input.paths
     if not paths or any(absolute(path, environment.cwd) == project.session.root for path in paths):
         return None
+    documents, problems = _documents(project, paths)
+    names = frozenset(filter(None, map(manifest_name, documents)))
+    if problems and not names:
+        raise InvalidInput(problems)
+    return names
+
+
+def _documents(project: RecordedProject, paths: Sequence[str]) -> tuple[list[YamlDocument], tuple[Problem, ...]]:
+    """Return the YAML documents at these paths, and the problems of their files."""
+    environment = project.session.environment
     repository = repository_of(project.session.root)
     files = discover(paths, environment.cwd, target_file_name(project.target.name))
     parsed = [read(file.path, file.shown, repository) for file in files]
     if STDIN in paths:
         parsed.append(parse(environment.stdin.read(), STDIN))
-    documents = (document for part in parsed for document in expand_lists(part.documents))
-    names = frozenset(filter(None, map(manifest_name, documents)))
-    problems = tuple(problem for part in parsed for problem in part.problems)
-    if problems and not names:
-        raise InvalidInput(problems)
-    return names
+    documents = [document for part in parsed for document in expand_lists(part.documents)]
+    return documents, tuple(problem for part in parsed for problem in part.problems)
+
+
+def find_orphans(project: RecordedProject) -> frozenset[str]:
+    """Return the recorded models whose manifest file is gone, and that no other file of the root declares.
+
+    The files are read only if one is gone. If one of them cannot be read, it may declare each of these models.
+    """
+    from reconciler.planning.observed_events import has_content
+
+    root = project.session.root
+    gone = {
+        name
+        for name, model in project.lock.models.items()
+        if has_content(model) and model.manifest != STDIN and not (root / model.manifest).exists()
+    }
+    if not gone:
+        return frozenset()
+    documents, problems = _documents(project, [str(root)])
+    named = [document for document in documents if manifest_name(document)]
+    former = (name for document in named for name in document.value["metadata"].get("formerly") or ())
+    declared = {*map(manifest_name, named), *former}
+    return frozenset() if problems else frozenset(gone - declared)
 
 
 def read_lock(store: LockStore, target: Target, shown: str) -> Lock:

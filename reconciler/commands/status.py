@@ -19,6 +19,7 @@ from reconciler.commands._project import (
     CommandResult,
     RecordedProject,
     details_of,
+    find_orphans,
     live_models,
     open_recorded,
     select_recorded,
@@ -66,6 +67,7 @@ def status(
         reach=reach,
         root=project.root,
         model_details=details_of(project, lock, observation) if command_input.model_details else (),
+        orphans=find_orphans(project),
     )
     return CommandResult(report, projects=(project,))
 

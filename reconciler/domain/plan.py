@@ -390,7 +390,8 @@ class Action(Struct, frozen=True):
     empty. ``checks`` is the number of checks to run, and ``prompts`` the most prompts that they send. ``checkpoints``
     are the IDs of the checkpoints that are checked, promoted or deployed; empty for the default one. ``deletion``
     describes a generation to delete, and ``descendants`` are the remote names of the generations tuned from it, which
-    are deleted first. ``stage`` is the one that an action is about, empty for the first stage.
+    are deleted first. ``serving`` is the key of the serving generation. ``stage`` is the one that an action is about,
+    empty for the first stage.
     """
 
     name: str
@@ -415,6 +416,7 @@ class Action(Struct, frozen=True):
     checkpoints: tuple[str, ...] = ()
     deletion: Deletion | None = None
     descendants: frozenset[str] = frozenset()
+    serving: str = ""
     stage: str = ""
 
     @property

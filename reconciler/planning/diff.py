@@ -193,6 +193,7 @@ class ReconcileContext(Struct, frozen=True):
             remote=known.remote if known else "",
             attempt=known.mark.attempt if known else 0,
             message=message,
+            serving=self.locked.serving_key or "",
         )
 
     def changes(self) -> tuple[FieldChange, ...]:

@@ -323,7 +323,8 @@ def orphan_actions(world: World, declared: Iterable[str]) -> Iterator[Action]:
                 kind=Kind.NOOP,
                 reason=Reason.ORPHANED,
                 key=locked.serving_key or "",
-                message="no manifest declares it; it is kept",
+                message=f"no manifest declares it; it is kept: run reconcile forget {name} to stop managing it, or"
+                f" reconcile prune --dry-run {name} to see what prune would delete",
             )
         for recorded in locked.generations:
             found = resolve_recorded(recorded, owners.owner(name), world.observation)

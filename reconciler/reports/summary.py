@@ -69,6 +69,7 @@ from reconciler.reports.text.plan import (
     destination_details,
     lock_change_text,
     plan_summary,
+    planned_changes,
     sample_text,
 )
 from reconciler.reports.text.result import OUTCOMES, next_steps, outcome_details, result_summary
@@ -196,7 +197,8 @@ def _shown_file(file: str, root: str) -> str:
 def _plan(report: PlanReport) -> ReportSummary:
     explained: dict[str, str] = {}
     rows = _lock_changes(report)
-    rows += [_action(action, report.target.root, explained) for action in report.actions]
+    data = {change.name: change for change in report.data_changes or () if change.use == "training"}
+    rows += [_action(action, report.target.root, explained, data.get(action.name)) for action in report.actions]
     by_name = {row.name: row for row in rows[-len(report.actions) :] if report.actions}
     rows += [_data_change(change, by_name.get(change.name)) for change in report.data_changes or ()]
     return _summary(
@@ -234,7 +236,7 @@ def lock_changes(report: PlanReport | ResultReport) -> tuple[tuple[tuple[Lockfil
     )
 
 
-def _action(action: PlannedAction, root: str, explained: dict[str, str]) -> SummaryRow:
+def _action(action: PlannedAction, root: str, explained: dict[str, str], data: DataChange | None) -> SummaryRow:
     in_sync = action.reason is Reason.IN_SYNC
     details = list(action_details(action, explained))
     reasons = "; ".join(text for label, text in details if label == "why")
@@ -243,7 +245,9 @@ def _action(action: PlannedAction, root: str, explained: dict[str, str]) -> Summ
         action.name,
         {Kind.NOOP: "in sync" if in_sync else "kept", Kind.HOLD: "held"}.get(action.action, action.action.value),
         _action_level(action),
-        "" if in_sync else ": ".join(filter(None, [action.reason, reasons])),
+        ""
+        if in_sync
+        else "; ".join([*planned_changes(action, data), ": ".join(filter(None, [action.reason, reasons]))]),
         details=(*generation, *(detail for detail in details if detail[0] != "why")),
         file=_shown_file(action.file, root),
         line=action.line,

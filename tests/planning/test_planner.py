@@ -33,7 +33,9 @@ CASES = cases()
 
 def bare(action: Action) -> Action:
     """An action without what follows from its manifest or is told in words."""
-    return replace(action, remote="", message="", source=None, dataset=None, hyperparameters={}, training=None)
+    return replace(
+        action, remote="", message="", source=None, dataset=None, hyperparameters={}, training=None, serving=""
+    )
 
 
 def test_no_model_is_added_to_a_full_lockfile() -> None:

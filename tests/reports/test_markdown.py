@@ -21,6 +21,7 @@ from reconciler.reports.documents.doctor import doctor_report
 from reconciler.reports.documents.plan import DataBase, DataChange, DataSample, PlanReport, plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from reconciler.reports.markdown import COMMENT, Limit, code, markdown, marker, prose, utf8_bytes, utf16_units
+from reconciler.reports.summary import summarize
 from support.cases import each_row
 from support.render_values import CREATE, FAILED, IN_SYNC, LOCKFILE, SIMULATED, TARGET, names, plans, texts
 
@@ -363,6 +364,75 @@ def test_changes_of_data_stand_in_the_table_and_samples_below() -> None:
         "| ⚠️ data | `number-generator` | `next.csv`: `+14 −2 ~3` examples; 1 held-out input is in the training data |"  # noqa: RUF001 - our sign
     ) in text
     assert "- example: `+ @a`: &#124;\n" in text
+
+
+@each_row(
+    ("action", "data", "shown"),
+    [
+        (
+            Action(
+                "numbers",
+                "n.yaml",
+                Kind.CREATE,
+                Reason.CONTENT_CHANGED,
+                key="numbers-b",
+                serving="numbers-a",
+                changes=(
+                    FieldChange("hyperparameters.epochCount", 2, 3),
+                    FieldChange("dataset.examples", 20, 29),
+                    FieldChange("dataset", "sha256:a", "sha256:b"),
+                ),
+            ),
+            DataChange(name="numbers", use="training", path="n.csv", added=12, removed=3, changed=0),
+            "numbers-a → numbers-b; epochCount 2 → 3; data +12 −3 examples; ContentChanged",  # noqa: RUF001 - our sign
+        ),
+        (
+            Action(
+                "numbers",
+                "n.yaml",
+                Kind.CREATE,
+                Reason.CONTENT_CHANGED,
+                key="numbers-b",
+                changes=(FieldChange("dataset.examples", 20, 29),),
+            ),
+            None,
+            "data 20 → 29 examples; ContentChanged",
+        ),
+        (
+            Action(
+                "numbers",
+                "n.yaml",
+                Kind.UPDATE,
+                Reason.DRIFTED,
+                key="numbers-a",
+                serving="numbers-a",
+                changes=(FieldChange("sampling.temperature", 0.2, 0.7),),
+            ),
+            None,
+            "temperature 0.2 → 0.7; Drifted",
+        ),
+        (
+            Action("numbers", "n.yaml", Kind.PROMOTE, Reason.READY, key="numbers-b", serving="numbers-a"),
+            None,
+            "numbers-a → numbers-b; Ready",
+        ),
+        (
+            Action(
+                "numbers",
+                "n.yaml",
+                Kind.UPDATE,
+                Reason.DRIFTED,
+                changes=tuple([FieldChange(f"access.user:{n}@x.y", None, "reader") for n in range(9)]),
+            ),
+            None,
+            f"{'; '.join(f'access.user:{n}@x.y unset → reader' for n in range(5))}; 4 more fields; Drifted",
+        ),
+    ],
+)
+def test_the_table_has_what_changes_from_what_to_what(action: Action, data: DataChange | None, shown: str) -> None:
+    document = plan_report(Plan((action,)), TARGET, SIMULATED, LOCKFILE, root="specs")
+    (row,) = summarize(replace(document, data_changes=(data,) if data else None)).rows[:1]
+    assert row.why.startswith(shown)
 
 
 def test_a_document_without_such_a_face_is_refused_with_those_that_have_one() -> None:

@@ -119,6 +119,8 @@ class PlannedAction(Record, frozen=True, kw_only=True):
     """The stage that the action is about; omitted for the first one."""
     key: Key = ""
     remote: Remote = ""
+    serving: Key = ""
+    """The key of the serving generation that a create or promotion replaces; omitted if there is none."""
     message: str = ""
     """A sentence for the reader."""
     attempt: Attempt
@@ -368,6 +370,7 @@ def _action(action: Action, places: Places) -> PlannedAction:
         attempt=action.attempt,
         base_model=source.base_model,
         source=None if source.base_model or source == Source() else source.recorded,
+        serving=action.serving if action.kind in _REPLACING and action.serving != action.key else "",
         after=action.after,
         method=dataset.method if dataset else "supervised",
         dataset=dataset.path if dataset else "",
@@ -385,6 +388,9 @@ def _action(action: Action, places: Places) -> PlannedAction:
         line=place.line if place else None,
         column=place.column if place else None,
     )
+
+
+_REPLACING: Final = frozenset({Kind.CREATE, Kind.PROMOTE})
 
 
 def _access_change(change: AccessChange) -> FieldChange:

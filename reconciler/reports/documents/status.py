@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from reconciler.domain.access import EffectiveAccess, Permission, Role
 from reconciler.domain.checks import RecordedChecks
@@ -343,6 +344,8 @@ class ModelStatus(Record, frozen=True, kw_only=True):
     """The suspension that its manifest declared when it was last applied; it may have ended."""
     in_progress: bool
     """Whether a generation is training."""
+    orphaned: bool = False
+    """Whether its manifest file is gone and no other manifest declares it; omitted if not."""
     generations: tuple[GenerationStatus, ...]
     """Its generations, newest first."""
 
@@ -409,8 +412,9 @@ def status_report(
     reach: AccessReport | None = None,
     root: str = "",
     model_details: tuple[ModelDetails, ...] = (),
+    orphans: Collection[str] = (),
 ) -> StatusReport:
-    """Return the report of every recorded model.
+    """Return the report of every recorded model; ``orphans`` are those that no manifest declares.
 
     ``live`` has the live state by remote name and overrides the record; without it ``verified`` is false. ``reach`` is
     the access of an address, if it was requested.
@@ -420,7 +424,10 @@ def status_report(
         target=target_summary(target, capabilities, root),
         lockfile=lockfile,
         verified=live is not None,
-        models=tuple(_model(name, live or {}, (lock, lock.models[name], capabilities)) for name in sorted(lock.models)),
+        models=tuple(
+            replace(_model(name, live or {}, (lock, lock.models[name], capabilities)), orphaned=name in orphans)
+            for name in sorted(lock.models)
+        ),
         access=access_summary(reach) if reach else None,
         model_details=model_details,
     )

@@ -307,6 +307,7 @@ _STATUS_ROLES: Final[Mapping[str, Role]] = {
     "canceled": "error",
     "held": "hold",
     "rejected": "hold",
+    "orphaned": "warning",
     "intended": "wait",
     "training": "wait",
     "ready": "promote",

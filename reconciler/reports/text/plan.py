@@ -75,6 +75,9 @@ _DESTINATIONS: Final = {
 """Fields of a target that a reviewer must see in every plan, because they determine where data goes."""
 _COUNTED_ALWAYS: Final = ("create", "update", "delete")
 _COUNTED_ELSE: Final = ("adopt", "check", "promote")
+_FIELDS_SHOWN: Final = 5
+_MINUS: Final = "\N{MINUS SIGN}"
+_COUNT_SIGNS: Final = ("+", _MINUS, "~")
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 
 
@@ -152,6 +155,36 @@ def action_details(action: PlannedAction, explained: dict[str, str]) -> Iterator
         yield from _training_details(action, action.training)
     if action.deletion:
         yield from _deletion_details(action.deletion)
+
+
+def planned_changes(action: PlannedAction, data: DataChange | None = None) -> Iterator[str]:
+    """Yield what an action changes, from what to what: the generation, the fields, and the examples of the data set.
+
+    ``data`` is how the training data differs from that of a base commit; without it, the numbers of examples are shown.
+    """
+    if action.serving:
+        yield f"{action.serving} → {action.key}"
+    fields = [change for change in action.changes if not change.field.startswith("dataset")]
+    for change in fields[:_FIELDS_SHOWN]:
+        name = change.field.removeprefix("hyperparameters.").removeprefix("sampling.")
+        yield f"{name} {value(change.live)} → {value(change.declared)}"
+    if len(fields) > _FIELDS_SHOWN:
+        yield f"{len(fields) - _FIELDS_SHOWN} more fields"
+    changed = {change.field: change for change in action.changes if change.field.startswith("dataset")}
+    if not changed:
+        return
+    sides = changed.get("dataset.examples")
+    if data and data.added is not None:
+        counts = [f"{sign}{count}" for sign, count in zip(_COUNT_SIGNS, _counts_of(data), strict=True) if count]
+        yield f"data {' '.join(counts)} examples" if counts else "data in another order"
+    elif sides:
+        yield f"data {value(sides.live)} → {value(sides.declared)} examples"
+    else:
+        yield "data changed"
+
+
+def _counts_of(data: DataChange) -> tuple[int, int, int]:
+    return data.added or 0, data.removed or 0, data.changed or 0
 
 
 def _deletion_details(deletion: Deletion) -> Iterator[Detail]:
@@ -300,9 +333,6 @@ def _counts(summary: PlanSummary, always: tuple[str, ...]) -> Iterator[str]:
         yield f"{counted(summary.wait, 'training')} in progress."
     if summary.hold:
         yield f"{summary.hold} held."
-
-
-_MINUS: Final = "\N{MINUS SIGN}"
 
 
 def _example(sample: DataSample) -> str:

@@ -124,8 +124,7 @@ def status_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
     """Yield role, word and text for each generation of a model that is training, failed or not promoted."""
     serving = {model.serving.key} if model.serving else set()
     serving |= {generation.key for generation in model.generations if stages_text(generation, "serving")}
-    if model.suspend:
-        yield "hold", "suspended", f"nothing is changed{model.suspend}"
+    yield from _model_details(model)
     for generation in model.generations:
         yield from _stage_details(generation)
     for position, generation in enumerate(model.generations):
@@ -147,6 +146,14 @@ def status_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
             yield "warning", "warning", f"{key}: {dropped_text(generation.dropped_examples)}"
         if generation.evaluations and (position == 0 or key in serving):
             yield "muted", "evaluated", f"{key}: by the service, {evaluations_text(generation.evaluations)}"
+
+
+def _model_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
+    if model.suspend:
+        yield "hold", "suspended", f"nothing is changed{model.suspend}"
+    if model.orphaned:
+        remedy = f"run reconcile forget {model.name} to stop managing it, or reconcile prune --dry-run {model.name}"
+        yield "warning", "orphaned", f"no manifest declares it; {remedy} to see what prune would delete"
 
 
 def _stage_details(generation: GenerationStatus) -> Iterator[tuple[Role, str, str]]:
