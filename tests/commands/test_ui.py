@@ -252,6 +252,10 @@ def test_a_whole_run_is_seen_in_one_look(story: tuple[Cli, _Server]) -> None:
         'reconcile_last_run_exit_status{command="apply",target="default"} 0'
         in (reconcile.folder / "apply.prom").read_text()
     )
+    report = reconcile.folder / "targets.html"
+    assert reconcile("targets", "specs", "--report", str(report)).status == 0
+    assert f"<code>{key}</code>" in report.read_text()
+    assert '<dl class="facts run">' in report.read_text()
     server.end.send_signal(signal.SIGINT)
     out, err = server.end.communicate(timeout=60)
     assert (server.end.returncode, out, err) == (0, "", "")

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from reconciler.domain.document import VERSION
 from reconciler.reports.documents.doctor import ErrorProblem
+from reconciler.reports.documents.envelope import run_details
 from reconciler.reports.documents.targets import ListedModel, ListedTarget, ModelState, TargetsReport
 from reconciler.reports.html.loss_chart import Chart, Losses, chart
 from reconciler.reports.html.page import PLOT, Cell, PageModel, TableRow, asset, policy, templates
@@ -101,6 +102,7 @@ def front_page(report: TargetsReport, now: Now = NOTHING, *, live: bool = False)
             style=style,
             scripts=scripts,
             live=live,
+            run=tuple(run_details(report.run)) if report.run else (),
             many=len(overview.rows) > _MANY,
             simulated=any(target.simulated for target in report.targets),
             version=VERSION,
