@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import reduce
 from operator import itemgetter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -43,13 +43,14 @@ from reconciler.engine.check import Checker, checked_generation
 from reconciler.manifests.discovery import absolute
 from reconciler.paths import find_writable, repository_of
 from reconciler.planning.check_evaluation import recorded_checks
-from reconciler.planning.events import Corrected, Disappeared, Event, Promoted, Withheld, record
+from reconciler.planning.events import Corrected, Disappeared, Event, Promoted, Staged, Withheld, record
 from reconciler.planning.lineage import descendants
 from reconciler.planning.lock_review import Served, published_lock, requested_serving, withheld_promotions
 from reconciler.planning.observed_events import declared_preamble
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
 from reconciler.planning.rollout import require_passed, unusable_error
 from reconciler.planning.soak import PublicationHistory, Sighting, published_since
+from reconciler.planning.stages import arrange_stages
 from reconciler.reports.documents.change import (
     ResolvedModel,
     ResolveReport,
@@ -237,21 +238,26 @@ class Publisher:
 class PromotionRequests(Struct, frozen=True):
     """The generations by manifest that the lockfile names as serving, and that were not serving before.
 
-    ``withheld`` are those that a run promotes itself, after their checks.
+    ``withheld`` are those that a run promotes itself, after their checks. ``publications`` has since when the
+    generations that are requested for stages have been published.
     """
 
     serving: Mapping[str, str] = {}
     withheld: tuple[Withheld, ...] = ()
+    publications: Mapping[tuple[str, str], Publication] = {}
 
     def withhold(self, project: Project) -> Project:
         """Return the project with the recorded state that a run starts from."""
-        return replace(project, lock=reduce(record, self.withheld, project.lock))
+        events: tuple[Event, ...] = self.withheld
+        if any(withheld.stage for withheld in self.withheld):
+            events = (Staged(tuple(stage.name for stage in project.target.stages)), *events)
+        return replace(project, lock=reduce(record, events, project.lock), publications=self.publications)
 
 
 def promotion_requests(
     project: Project, review: LockReview | None = None, *, offline: bool = False
 ) -> PromotionRequests:
-    """Return what the lockfile names as serving, and the published pointer, or else the base of ``review``, does not.
+    """Return what the lockfile names as serving, and the published pointers, or else the base of ``review``, do not.
 
     Without both the lockfile is trusted: nothing else has the serving generations. ``offline`` reads no pointer.
 
@@ -260,23 +266,42 @@ def promotion_requests(
     Raises:
         AccessError, ServiceError: when the pointer cannot be read.
     """
-    pointer = None
+    requests = PromotionRequests(review.serving, review.withheld) if review else PromotionRequests()
+    if offline:
+        return requests
+    stages = tuple(stage.name for stage in project.target.stages)
+    lock, manifests = arrange_stages(project.lock, stages, begins=False), project.manifests
+    for publisher in publisher_of(project).each:
+        pointer = _valid(publisher.served)
+        if pointer is None:
+            continue
+        stage, before = publisher.recorded_stage, requests.withheld
+        if stage and publisher.address.startswith(REMOTE_SCHEME):  # no pull request can change it
+            before = tuple(withheld for withheld in before if withheld.stage != stage)
+        current = lock.in_stage(stage)
+        published = published_lock(current, pointer, manifests)
+        named = {withheld.name for withheld in before if withheld.stage == stage}
+        found = withheld_promotions(published, current, manifests)
+        more = tuple(replace(one, stage=stage) for one in found if one.name not in named)
+        serving = {} if stage else requested_serving(published, current, manifests)
+        requests = PromotionRequests({**serving, **requests.serving}, (*before, *more))
+    started = requests.withhold(project)
+    started = replace(started, lock=arrange_stages(started.lock, stages))
+    return replace(requests, publications=_valid(lambda: read_publications(started)) or {})
+
+
+_ValueT = TypeVar("_ValueT")
+
+
+def _valid(read: Callable[[], _ValueT]) -> _ValueT | None:
+    """Return what a pointer has; ``None`` if it is invalid."""
     try:
-        pointer = None if offline else publisher_of(project).each[0].served()
+        return read()
     except (AccessError, ServiceError):
         raise
     except ReconcileError as error:
         _LOG.debug("publishing will fail: %s", error)
-    requests = PromotionRequests(review.serving, review.withheld) if review else PromotionRequests()
-    if pointer is None:
-        return requests
-    lock, manifests = project.lock, project.manifests
-    published = published_lock(lock, pointer, manifests)
-    named = {withheld.name for withheld in requests.withheld if not withheld.stage}
-    more = (found for found in withheld_promotions(published, lock, manifests) if found.name not in named)
-    return PromotionRequests(
-        {**requested_serving(published, lock, manifests), **requests.serving}, (*requests.withheld, *more)
-    )
+        return None
 
 
 class Publishers:

@@ -100,6 +100,7 @@ def apply(
     base = (saved.saved.input.base or None) if saved else base
     review = _review(project, base, unselected=options.writes and not saved) if base else None
     requests = promotion_requests(project, review, offline=not options.writes)
+    project = replace(project, publications=requests.publications)
     options = replace(options, request=replace(request, serving=requests.serving), withheld=requests.withheld)
     return _ApplyRun(project, options, saved, review).run(approve, progress)
 
