@@ -282,7 +282,7 @@ def promotion_requests(
         published = published_lock(current, pointer, manifests)
         named = {withheld.name for withheld in before if withheld.stage == stage}
         found = withheld_promotions(published, current, manifests)
-        more = tuple(replace(one, stage=stage) for one in found if one.name not in named)
+        more = tuple(replace(held, stage=stage) for held in found if held.name not in named)
         serving = {} if stage else requested_serving(published, current, manifests)
         requests = PromotionRequests({**serving, **requests.serving}, (*before, *more))
     started = requests.withhold(project)
