@@ -210,15 +210,16 @@ PAGE = {"fault": "status", "html": True, "status": 200, "count": 2}
     ("rules", "status"),
     [
         ([LOST, {"fault": "lag", "seconds": 12}], 0),
-        ([PAGE, {"fault": "truncate", "skip": 4, "count": 2}], 0),
         (
             [
+                PAGE,
+                {"fault": "truncate", "skip": 4, "count": 2},
                 {"fault": "replace", "field": "tuningStepCount", "value": -5},
                 {"fault": "replace", "field": "epoch", "value": "NaN"},
+                {"fault": "remove", "field": "checkpointId"},
             ],
             0,
         ),
-        ([{"fault": "remove", "field": "checkpointId"}], 0),
         ([{"fault": "failTraining"}], 1),
     ],
 )

@@ -252,13 +252,14 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("path", HOSTILE)
-def test_hostile_paths_lead_nowhere_and_hide_nothing(root: Path, tmp_path: Path, path: str) -> None:
+def test_hostile_paths_lead_nowhere_and_hide_nothing(root: Path, tmp_path: Path) -> None:
     write(tmp_path, {"etc/passwd": OLD_CSV})
     before = sorted(tmp_path.rglob("*"))
-    hostile = trained_on([Example("7", "8")], path)
-    assert found(root, hostile, trained_on(OLD), files=(path, FILE)) == [None, OLD]
-    assert found(root, replace(hostile, dataset=Dataset(hostile.dataset.digest, "", 1)), files=(path,)) == [None]
+    for path in HOSTILE:
+        hostile = trained_on([Example("7", "8")], path)
+        assert found(root, hostile, trained_on(OLD), files=(path, FILE)) == [None, OLD], repr(path)
+        without = replace(hostile, dataset=Dataset(hostile.dataset.digest, "", 1))
+        assert found(root, without, files=(path,)) == [None], repr(path)
     assert sorted(tmp_path.rglob("*")) == before
 
 
