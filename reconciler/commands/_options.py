@@ -228,6 +228,8 @@ named_model_options = combine(
     click.argument("paths", nargs=-1, required=True, metavar="NAME... [PATHS]..."), _model_options
 )
 """Options of commands for one or several models."""
+forget_options = combine(click.argument("paths", nargs=-1, metavar="[NAME]... [PATHS]..."), _model_options)
+"""Options of forget."""
 adopt_options = combine(
     click.argument("paths", nargs=-1, required=True, metavar="NAME REMOTE [NAME REMOTE]... [PATHS]..."), _model_options
 )

@@ -16,14 +16,15 @@ from reconciler.commands._project import CommandInput, CommandResult, Project, o
 from reconciler.commands._rollout import Publishers, publisher_of
 from reconciler.commands._session import EventLoop
 from reconciler.domain.errors import AccessError, Declined, InvalidInput, ReconcileError, ServiceError, UsageError
-from reconciler.domain.lock import LockedGeneration, LockedModel
+from reconciler.domain.lock import LockedGeneration, LockedModel, LockedStage
 from reconciler.domain.model import Update
-from reconciler.domain.text import join_names
+from reconciler.domain.text import join_names, suggest
 from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
-from reconciler.planning.events import Forgotten, record
-from reconciler.planning.forget import forget_notes, has_permanent_marks, require_forgettable
+from reconciler.planning.events import Forgotten, Staged, StageForgotten, record
+from reconciler.planning.forget import forget_notes, has_permanent_marks, require_forgettable, stage_notes
 from reconciler.planning.live_proof import Owner
+from reconciler.planning.stages import arrange_stages
 from reconciler.reports.documents.change import ChangeReport, changed_generations, combine_changes
 from reconciler.reports.writer import render_text
 from reconciler.state.published_pointer import without_pointer
@@ -87,6 +88,66 @@ def forget(
         _record(project, publisher, models, reason)
     published = publisher.shown if any(model.published_keys for model in models.values()) else ""
     return CommandResult(replace(report, outcome="done", published=published))
+
+
+def forget_stage(
+    environment: Environment, command_input: CommandInput, stage: str, *, approve: ApproveChange, reason: str = ""
+) -> CommandResult[ChangeReport]:
+    """Drop the record of a stage that the target no longer declares; its models stay managed.
+
+    Raises:
+        Declined: when ``approve`` returns false.
+        UsageError: when the lockfile records no such stage.
+        ReconcileError: when the target declares the stage.
+    """
+    project = open_project(environment, command_input, strict=False)
+    declared = tuple(known.name for known in project.target.stages)
+    if stage in declared:
+        raise ReconcileError(
+            f"the target {project.target.name} declares the stage {stage}",
+            f"remove it from {project.target.file} first",
+        )
+    recorded = _records_of(project, stage)
+    if not recorded:
+        others = {name for model in project.lock.models.values() for name in model.stages} - {*declared}
+        known_stages = f"removed stages: {join_names(sorted(others))}" if others else "no record is left to be dropped"
+        remedy = suggest(stage, sorted(others), otherwise=known_stages)
+        raise UsageError(f"{project.lockfile} records no stage {stage}", remedy)
+    report = combine_changes(
+        [
+            ChangeReport(
+                simulated=project.capabilities.simulated,
+                target=project.target_summary,
+                command="forget",
+                name=name,
+                stage=stage,
+                outcome="planned",
+                lockfile=project.lockfile,
+                generations=(),
+                notes=tuple(stage_notes(stage, record)),
+                next=(),
+            )
+            for name, record in recorded.items()
+        ]
+    )
+    if not approve(report):
+        raise Declined
+    with project.store.lease():
+        project = project.reread_lock()
+        if _records_of(project, stage) != recorded:
+            raise ReconcileError(f"another run has changed the stage {stage} in {project.lockfile}", "run again")
+        project.store.check_writable()
+        recorder = project.recorder()
+        decided = recorder.decided("forget", stage=stage, reason=reason)
+        recorder.emit(Staged(declared), StageForgotten(stage), decided)
+        recorder.flush()
+    return CommandResult(replace(report, outcome="done"))
+
+
+def _records_of(project: Project, stage: str) -> dict[str, LockedStage]:
+    """Return the record of a stage in each model that has one, with the stages of the target."""
+    lock = arrange_stages(project.lock, tuple(known.name for known in project.target.stages), begins=False)
+    return {name: model.stages[stage] for name, model in sorted(lock.models.items()) if stage in model.stages}
 
 
 def _forgettable(project: Project, name: str) -> LockedModel:
@@ -159,19 +220,33 @@ def _record(project: Project, publisher: Publishers, models: Mapping[str, Locked
     recorder.flush()
 
 
-@click.command("forget")
-@_options.named_model_options
+@click.command("forget", epilog=_options.examples("forget adder", "forget --stage canary"))
+@_options.forget_options
 @_options.yes
+@click.option(
+    "--stage", metavar="NAME", help="Drop the record of a stage that was removed from the target, in place of models."
+)
 @click.option("--keep-marks", is_flag=True, help="Leave the marks in the descriptions at the service.")
 @_options.reason
 @_options.environment
-def command(environment: Environment, /, *, yes: bool, keep_marks: bool, reason: str | None, **values: Any) -> int:
+def command(
+    environment: Environment, /, *, yes: bool, keep_marks: bool, stage: str | None, reason: str | None, **values: Any
+) -> int:
     """Stop managing models without deleting them.
 
     Delete their manifests first. Removes the models from the lockfile, and the marks from their descriptions if the
     service can change those. Afterwards the models are unmanaged.
+
+    With --stage, all paths are those of manifests, and the models stay managed. The published pointer of the stage is
+    not deleted.
     """
     output = output_of(values)
+    if stage:
+        _options.require_compatible((keep_marks, "--stage", "--keep-marks"))
+        drop = partial(approve_change, output, f"Drop the record of the stage {stage}?", yes=yes)
+        return output.finish(forget_stage(environment, input_of(values), stage, approve=drop, reason=reason or ""))
+    if not values["paths"]:
+        raise UsageError("NAME is missing", "pass the names of models, or --stage NAME")
     names, values["paths"] = _options.leading_names(values["paths"], environment.cwd)
     approve = partial(approve_change, output, f"Stop managing {join_names(names)}?", yes=yes)
     result = forget(environment, input_of(values), names, keep_marks=keep_marks, approve=approve, reason=reason or "")

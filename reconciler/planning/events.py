@@ -132,6 +132,17 @@ class Staged(LockEvent, frozen=True):
         return arrange_stages(lock, self.stages)
 
 
+class StageForgotten(LockEvent, frozen=True):
+    """The record of a stage that the target no longer has was dropped."""
+
+    stage: str
+
+    def apply_to(self, lock: Lock) -> Lock:
+        """Remove the record of the stage from all models."""
+        models = {name: model.with_stage(self.stage, LockedStage()) for name, model in lock.models.items()}
+        return lock if models == lock.models else replace(lock, models=models)
+
+
 class Declared(ModelEvent, frozen=True):
     """A manifest was read; these fields are recorded for commands that do not read it, and outlive it."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedStage
 from reconciler.domain.model import Capabilities, Manifest, State
 
 CANCELLATION = "cancellation"
@@ -45,8 +45,8 @@ def forget_notes(name: str, lock: Lock, *, marked: bool, unread: str = "") -> It
     model = lock.models[name]
     if unread:
         yield f"a manifest may declare it: {unread}; remove that too, or an apply that reads it trains a new model"
-    if model.serving_key:
-        yield f"{model.serving_key} is serving, and still answers requests to its remote name"
+    for key in sorted(model.served_keys):
+        yield f"{key} is serving, and still answers requests to its remote name"
     for generation in trainings_in_progress(model, None):
         yield f"the training of {generation.key} continues"
     newest = model.serving_generation or next(iter(model.generations), None)
@@ -56,6 +56,16 @@ def forget_notes(name: str, lock: Lock, *, marked: bool, unread: str = "") -> It
         yield f"the models keep their marks: they are candidates, and a manifest named {name} adopts them again"
     for child in _children(name, lock):
         yield f"{child} is tuned from it, and is not changed"
+
+
+def stage_notes(stage: str, record: LockedStage) -> Iterator[str]:
+    """Return the notes for dropping the record of a removed stage."""
+    if record.serving:
+        yield f"{record.serving} was serving in {stage}; prune may delete it once nothing else needs it"
+    if record.requested:
+        yield f"the requested promotion of {record.requested} is dropped"
+    if record.published:
+        yield f"the published pointer of {stage} is not deleted: delete it when no application reads it"
 
 
 def _children(name: str, lock: Lock) -> Iterator[str]:

@@ -372,3 +372,14 @@ def test_each_stage_has_a_pointer_and_is_resolved(reconcile: Cli, versions: tupl
     swapped = reconcile("apply", "--yes")
     assert swapped.status == 1
     assert "production.json: belongs to the stage staging, not overwritten" in swapped.out
+    production.unlink()
+    kept = reconcile("forget", "--stage", "production", "--yes")
+    assert (kept.status, "declares the stage production; remove it from" in kept.err) == (1, True)
+    reconcile.target("  stages: [{name: staging, publish: serving.json}]\n")
+    dropped = reconcile("forget", "--stage", "production", "--yes", "--reason", "one stage is enough")
+    assert (dropped.status, dropped.out.count("was dropped")) == (0, 1)
+    assert f"{first} was serving in production" in dropped.out
+    assert "stages" not in reconcile.lock["adder"]
+    assert "one stage is enough" in reconcile("history").out
+    again = reconcile("forget", "--stage", "production", "--yes")
+    assert (again.status, "records no stage production" in again.err) == (64, True)

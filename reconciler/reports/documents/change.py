@@ -64,6 +64,8 @@ class ChangeReport(TargetReport, frozen=True, kw_only=True, tag="Change"):
     command: Literal["adopt", "forget", "cancel"]
     """The command."""
     name: ManifestName
+    stage: str = ""
+    """The removed stage whose record is dropped; omitted for other commands."""
     outcome: Literal["planned", "done", "unchanged"]
     """The outcome: `planned` before approval, `unchanged` when there was nothing to do."""
     lockfile: LockfilePath

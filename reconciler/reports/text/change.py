@@ -46,6 +46,9 @@ _NEXT_ACTIONS: Final[Mapping[str, str]] = {
 def change_text(report: ChangeReport, layout: Layout) -> str:
     """Return a Change report: what was or will be changed, the generations, and what the next apply does."""
     role, summary = _SUMMARIES[report.command, report.outcome]
+    if report.stage:
+        dropped = "was dropped" if report.outcome == "done" else "will be dropped"
+        summary = f"the record of the stage {report.stage} {dropped}; the model stays managed"
     count = len(report.generations)
     counts = {"generations": counted(count, "generation"), "trainings": counted(count, "training")}
     details = [
