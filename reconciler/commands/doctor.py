@@ -14,6 +14,7 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, load_project, read_workspace
 from reconciler.commands._session import EventLoop, display_root
 from reconciler.domain.errors import AccessError, ExitStatus, InvalidInput, Problem, ReconcileError, ServiceError
+from reconciler.domain.model import REMOTE_SCHEME
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, target_file_name
 from reconciler.providers.registry import capabilities_of, catalog_of, provider_spec
@@ -23,6 +24,7 @@ from reconciler.reports.text.format import counted
 
 if TYPE_CHECKING:
     from reconciler.commands._project import Project
+    from reconciler.domain.model import Target
     from reconciler.manifests.workspace import Workspace
 
 
@@ -88,6 +90,10 @@ def doctor(environment: Environment, command_input: CommandInput) -> CommandResu
         _check_provider(report, loop, context, workspace)
         after = ("credentials",) if target.lock else ()
         report.check("lockfile", lambda: _check_lockfile(loop, environment, command_input, workspace), after)
+        if target.publishes:
+            report.check(
+                "pointers", lambda: _check_pointers(loop, environment, command_input, workspace), ("lockfile",)
+            )
     examined = DoctorTarget(target, capabilities_of(target), display_root(workspace.root, environment.cwd))
     return CommandResult(doctor_report(examined, report.findings, report.exit_status), report.exit_status)
 
@@ -146,6 +152,33 @@ def _check_lockfile(
     if project.lock.target is None:
         return Diagnosis(f"{project.lockfile} does not exist yet; the first apply writes it")
     return Diagnosis(f"{project.lockfile} records {counted(len(project.lock.models), 'model')}, and can be written")
+
+
+def _pointers(target: Target) -> tuple[str, ...]:
+    """Return where the published pointers of a target are, in the order of its stages."""
+    stages = [stage.name for stage in target.stages] or [""]
+    return tuple(filter(None, map(target.destination, stages)))
+
+
+def _check_pointers(
+    loop: EventLoop, environment: Environment, command_input: CommandInput, workspace: Workspace
+) -> Diagnosis:
+    from reconciler.commands._rollout import publisher_of
+    from reconciler.providers.google.doctor import REPLACE, bucket_of, require_permissions
+
+    project = load_project(environment, workspace, command_input, strict=False)
+    buckets = {bucket_of(address) for address in _pointers(project.target) if address.startswith(REMOTE_SCHEME)}
+
+    async def require_access() -> None:
+        async with project.session.connect_storage() as storage:
+            for bucket in sorted(buckets):
+                await require_permissions(storage, bucket, REPLACE)
+
+    if buckets:
+        loop.run(require_access())
+    publisher = publisher_of(project)
+    publisher.check(project.lock)
+    return Diagnosis(f"{publisher.shown} can be written")
 
 
 async def _find_held_lease(project: Project) -> ReconcileError | None:

@@ -154,19 +154,13 @@ def refresh_notices(before: Lock, world: World) -> Iterator[str]:
     if incomplete:
         yield f"{_names(incomplete)}: no manifest matches, so the path of the data set and the preamble are unknown"
     owners = owners_of(world)
-    for name, model in after.models.items():
-        serving = model.serving_generation
-        if serving and serving.state is State.MISSING:
-            yield (
-                f"{serving.key}, the serving generation of {name}, was not found at the service; run reconcile apply "
-                "to fix this"
-            )
-        live = find_live_model(serving, owners.owner(name), world.observation) if serving else None
-        if serving and live and not live.is_deployed(serving.checkpoint):
-            yield (
-                f"{serving.key}, the serving generation of {name}, is not deployed: no endpoint has its model; run"
-                " reconcile apply to deploy it again"
-            )
+    for stage, name, serving in _serving(after):
+        shown = f"{serving.key}, the serving generation of {name}{f' in {stage}' if stage else ''},"
+        if serving.state is State.MISSING:
+            yield f"{shown} was not found at the service; {_lost(name, stage)}"
+        live = find_live_model(serving, owners.owner(name), world.observation)
+        if live and not live.is_deployed(serving.checkpoint):
+            yield f"{shown} is not deployed: no endpoint has its model; run reconcile apply to deploy it again"
     skipped = [known.key for _, known in _unrecorded(world)]
     if skipped:
         yield f"{_names(skipped)}: has the mark of this scope, but is not recorded: it can belong to another branch"
@@ -174,6 +168,21 @@ def refresh_notices(before: Lock, world: World) -> Iterator[str]:
     unknown = [name for name in marked_models(world) if name not in known]
     if unknown:
         yield f"{_names(unknown)}: models with the mark of this scope, but neither a manifest nor a record"
+
+
+def _serving(lock: Lock) -> Iterator[tuple[str, str, LockedGeneration]]:
+    """Yield the serving generations, with the stage, empty for the first one, and the model that they serve."""
+    for name, model in lock.models.items():
+        for stage, key in model.serving_by_stage.items():
+            seen = model.in_stage(stage) if stage else model
+            if generation := seen.generation(key):
+                yield stage, name, generation
+
+
+def _lost(name: str, stage: str) -> str:
+    if not stage:
+        return "run reconcile apply to fix this"
+    return f"promote another one with reconcile promote {name} --stage {stage}"
 
 
 def _names(names: Iterable[str]) -> str:

@@ -372,7 +372,11 @@ def test_each_stage_has_a_pointer_and_is_resolved(reconcile: Cli, versions: tupl
     swapped = reconcile("apply", "--yes")
     assert swapped.status == 1
     assert "production.json: belongs to the stage staging, not overwritten" in swapped.out
+    findings = {found["check"]: found for found in reconcile("doctor", "--format", "json").document["findings"]}
+    assert findings["pointers"]["status"] == "failed"
+    assert "belongs to the stage staging" in findings["pointers"]["message"]
     production.unlink()
+    assert "specs/serving.json, specs/production.json can be written" in reconcile("doctor").out
     kept = reconcile("forget", "--stage", "production", "--yes")
     assert (kept.status, "declares the stage production; remove it from" in kept.err) == (1, True)
     reconcile.target("  stages: [{name: staging, publish: serving.json}]\n")
