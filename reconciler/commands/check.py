@@ -29,6 +29,7 @@ from reconciler.engine.check import Checker, checked_generation
 from reconciler.engine.observe import run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
+from reconciler.planning.stages import with_stage_checks
 from reconciler.reports.documents.check import CheckedModel, CheckReport, check_report
 
 if TYPE_CHECKING:
@@ -54,10 +55,12 @@ def check(
     *,
     key: str | None,
     progress: CheckProgress,
+    stage: str | None = None,
 ) -> CommandResult[CheckReport]:
     """Run the checks of these models, or of every manifest that has checks, and record the results.
 
-    Checks the serving generations, or the generation ``key``. Changes nothing at the service.
+    Checks the serving generations, or the generation ``key``. Changes nothing at the service. With a ``stage``, its
+    checks run too, and nothing is recorded.
 
     Raises:
         UsageError: when ``key`` is not recorded, or is not given with one name.
@@ -71,13 +74,16 @@ def check(
     project = open_project(environment, command_input)
     project.require_manifests()
     unserved: tuple[str, ...] = ()
+    seen = project.in_stage(stage)
+    declared = project.target.stage(seen.stage)
+    seen = replace(seen, manifests=tuple(with_stage_checks(manifest, declared) for manifest in seen.manifests))
     if names:
-        trials = [_trial(project, name, key) for name in names]
+        trials = [_trial(seen, name, key) for name in names]
     else:
-        checked = [manifest.name for manifest in project.manifests if manifest.checks]
-        trials = [_trial(project, name, None) for name in checked if _is_serving(project, name)]
-        unserved = tuple(name for name in checked if not _is_serving(project, name))
-    examined = _run(project, trials, progress) if trials else []
+        checked = [manifest.name for manifest in seen.manifests if manifest.checks]
+        trials = [_trial(seen, name, None) for name in checked if _is_serving(seen, name)]
+        unserved = tuple(name for name in checked if not _is_serving(seen, name))
+    examined = _run(project, seen, trials, progress) if trials else []
     report = check_report(examined, unserved, project.target_summary, simulated=project.capabilities.simulated)
     return CommandResult(report, report.exit_status, project.workspace.problems)
 
@@ -104,7 +110,10 @@ def _is_serving(project: Project, name: str) -> bool:
     return serving is not None and serving.state is State.ACTIVE
 
 
-def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> list[tuple[CheckedModel, ExitStatus]]:
+def _run(
+    project: Project, seen: Project, trials: list[_Trial], progress: CheckProgress
+) -> list[tuple[CheckedModel, ExitStatus]]:
+    """Run the trials; ``seen`` is the project as it is in the stage that they are about."""
     sinks: list[EventSink] = []
     recorder = project.recorder(sinks)
     project.store.check_writable()
@@ -115,7 +124,7 @@ def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> lis
         async with project.session.connect() as service:
             checker = Checker(service, project.workspace, recorder.emit, project.target)
             return await run_bounded(
-                lambda trial: _examine(project, service, checker, trial), trials, project.target.limits.concurrency
+                lambda trial: _examine(seen, service, checker, trial), trials, project.target.limits.concurrency
             )
 
     names = frozenset(trial.manifest.name for trial in trials)
@@ -154,7 +163,8 @@ async def _examine(
             return replace(examined, message=gone), ExitStatus.ERROR
         examined = replace(examined, remote=generation.address)
         serving = await prove_serving(project, service, project.lock, trial.manifest, recorded.key)
-        results = await checker.check(trial.manifest, checked_generation(generation, serving, project.lock))
+        checked = checked_generation(generation, serving, project.lock)
+        results = await checker.check(trial.manifest, checked, stage=project.stage)
     except ServiceError as error:
         return replace(examined, message=gone if error.code == "NOT_FOUND" else str(error)), ExitStatus.ERROR
     except AccessError as error:
@@ -175,12 +185,13 @@ async def _examine(
 @_options.notify_env
 @events
 @click.option("--generation", metavar="KEY", help="Generation of NAME to check instead of the serving one.")
+@_options.stage
 @_options.environment
-def command(environment: Environment, /, *, generation: str | None, **values: Any) -> int:
+def command(environment: Environment, /, *, generation: str | None, stage: str | None, **values: Any) -> int:
     """Run the checks of NAMES, or of every manifest that has checks.
 
     Checks the serving generations, records the results, and reports checks that passed before and fail now. Trains
-    nothing, and changes only the lockfile.
+    nothing, and changes only the lockfile. With --stage, the checks of that stage run too, and nothing is recorded.
     """
     output = output_of(values)
     with event_log(environment, output, values.pop("events"), "check") as log:
@@ -192,6 +203,7 @@ def command(environment: Environment, /, *, generation: str | None, **values: An
             input_of(values),
             names,
             key=generation,
+            stage=stage,
             progress=lambda names, simulated: logged(progress(environment, output, names, simulated=simulated), log),
         )
         log.ended(result)

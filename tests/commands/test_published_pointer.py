@@ -323,7 +323,7 @@ def test_a_full_disk_changes_nothing_and_the_next_run_succeeds(
 STAGES = """\
   stages:
     - {name: staging, publish: serving.json}
-    - {name: production, after: staging, publish: production.json}
+    - {name: production, after: staging, publish: production.json, checks: [{name: odd, prompt: "1", expect: {equals: odd}}]}
 """
 
 
@@ -356,6 +356,14 @@ def test_each_stage_has_a_pointer_and_is_resolved(reconcile: Cli, versions: tupl
     unknown = reconcile("resolve", "adder", "--stage", "producton")
     assert (unknown.status, "has no stage producton" in unknown.err) == (64, True)
     assert "did you mean production" in unknown.err.lower()
+
+    before = reconcile.lock_file.read_bytes()
+    checked = reconcile("check", "adder", "--stage", "production", "--format", "json")
+    (found,) = checked.document["models"]
+    assert (checked.status, found["key"], found["serving"]) == (1, first, True)
+    assert [result["name"] for result in found["checks"]["results"]] == ["odd"]
+    assert "adder has no checks" in reconcile("check", "adder").err
+    assert reconcile.lock_file.read_bytes() == before
 
     uses = {
         generation["key"]: [(use["stage"], use["use"]) for use in generation["stages"]]
