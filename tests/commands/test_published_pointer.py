@@ -323,7 +323,10 @@ def test_a_full_disk_changes_nothing_and_the_next_run_succeeds(
 STAGES = """\
   stages:
     - {name: staging, publish: serving.json}
-    - {name: production, after: staging, publish: production.json, checks: [{name: odd, prompt: "1", expect: {equals: odd}}]}
+    - name: production
+      after: staging
+      publish: production.json
+      checks: [{name: odd, prompt: "1", expect: {equals: odd}}]
 """
 
 
