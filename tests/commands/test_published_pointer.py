@@ -388,6 +388,11 @@ def test_each_stage_has_a_pointer_and_is_resolved(reconcile: Cli, versions: tupl
     assert "belongs to the stage staging" in findings["pointers"]["message"]
     production.unlink()
     assert "specs/serving.json, specs/production.json can be written" in reconcile("doctor").out
+    drop_production(reconcile, first)
+
+
+def drop_production(reconcile: Cli, first: str) -> None:
+    """Remove the stage from the target, then drop its record by name."""
     kept = reconcile("forget", "--stage", "production", "--yes")
     assert (kept.status, "declares the stage production; remove it from" in kept.err) == (1, True)
     reconcile.target("  stages: [{name: staging, publish: serving.json}]\n")
