@@ -103,6 +103,7 @@ def run_link(environ: Mapping[str, str]) -> str:
 def _send_all(addresses: Sequence[Address], message: Notification) -> list[str]:
     """Send a message to all addresses at the same time; return why each failed, empty for one that got it."""
     import time
+    from contextlib import suppress
     from contextvars import copy_context
     from threading import Thread
 
@@ -121,8 +122,9 @@ def _send_all(addresses: Sequence[Address], message: Notification) -> list[str]:
     end = time.monotonic() + _SECONDS
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
+    with suppress(KeyboardInterrupt):  # the command has its result, and ends without an answer
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
     return list(problems)
 
 
@@ -140,6 +142,9 @@ def _sender(value: str) -> Any:
     logging.getLogger(_LIBRARY).disabled = True  # its messages repeat parts of addresses
     sender = apprise.Apprise(asset=apprise.AppriseAsset(app_id="reconcile", app_desc="reconcile", app_url=""))
     known = sender.add(value.strip()) or (scheme in _WEB and sender.add(_as_json(value)))
+    for service in sender:
+        service.socket_connect_timeout = max(service.socket_connect_timeout, _SECONDS / 2)
+        service.socket_read_timeout = max(service.socket_read_timeout, _SECONDS / 2)
     return sender if known else "the address in the variable is invalid"
 
 
