@@ -24,7 +24,7 @@ _ROLLBACK: Final = (
 )
 _CANCEL: Final = "`reconcile cancel` stops trainings in progress; read `reconcile help cancel` first"
 _LEASE: Final = "the lock of a run that was killed is released by itself; run `reconcile plan`"
-_TARGETS: Final = "pass `--target NAME`, as in `reconcile plan --target NAME`"
+_TARGETS: Final = "run `reconcile targets`, and pass `--target NAME` to a command"
 _CREDENTIALS: Final = "run `reconcile doctor`, which checks the credentials"
 _SUSPEND: Final = "set spec.lifecycle.suspend in the manifest, and run `reconcile apply`"
 _RETRAIN: Final = "run `reconcile apply --replace NAME`, which shows the plan and asks before it trains"
@@ -119,6 +119,7 @@ _ARGO_CD: Final[Mapping[str, str]] = {
 _REMOTE: Final = r"[A-Za-z0-9][A-Za-z0-9./@_-]*"
 _OPTIONS: Final[Mapping[str, str]] = {
     "-C": "pass -C DIR before the command, as in `reconcile -C DIR plan`",
+    "-chdir": "pass -C {value} before the command",
     "-auto-approve": "see --yes in `reconcile help apply`",
     "-f": "pass the path without -f, as in `reconcile {command} {value}`",
     "-target": "pass --only NAME",

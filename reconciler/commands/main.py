@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
@@ -24,6 +23,8 @@ from reconciler.files import write_errors
 from reconciler.redaction import RedactedStream, WrappedStream, secrets_of
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from reconciler.environment import Environment
 
 
@@ -96,6 +97,10 @@ _SIMILARITY: Final = 0.75
 """The least similarity of a suggested option, as difflib measures it; click's 0.6 suggests --only for --ye."""
 
 
+_COMPLETION: Final = "_RECONCILE_COMPLETE"
+"""The variable that the completion script of a shell sets."""
+
+
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_NAMES)
@@ -119,6 +124,13 @@ class _Commands(click.Group):
             unknown, remedy = remedy_for(args, _NAMES, _DESTRUCTIVE)
             ctx.fail(f'unknown command "{unknown}"; {remedy}')
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the completions of a command, those of its other names included."""
+        from click.shell_completion import CompletionItem
+
+        others = (CompletionItem(alias) for alias in _ALIASES if alias.startswith(incomplete))
+        return [*super().shell_complete(ctx, incomplete), *others]
 
     def format_commands(
         self,
@@ -156,6 +168,8 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
     given = sys.argv[1:] if arguments is None else arguments
     folders, rest = _split_folders(given)
     environ = environment.environ if environment else os.environ
+    if _COMPLETION in os.environ:  # click writes bytes, which have no secret: names of commands, options and files
+        return _run(rest, environment)
     with secrets_of(environ), _redacted_streams():
         try:
             with (
@@ -183,6 +197,8 @@ def _working_directory(folders: Sequence[str], environment: Environment | None) 
     if not folders:
         yield environment
         return
+    from dataclasses import replace  # slow to import
+
     before = Path.cwd()
     folder = (environment.cwd if environment else before).joinpath(*folders).resolve()
     try:

@@ -87,6 +87,21 @@ def test_explain_prints_what_the_schema_has(reconcile: Cli) -> None:
     assert "\n  maxDeletes <integer>\n" in limits
 
 
+def test_a_shell_completes_commands_and_their_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_RECONCILE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    for begun, completed in {"di": ["diff"], "pl": ["plan"], "ge": ["get"], "des": ["destroy"]}.items():
+        monkeypatch.setenv("COMP_WORDS", f"reconcile {begun}")
+        out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="")
+        with redirect_stdout(out), pytest.raises(SystemExit) as ended:
+            main([])
+        out.flush()
+        assert (ended.value.code, out.buffer.getvalue().decode()) == (  # type: ignore[attr-defined] # a BytesIO
+            0,
+            "".join(f"plain,{name}\n" for name in completed),
+        )
+
+
 USAGE_ERRORS = {
     "bogus": 'unknown command "bogus"; run reconcile --help',
     "aply": 'unknown command "aply"; did you mean apply?',
@@ -95,7 +110,8 @@ USAGE_ERRORS = {
     "state mv adder sums": "set metadata.name to sums and metadata.formerly to [adder] in the manifest, and run",
     "state rm adder": "read `reconcile help forget` first",
     "rollout undo adder": "read `reconcile help rollback` first",
-    "workspace list prod": "pass `--target NAME`, as in",
+    "workspace list prod": "run `reconcile targets`, and pass `--target NAME` to a command",
+    "-chdir=specs plan": "no such option -c; pass -C specs before the command",
     "apply -f specs": "no such option -f; pass the path without -f",
     "plan -C specs": "no such option -C; pass -C DIR before the command",
     "apply -auto-approve": "no such option -a; see --yes in `reconcile help apply`",
@@ -142,7 +158,7 @@ def test_every_exit_status(reconcile: Cli, *, in_process: bool) -> None:
     assert status("apply") == 64
     assert status("apply", "--yes", "--no-wait") == 0
     assert status("wait", "--timeout", "0") == 4
-    manifest.write_text("kind: Nonsense\n")
+    manifest.write_text("kind: TunedModel\n")
     assert status("plan") == 1
     reconcile.manifest("adder")
     target = reconcile.specs / "reconcile.yaml"
