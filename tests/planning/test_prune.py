@@ -269,6 +269,44 @@ def test_what_another_lockfile_of_the_root_relies_on_is_kept(provider: str, fiel
     assert kept(made).get(FIRST.key, "") == why
 
 
+ELSEWHERE = Lock(LockedTarget("prod", "embedded", SCOPE), {"numbers": block(recorded(FIRST), serving=FIRST.key)})
+TRAINING = shown(live(FIRST, state="CREATING"), *(live(one, created=number) for number, one in enumerate(EVERY[1:], 1)))
+
+
+@each_row(
+    ("fields", "why"),
+    [
+        ({}, {}),
+        (
+            {"manifests": (asking(protect=True),)},
+            dict.fromkeys((one.key for one in EVERY), "spec.lifecycle.protect is set"),
+        ),
+        (
+            {"manifests": (asking(suspend=True),)},
+            dict.fromkeys((one.key for one in EVERY), "spec.lifecycle.suspend is set"),
+        ),
+        ({"others": (ELSEWHERE,)}, {FIRST.key: "the lockfile of target prod records it as serving"}),
+        ({"observation": TRAINING}, {FIRST.key: "its training is in progress"}),
+        ({"names": frozenset({"words"})}, dict.fromkeys((one.key for one in EVERY), "its model is not named")),
+    ],
+)
+def test_destroy_deletes_all_generations_except_what_prune_never_deletes(
+    fields: dict[str, Any], why: dict[str, str]
+) -> None:
+    options = {"names": frozenset({"numbers"}), "destroys": True}
+    options |= {name: fields[name] for name in ("others", "names") if name in fields}
+    request = Request(pruning=Pruning(**options))
+    made = world(
+        request=request, **{name: fields[name] for name in ("manifests", "observation") if name in fields}
+    ).plan()
+    assert {key: reason.partition(";")[0] for key, reason in kept(made).items()} == why
+    assert deleted(made) == {one.key: Reason.ORPHANED_MODEL for one in EVERY if one.key not in why}
+    serving = next(
+        (one.message for one in made.actions if one.key == FOURTH.key and one.prunes), "numbers is destroyed"
+    )
+    assert serving.startswith("numbers is destroyed")
+
+
 def test_what_a_lockfile_without_a_target_relies_on_is_kept() -> None:
     other = Lock(None, {"numbers": block(recorded(FIRST), serving=FIRST.key)})
     made = world(request=Request(pruning=Pruning(others=(other,)))).plan()
