@@ -50,7 +50,7 @@ from reconciler.planning.observed_events import declared_preamble
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
 from reconciler.planning.rollout import require_passed, unusable_error
 from reconciler.planning.soak import PublicationHistory, Sighting, published_since
-from reconciler.planning.stages import arrange_stages
+from reconciler.planning.stages import arrange_stages, with_stage_checks
 from reconciler.reports.documents.change import (
     ResolvedModel,
     ResolveReport,
@@ -424,12 +424,14 @@ def change_serving(
     action: Literal["promote", "rollback"],
     reason: str = "",
     approve: Callable[[LockedModel], None] = lambda _model: None,
+    stage: str = "",
 ) -> CommandResult[ServingReport]:
     """Promote the chosen generation of a model, grant its declared permissions, and publish it.
 
     The checks of the manifest run first, and a generation that fails them is not promoted. For a rollback they run
     afterwards, and the report has a warning if they fail. The lockfile keeps who did it, and the ``reason``.
-    ``approve`` raises an error if the user does not approve; no lease is held meanwhile.
+    ``approve`` raises an error if the user does not approve; no lease is held meanwhile. ``stage`` is the recorded name
+    of the stage that changes, empty for the first one.
     """
     project = open_project(environment, command_input, strict=False)
     project.require_manifests()
@@ -438,15 +440,15 @@ def change_serving(
     publisher = publisher_of(project)
     with EventLoop() as loop, project.store.lease():
         project = project.reread_lock()
-        before = project.recorded_model(name).serving_key
+        before = project.recorded_model(name).record_of(stage).serving
         chosen, events = choose(project.lock, project.target.scope, manifest)
         recorder = project.recorder()
         if events:
             project.store.check_writable()
             publisher.check(reduce(record, events, project.lock))
-        run = _ServingChange(project, recorder, publisher, name, manifest)
+        run = _ServingChange(project, recorder, publisher, name, manifest, stage)
         if events:
-            decided = recorder.decided(action, name, chosen.key, before=before or "", reason=reason)
+            decided = recorder.decided(action, name, chosen.key, before=before or "", stage=stage, reason=reason)
             events = (*events, decided)
         warning = run.carry_out(loop, chosen, events, rolls_back=action == "rollback")
     report = ServingReport(
@@ -458,7 +460,9 @@ def change_serving(
         reason=reason,
         published=publisher.shown,
         serving=ServingGeneration(key=chosen.key, remote=run.chosen.address, checkpoint=run.chosen.checkpoint),
-        rejected=rejected_generations(recorder.lock.models[name]),
+        stage=stage,
+        still_serving=recorder.lock.models[name].stages_serving(before) if events and not stage else (),
+        rejected=rejected_generations(recorder.lock.in_stage(stage).models[name]),
         warning=warning,
         lockfile=project.lockfile,
         next=next_actions(_next_actions(project, recorder.lock, name), name),
@@ -470,13 +474,20 @@ class _ServingChange:
     """One promotion or rollback by a person."""
 
     def __init__(
-        self, project: Project, recorder: Recorder, publisher: Publishers, name: str, manifest: Manifest | None
+        self,
+        project: Project,
+        recorder: Recorder,
+        publisher: Publishers,
+        name: str,
+        manifest: Manifest | None,
+        stage: str = "",
     ) -> None:
+        self._stage = stage
         self._project = project
         self._recorder = recorder
         self._publisher = publisher
         self._name = name
-        self._manifest = manifest
+        self._manifest = with_stage_checks(manifest, project.target.stage(stage)) if manifest and stage else manifest
 
     def carry_out(
         self, loop: EventLoop, chosen: LockedGeneration, events: tuple[Event, ...], *, rolls_back: bool
@@ -525,7 +536,8 @@ class _ServingChange:
         if self._manifest is None or not self._manifest.checks:
             return ""
         try:
-            checks = loop.run(_run_checks(self._project, self._recorder, self._manifest, self.chosen, service))
+            run = _run_checks(self._project, self._recorder, self._manifest, self.chosen, service, stage=self._stage)
+            checks = loop.run(run)
         except ReconcileError as error:
             return f"its checks could not be run: {error.message}"
         return f"its checks fail: {describe_scores(checks)}{describe_misses(checks)}" if checks.failed else ""
@@ -598,6 +610,7 @@ async def _run_checks(
     chosen: LockedGeneration,
     service: Provider,
     candidates: tuple[str, ...] = (),
+    stage: str = "",
 ) -> RecordedChecks:
     """Run the checks of a generation, or find the best one of its checkpoints, and record the results."""
     checker = Checker(service, project.workspace, recorder.emit, project.target)
@@ -606,7 +619,7 @@ async def _run_checks(
         checked_generation(replace(chosen, checkpoint=checkpoint), serving, recorder.lock)
         for checkpoint in candidates or (chosen.checkpoint,)
     ]
-    results = await checker.check(manifest, *checked, search=bool(candidates))
+    results = await checker.check(manifest, *checked, search=bool(candidates), stage=stage)
     recorder.flush()
     return recorded_checks(results)
 

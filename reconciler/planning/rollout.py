@@ -57,6 +57,18 @@ def choose_rollback(name: str, model: LockedModel, to: str | None) -> LockedGene
     return chosen
 
 
+def choose_rollback_in(name: str, model: LockedModel, stage: str, to: str | None) -> LockedGeneration:
+    """Return the generation to roll a stage after the first one back to: ``to``, or else the one that served before.
+
+    Raises ReconcileError as :func:`choose_rollback`.
+    """
+    seen, previous = model.in_stage(stage), model.stage(stage).previous
+    if to is None and seen.serving_key and previous is None:
+        message = f"no generation of {name} was serving in {stage} before {seen.serving_key}"
+        raise ReconcileError(message, _instead(seen))
+    return choose_rollback(name, seen, to or previous)
+
+
 def rollback_doubt(model: LockedModel, to: str | None) -> str:
     """Return why a person must approve a rollback to a generation that is named; empty if its checks did not fail."""
     generation = model.generation(to) if to else None

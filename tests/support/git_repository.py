@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 
@@ -14,12 +16,13 @@ class Repository:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._minutes = 0
+        self.clock: Callable[[], datetime] | None = None  # in place of moments one minute apart
         self("init", "--quiet", "--template=", "--initial-branch=main")  # without a template of hooks and notes
 
     def __call__(self, *arguments: str) -> str:
         """Run git in the folder with a user name, and return its standard output."""
         who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false")
-        moment = f"2026-01-01T12:{self._minutes:02}:00Z"
+        moment = self.clock().isoformat() if self.clock else f"2026-01-01T12:{self._minutes:02}:00Z"
         done = subprocess.run(  # noqa: S603 - git, on a folder of the test
             ["git", "-C", str(self.folder), *who, *arguments],  # noqa: S607 - the git that there is
             env={
@@ -56,5 +59,5 @@ class Repository:
 
     def _in(self, folder: Path) -> Repository:
         other = object.__new__(Repository)
-        other.folder, other._minutes = folder, self._minutes
+        other.folder, other._minutes, other.clock = folder, self._minutes, self.clock
         return other

@@ -56,12 +56,13 @@ class ModelChange(Record, frozen=True, kw_only=True):
 
 
 class ChangeReport(TargetReport, frozen=True, kw_only=True, tag="Change"):
-    """The result of adopting or forgetting a model or canceling its training.
+    """The result of adopting or forgetting a model, canceling its training or requesting its promotion to a stage.
 
-    It is the output of `reconcile adopt`, `reconcile forget` and `reconcile cancel` with `--format json`.
+    It is the output of `reconcile adopt`, `reconcile forget`, `reconcile cancel` and `reconcile promote --stage` with
+    `--format json`.
     """
 
-    command: Literal["adopt", "forget", "cancel"]
+    command: Literal["adopt", "forget", "cancel", "promote"]
     """The command."""
     name: ManifestName
     stage: str = ""
@@ -146,6 +147,8 @@ class ServingReport(TargetReport, frozen=True, kw_only=True, tag="Serving"):
     """
 
     name: ManifestName
+    stage: str = ""
+    """The stage; omitted for the first one."""
     changed: bool
     """Whether the serving generation changed."""
     before: str = ""
@@ -156,6 +159,8 @@ class ServingReport(TargetReport, frozen=True, kw_only=True, tag="Serving"):
     """The published pointer; omitted if the target publishes nothing."""
     serving: ServingGeneration
     """The serving generation."""
+    still_serving: tuple[str, ...] = ()
+    """The later stages in which the previous serving generation is still serving."""
     warning: str = ""
     """Why the serving generation may not be good enough: its checks fail, or could not be run."""
     rejected: tuple[RejectedGeneration, ...]

@@ -28,6 +28,8 @@ _SUMMARIES: Final[Mapping[tuple[str, str], tuple[Role, str]]] = {
     ("cancel", "planned"): ("warning", "{trainings} will be canceled"),
     ("cancel", "done"): ("good", "{trainings} canceled"),
     ("adopt", "unchanged"): ("muted", "already adopted; nothing was changed"),
+    ("promote", "done"): ("good", "promotion requested; merge the lockfile, and the next apply carries it out"),
+    ("promote", "unchanged"): ("muted", "nothing to request; nothing was changed"),
     ("cancel", "unchanged"): ("muted", "no training in progress; nothing was changed"),
 }
 """Role and text of each command and outcome of a Change report."""
@@ -73,12 +75,17 @@ def _other(report: ChangeReport, other: ModelChange, layout: Layout) -> str:
 def serving_text(report: ServingReport, layout: Layout) -> str:
     """Return a Serving report: the serving generation, rejected generations, and what the next apply does."""
     key = report.serving.key
-    summary = f"{key} is now serving" if report.changed else f"{key} is already serving; nothing was changed"
+    stage = f" in {report.stage}" if report.stage else ""
+    summary = f"{key} is now serving{stage}" if report.changed else f"{key} is already serving; nothing was changed"
     if report.changed and report.before:
         summary += f" instead of {report.before}"
     details = [("checkpoint", report.serving.checkpoint)] if report.serving.checkpoint else []
     details.append(("remote", report.serving.remote))
     details += [("warning", report.warning)] if report.warning else []
+    details += [
+        ("note", f"{report.before} is still serving in {stage}; see reconcile rollback {report.name} --stage {stage}")
+        for stage in report.still_serving
+    ]
     details += [("rejected", ": ".join(filter(None, (rejected.key, rejected.reason)))) for rejected in report.rejected]
     details += _recorded(report, changed=report.changed)
     return _summary_with_details(report, "good", summary, details, layout)

@@ -1,0 +1,113 @@
+"""Stages as their users see them: trained once, then promoted from stage to stage by reviewed requests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+from support.cli_world import Cli
+from support.git_repository import Repository
+
+STAGES = """\
+  stages:
+    - {name: dev, publish: dev.json}
+    - {name: staging, after: dev, publish: staging.json}
+    - name: production
+      after: staging
+      soak: 24h
+      publish: production.json
+      checks: [{name: answers, prompt: "3", expect: {matches: "^[0-9]+$"}}]
+"""
+
+
+class Team:
+    """A repository whose branch main is deployed by ``apply``; each commit has the time of the clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.git = Repository(folder)
+        self.reconcile = Cli(folder, {"PATH": os.environ["PATH"]})
+        self.reconcile.target(STAGES)
+        self.reconcile.manifest("adder")
+        (folder / ".gitignore").write_text(".reconcile/\n")
+        self.git.clock = self.reconcile.clock
+        self.git.commit()
+
+    def deploy(self) -> str:
+        """Apply what was merged since the last deployment, as the workflow does, and commit what it wrote."""
+        answer = self.reconcile("apply", "--base", self.deployed, "--yes")
+        assert answer.status == 0, answer.out + answer.err
+        if self.git("status", "--porcelain"):
+            self.git.commit()
+        self.deployed = self.git("rev-parse", "HEAD").strip()
+        return answer.out + answer.err
+
+    deployed = "HEAD"
+
+    def request(self, stage: str) -> str:
+        """Merge a pull request that requests a promotion."""
+        self.git("checkout", "-q", "-B", f"promote-{stage}")
+        answer = self.reconcile("promote", "--all", "--stage", stage)
+        assert answer.status == 0, answer.out + answer.err
+        self.git.commit()
+        self.git("checkout", "-q", "main")
+        self.git("merge", "-q", "--no-ff", "-m", "merge", f"promote-{stage}")
+        return answer.out
+
+    def serving(self) -> Iterator[str]:
+        model = self.reconcile.lock["adder"]
+        yield from filter(
+            None, (model.get("serving"), *(one.get("serving") for one in model.get("stages", {}).values()))
+        )
+
+
+def test_dev_staging_and_production_train_once(tmp_path: Path) -> None:
+    team = Team(tmp_path)
+    assert "create adder-" in team.deploy()
+    (key,) = team.serving()
+    assert "nothing" not in team.request("staging")
+    assert f"promote {key} to staging" in team.deploy()
+    assert "not promoted to production yet" in team.request("production")
+    held = team.deploy()
+    assert "held in production: Soaking" in held
+    assert list(team.serving()) == [key, key]
+    team.reconcile.clock.now += timedelta(hours=24)
+    assert f"check {key} for production: 1 check" in team.deploy()
+    assert list(team.serving()) == [key, key, key]
+    (generation,) = team.reconcile.lock["adder"]["generations"]
+    assert generation["attempt"] == 0, "trained once"
+    for stage in ("dev", "staging", "production"):
+        assert team.reconcile("resolve", "adder", "--stage", stage).out == f"{generation['remote']}\n"
+        assert key in (team.reconcile.specs / f"{stage}.json").read_text()
+    again = team.reconcile("promote", "adder", "--stage", "production")
+    assert (again.status, "is serving in production already" in again.out) == (0, True)
+
+    team.reconcile.manifest("adder", epochs=3)
+    team.git.commit()
+    assert "create adder-" in team.deploy()
+    team.request("staging")
+    team.deploy()
+    new, last, middle = team.serving()
+    assert (new == middle, last) == (True, key)
+    rejected = team.reconcile("rollback", "adder", "--stage", "staging", "--reason", "too long")
+    assert (rejected.status, f"{key} is now serving in staging instead of {new}" in rejected.out) == (0, True)
+    assert list(team.serving()) == [new, key, key]
+    assert key in (team.reconcile.specs / "staging.json").read_text()
+    barred = team.reconcile("promote", "adder", "--stage", "staging", "--format", "json").document
+    assert barred["generations"][0]["key"] == new, "a person may request a rejected generation again"
+
+
+def test_errors_of_requests(tmp_path: Path) -> None:
+    team = Team(tmp_path)
+    team.deploy()
+    for more, status, message in (
+        (("adder", "--stage", "prod"), 64, "no stage prod"),
+        (("adder", "--stage", "production"), 1, "adder has no serving generation in staging"),
+        (("adder", "--stage", "production", "--to", "x"), 64, "remove --to"),
+        (("--all",), 64, "--all needs --stage"),
+        (("--all", "--stage", "dev"), 64, "dev is the first stage"),
+        (("--stage", "production"), 64, "no model is named"),
+    ):
+        answer = team.reconcile("promote", *more)
+        assert (answer.status, message in answer.err) == (status, True), answer.err
