@@ -108,7 +108,7 @@ def find_targets(path: str, cwd: Path) -> tuple[Path, tuple[str, ...]]:
     start = cwd if path == STDIN else absolute(path, cwd)
     directory = start if start.is_dir() else start.parent
     for candidate in (directory, *directory.parents):
-        names = [name for name in map(target_name, target_files(candidate)) if name]
+        names = [name for file in target_files(candidate) if (name := target_name(file)) and file.is_file()]
         if names:
             return candidate, tuple(sorted(names, key=lambda name: (name != DEFAULT, name)))
     shown = "the working directory" if path == STDIN else path

@@ -300,28 +300,34 @@ class _Patch(Struct, frozen=True):
         return _Node(value, replace(positions, children=children))
 
     def _merged_checks(self, base: _Node | None, patch: _Node, path: FieldPath) -> _Node:
-        parts = [base.child(index, base.positions.file) for index in range(len(base.value))] if base else []
+        parts: dict[Any, _Node] = {}
+        known = [base.child(index, base.positions.file) for index in range(len(base.value))] if base else []
+        for index, part in enumerate(known):
+            name = _check_name(part)
+            parts[index if name is None or name in parts else name] = part  # of several with one name the first
         patches = [patch.child(index) for index in range(len(patch.value))]
         if any(part.value == {_DIRECTIVE: "replace"} for part in patches):
-            parts = []
-            patches = [part for part in patches if part.value != {_DIRECTIVE: "replace"}]
+            parts, patches = {}, [part for part in patches if part.value != {_DIRECTIVE: "replace"}]
         for part in patches:
-            name = mapping(part.value).get(_MERGE_KEY)
-            names = [mapping(known.value).get(_MERGE_KEY) for known in parts]
-            at = names.index(name) if isinstance(name, str) and name in names else len(parts)
-            merged = self._merged(parts[at] if at < len(parts) else None, part, (*path, at))
-            if merged is None and at == len(parts):
-                message = f'no check is named "{shorten(name)}"' if isinstance(name, str) else "missing name of a check"
+            name = _check_name(part)
+            merged = self._merged(parts.get(name), part, (*path, 0))
+            if merged:
+                parts[(len(parts), "unnamed") if name is None else name] = merged
+            elif parts.pop(name, None) is None:
+                message = f'no check is named "{shorten(name)}"' if name else "missing name of a check"
                 place = YamlDocument(self.patch.file, None, part.positions).place(())
-                self.problems.append(
-                    Problem(place, dotted(path), message, "name a check of the manifest, or remove it")
-                )
-            parts[at : at + 1] = [merged] if merged else []
+                remedy = "name a check of the manifest, or remove it"
+                self.problems.append(Problem(place, dotted(path), message, remedy))
         positions = replace(
             base.positions if base else self._located(patch).positions,
-            children={index: part.positions for index, part in enumerate(parts)},
+            children={index: part.positions for index, part in enumerate(parts.values())},
         )
-        return _Node([part.value for part in parts], positions)
+        return _Node([part.value for part in parts.values()], positions)
+
+
+def _check_name(part: _Node) -> str | None:
+    name = mapping(part.value).get(_MERGE_KEY)
+    return name if isinstance(name, str) else None
 
 
 def _refers(value: Any) -> bool:
