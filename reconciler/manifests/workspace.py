@@ -160,6 +160,7 @@ def _load(
             require_inside(absolute(path, cwd), root.repository)
     files: list[ManifestFile] = []
     skipped: dict[str, str] = {}
+    all_parsed = True
     documents: dict[str, YamlDocument] = {}
     add = partial(_add, reader, root.overlay, documents)
     for file in discover(root.paths, cwd, target_file_name(target)):
@@ -169,6 +170,7 @@ def _load(
             skipped[file.shown] = reason
         else:
             files.append(file)
+            all_parsed = all_parsed and not parsed.problems
             add(parsed, _origin(file, root), named=file.named)
     if STDIN in root.paths:
         add(parse(_read_stdin(stdin), STDIN), Origin(STDIN, stdin_folder), named=True)
@@ -176,7 +178,7 @@ def _load(
     if not reader.manifests and all(problem.severity == "note" for problem in reader.problems):
         reader.problems.append(_no_manifest(root, selects_none=bool(reader.unselected)))
     complete = _is_complete(files, root, target, cwd)
-    reader.finish(complete=complete)
+    reader.finish(complete=complete and all_parsed)  # a file that cannot be parsed may declare the parent
     if complete and root.overlay.valid:
         reader.problems += root.overlay.unused()
     problems = tuple(sorted(set(reader.problems)))

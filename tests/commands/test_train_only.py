@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.cli_world import Cli
+from support.git_repository import Repository
 from support.vertex_runs import apply, manifest
 from support.vertex_world import JOBS, World
 
@@ -87,6 +89,57 @@ def test_a_child_is_trained_from_the_parent_that_will_be_promoted(reconcile: Cli
     assert reconcile("validate", "--locked").status == 0
     assert reconcile("apply", "--locked", "--yes").status == 0
     assert reconcile.lock["child"]["serving"] == child["key"]
+
+
+def test_a_family_is_trained_on_a_branch_merged_with_a_conflict_and_promoted(reconcile: Cli) -> None:
+    repository = Repository(reconcile.folder)
+    (reconcile.folder / ".gitignore").write_text(".reconcile/\n")
+    reconcile.manifest("parent")
+    assert reconcile("apply", "--yes").status == 0
+    repository.commit()
+    first = reconcile.lock["parent"]["serving"]
+
+    repository("switch", "--quiet", "--create", "change")
+    reconcile.manifest("parent", epochs=3, more="  access: [{role: reader, everyone: true}]\n")
+    file = reconcile.manifest("child")
+    file.write_text(
+        file.read_text().replace("  baseModel: models/gemini-3.5-flash\n", "  source: {tunedModel: parent}\n")
+    )
+    assert reconcile("apply", "--yes", "--train-only").status == 0
+    second = reconcile.lock["parent"]["generations"][0]["key"]
+    assert reconcile.lock["parent"]["serving"] == first
+    assert reconcile.lock["child"]["generations"][0]["source"]["generation"] == second
+    repository.commit()
+
+    repository("switch", "--quiet", "main")
+    reconcile.manifest("parent", epochs=4)
+    repository.commit()
+    with pytest.raises(subprocess.CalledProcessError):
+        repository("merge", "change")
+    assert reconcile("validate").out.startswith(
+        "specs/parent.yaml:7:1: contains git conflict markers: <<<<<<< in line 7, ======= in line 9, >>>>>>> in line 12;"
+        " edit the lines between the markers, and remove the markers\n"
+    )
+    repository("checkout", "--theirs", "specs/parent.yaml")
+    repository.commit()
+    assert reconcile("apply", "--locked", "--yes").status == 0
+    assert reconcile.lock["parent"]["serving"] == second
+
+    (promoted,) = (one for one in reconcile.lock["parent"]["generations"] if one["key"] == second)
+    since = promoted["promoteTime"].replace("T", " ")[:16]
+    assert since > promoted["completeTime"].replace("T", " ")[:16]
+    assert next(line for line in reconcile("status").out.splitlines() if second in line).endswith(since)
+    unknown = ("--to", "parent-x")
+    for command in (
+        ("rollback", "parent", *unknown, "--reason", "worse"),
+        ("promote", "parent", *unknown),
+        ("check", "parent", "--generation", "parent-x"),
+        ("prompt", "parent", "7", "--generation", "parent-x"),
+        ("cancel", "parent", "--generation", "parent-x"),
+        ("export", "parent", "--generation", "parent-x", "--to", "out"),
+    ):
+        refused = reconcile(*command)
+        assert (refused.status, "no recorded generation parent-x" in refused.err) == (64, True), refused.err
 
 
 def test_a_generation_without_its_declared_access_is_not_promoted(reconcile: Cli) -> None:
