@@ -385,13 +385,22 @@ def _mutually_exclusive(names: list[str], path: list[Any]) -> Finding:
     return path, f"{one_of(names, 'and')} are mutually exclusive", "keep one of them"
 
 
+_LISTED: Final = 10
+"""How many allowed values an error lists."""
+
+
 def _enum(error: Any, path: list[Any]) -> Iterator[Finding]:
     allowed = [str(value) for value in error.validator_value]
-    remedy = "set one of these"
+    expected, remedy = one_of(allowed), "set one of these"
+    if len(allowed) > _LISTED:
+        names = [step for step in path if isinstance(step, str)]
+        fields = ".".join(["target", *names] if "stages" in names else names)  # checks are in targets too
+        expected = join_names(allowed, _LISTED)
+        remedy = f"set one of these; run `reconcile explain {fields}` for all of them"
     if isinstance(error.instance, str):
         remedies = error.schema.get("enumRemedies", {})
         remedy = remedies.get(error.instance) or suggest(error.instance, allowed, otherwise=remedy)
-    yield path, invalid(error.instance, one_of(allowed)), remedy
+    yield path, invalid(error.instance, expected), remedy
 
 
 def _const(error: Any, path: list[Any]) -> Iterator[Finding]:

@@ -117,8 +117,8 @@ def test_a_family_is_trained_on_a_branch_merged_with_a_conflict_and_promoted(rec
     with pytest.raises(subprocess.CalledProcessError):
         repository("merge", "change")
     assert reconcile("validate").out.startswith(
-        "specs/parent.yaml:7:1: contains git conflict markers: <<<<<<< in line 7, ======= in line 9, >>>>>>> in line 12;"
-        " edit the lines between the markers, and remove the markers\n"
+        "specs/parent.yaml:7:1: contains git conflict markers: <<<<<<< in line 7, ======= in line 9, >>>>>>> in"
+        " line 12; edit the lines between the markers, and remove the markers\n"
     )
     repository("checkout", "--theirs", "specs/parent.yaml")
     repository.commit()
