@@ -73,11 +73,11 @@ def test_the_rejected_answers_are_part_of_the_examples_of_the_method_preference(
     [
         (
             PREFERENCE.replace("\n    shape: preference", ""),
-            [{"text_input": "2+2?", "output": "4"}],
+            [{"text_input": f"2+{number}?", "output": "4"} for number in range(20)],
             LOCAL,
             (
-                "pairs.jsonl:1:1: spec.dataset.path: the example has no rejected answer, which the method preference"
-                " needs; declare shape: preference for examples with chosen and rejected, or set spec.method to"
+                "pairs.jsonl:1:1: spec.dataset.path: 20 of 20 examples have no rejected answer, which the method"
+                " preference needs; declare shape: preference for examples with chosen and rejected, or set spec.method to"
                 " supervised"
             ),
         ),

@@ -58,7 +58,7 @@ _LONG = 2**12
 """The number of characters of an example from which on it is validated at once, to limit the memory."""
 _UNLIMITED = Capabilities("", frozenset())
 _NO_PAIR = (
-    "the example has no rejected answer, which the method preference needs",
+    "no rejected answer, which the method preference needs",
     "declare shape: preference for examples with chosen and rejected, or set spec.method to supervised",
 )
 _DECOMPOSED = "is not in Unicode normalization form C (NFC)"
@@ -353,6 +353,7 @@ class _Validation:
         self._examples = self._bytes = self._longest = self._records = 0
         self._tokens, self._has_media = TokenCount(), False
         self._seen: dict[int, tuple[int, int]] = {}
+        self._without_pair: list[int] = []
         self._decomposed: list[int] = []
         self._repeated: dict[_Repetition, list[tuple[int, int]]] = {_DUPLICATE: [], _CONTRADICTION: []}
         self._errors, self._warnings = _Capped("error"), _Capped("warning")
@@ -433,7 +434,7 @@ class _Validation:
         if not self._has_right_form(record):
             return
         if self._source.pairs and not record.rejected:
-            self._error(record.number, *_NO_PAIR)
+            self._without_pair.append(record.number)
         elif isinstance(record, Row):
             self._row(record)
         else:
@@ -451,6 +452,11 @@ class _Validation:
         capped.add(fault.number, Problem(place, path, fault.message, fault.remedy, fault.severity))
 
     def result(self) -> ValidatedDataset:
+        if self._without_pair:
+            message, remedy = _NO_PAIR
+            several = f"{len(self._without_pair):,} of {self._records:,} examples have"
+            which = several if len(self._without_pair) > 1 else "the example has"
+            self._error(self._without_pair[0], f"{which} {message}", remedy)
         if not self._errors.shown:
             self._check_size()
         if self._examples:
