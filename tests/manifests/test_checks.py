@@ -96,8 +96,8 @@ def test_assertions_are_read_as_promptfoo_writes_them(tmp_path: Path) -> None:
             "assert: [{type: foo}]",
             (
                 'assert[0].type: invalid value "foo": expected equals, contains, icontains, contains-any,'
-                " icontains-any, contains-all, icontains-all, starts-with, ends-with, regex and 22 more; set one of these;"
-                " run `reconcile explain spec.checks.assert.type` for all of them"
+                " icontains-any, contains-all, icontains-all, starts-with, ends-with, regex and 22 more;"
+                " set one of these; run `reconcile explain spec.checks.assert.type` for all of them"
             ),
         ),
         ("assert: [{type: contains}]", "assert[0].value: missing required field; add it"),

@@ -77,8 +77,8 @@ def test_the_rejected_answers_are_part_of_the_examples_of_the_method_preference(
             LOCAL,
             (
                 "pairs.jsonl:1:1: spec.dataset.path: 20 of 20 examples have no rejected answer, which the method"
-                " preference needs; declare shape: preference for examples with chosen and rejected, or set spec.method to"
-                " supervised"
+                " preference needs; declare shape: preference for examples with chosen and rejected, or set"
+                " spec.method to supervised"
             ),
         ),
         (
