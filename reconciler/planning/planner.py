@@ -306,6 +306,11 @@ def list_unmanaged(world: World) -> list[RemoteModel]:
     ]
 
 
+def _kept_message(name: str, *, unread: bool) -> str:
+    kept = "no manifest declares it; it is kept"
+    return kept if unread else f"{kept}; run reconcile forget {name}, or reconcile prune --dry-run {name}"
+
+
 def orphan_actions(world: World, declared: Iterable[str]) -> Iterator[Action]:
     """Return a no-op for each recorded model that no manifest declares, or a hold for each unproved record."""
     lock, owners = world.lock, owners_of(world)
@@ -323,8 +328,7 @@ def orphan_actions(world: World, declared: Iterable[str]) -> Iterator[Action]:
                 kind=Kind.NOOP,
                 reason=Reason.ORPHANED,
                 key=locked.serving_key or "",
-                message=f"no manifest declares it; it is kept: run reconcile forget {name} to stop managing it, or"
-                f" reconcile prune --dry-run {name} to see what prune would delete",
+                message=_kept_message(name, unread=bool(world.request.unread.reason(name))),
             )
         for recorded in locked.generations:
             found = resolve_recorded(recorded, owners.owner(name), world.observation)

@@ -173,7 +173,10 @@ def test_an_orphan_can_be_rolled_back_and_promoted(reconcile: Cli) -> None:
     reconcile.manifest("words")
     rolled = reconcile("rollback", "adder", *WHY)
     assert (rolled.status, serving(reconcile)) == (0, first), rolled.err
-    assert rolled.out.endswith("  next apply  makes no change: no manifest declares it; it is kept\n")
+    assert rolled.out.endswith(
+        "  next apply  makes no change: no manifest declares it; it is kept; run reconcile forget adder, or reconcile"
+        " prune --dry-run adder\n"
+    )
     assert (reconcile("promote", "adder").status, serving(reconcile)) == (0, second)
 
 
