@@ -19,6 +19,7 @@ from reconciler.commands import apply as apply_command
 from reconciler.commands import plan as plan_command
 from reconciler.commands._project import CommandInput, Project, open_project
 from reconciler.commands._rollout import promotion_requests
+from reconciler.commands._run_info import begin_run
 from reconciler.commands._saved_plan import PlanFile, saved_plan
 from reconciler.commands.resolve import resolve_serving
 from reconciler.domain.document import json_text
@@ -144,7 +145,8 @@ def plan(project: Project, *, retry: Iterable[str] = (), replace: Iterable[str] 
     started, request = requests.withhold(project), structs.replace(request, serving=requests.serving)
     started, _, planned = plan_command.observe_and_plan(started, request, progress=False)
     project = structs.replace(started, lock=project.lock)
-    report = plan_command.report_of(project, planned)
+    run = begin_run(project.session.environment).info
+    report = structs.replace(plan_command.report_of(project, planned), run=run)
     saved = saved_plan(request, project, report)
     return ProjectPlan(project, planned.actions, planned.changes, report, saved)
 
@@ -163,6 +165,7 @@ def apply(plan: ProjectPlan, *, wait: bool = True, timeout: timedelta | None = N
     if not isinstance(timeout, timedelta | None):
         raise TypeError(f"timeout must be a datetime.timedelta or None, not {type(timeout).__name__}")
     _require_no_event_loop()
+    run = begin_run(plan.project.session.environment).info
     result = apply_command.apply(
         plan.project.session.environment.limited(timeout),
         plan.project.input,
@@ -172,7 +175,7 @@ def apply(plan: ProjectPlan, *, wait: bool = True, timeout: timedelta | None = N
         progress=lambda _report: _no_progress(),
         saved=PlanFile("the plan", plan.saved),
     )
-    return Result(result.exit_status, result.document)
+    return Result(result.exit_status, structs.replace(result.document, run=run))
 
 
 @_redacted_errors()

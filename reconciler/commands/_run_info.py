@@ -56,10 +56,11 @@ class Run:
     def info(self) -> RunInfo:
         """The value that reports show."""
         actor = self._actor or _user(self._environment)
-        command = shlex.join(("reconcile", *redact_arguments(self._arguments))) if self._arguments else ""
+        shown = map(redact, redact_arguments(self._arguments))
+        command = shlex.join(("reconcile", *shown)) if self._arguments else ""
         return RunInfo(
             time=format_time(self._started),
-            command=_line(redact(command), _MOST_COMMAND),
+            command=_line(command, _MOST_COMMAND),
             reconciler=__version__,
             commit=self._commit if _COMMIT.fullmatch(self._commit) else "",
             branch=_line(redact(self._branch), _MOST_NAME),

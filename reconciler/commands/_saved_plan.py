@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from reconciler.commands._run_info import begin_run
 from reconciler.domain.errors import StalePlan, UsageError
 from reconciler.domain.lock import format_time
 from reconciler.domain.plan import EFFECTS, FOLLOW_UPS, Kind, Reason, Request
@@ -155,7 +156,7 @@ def saved_plan(request: Request, project: Project, plan: PlanReport, *, base: st
             base=base,
         ),
         facts=plan_facts(project.manifests, project.target, project.lock),
-        plan=replace(plan, model_details=()),
+        plan=replace(plan, model_details=(), run=begin_run(project.session.environment).info),
     )
 
 
