@@ -123,7 +123,7 @@ _BROKEN = [
 
 
 @pytest.mark.skipif(not yaml.__with_libyaml__, reason="these are libyaml's columns")
-@pytest.mark.parametrize(("data", "message"), _BROKEN)
+@each_row(("data", "message"), _BROKEN)
 def test_every_fault_has_a_place_a_cause_and_a_remedy(data: bytes, message: str) -> None:
     assert [str(problem) for problem in parse(data, "f").problems] == [message]
 
