@@ -137,6 +137,23 @@ class Publisher:
         models = self._published()
         return None if models is None else served_in(models)
 
+    def conflict(self, lock: Lock) -> ReconcileError | None:
+        """Return the error of a pointer that was changed out-of-band, or that is not a pointer of this stage.
+
+        Raises:
+            AccessError, ServiceError: when it cannot be read.
+        """
+        pattern = self._capabilities.endpoint_pattern
+        try:
+            published = self._published()
+            if published is not None:
+                require_unchanged(published, lock.in_stage(self.recorded_stage), self.shown, pattern)
+        except (AccessError, ServiceError):
+            raise
+        except ReconcileError as error:
+            return error
+        return None
+
     def history(self) -> PublicationHistory:
         """Return what a pointer in a bucket has published, and when; raises as :meth:`served`."""
         models = self._published()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
@@ -19,7 +19,7 @@ from reconciler.commands._project import (
     open_project,
     pin_datasets,
 )
-from reconciler.commands._rollout import promotion_requests
+from reconciler.commands._rollout import promotion_requests, publisher_of
 from reconciler.commands._targets import finish_targets
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ReconcileError, UsageError
@@ -86,7 +86,10 @@ def find_drift(
         raise ReconcileError(describe_suspicion(project.lock, observation))
     request = Request(complete=project.complete, unread=project.unread())
     started = promotion_requests(project).withhold(project)
-    findings = drift(started.world(observation, request), where=_command_arguments(command_input))
+    findings = (
+        *drift(started.world(observation, request), where=_command_arguments(command_input)),
+        *_pointers(project),
+    )
     unmanaged = sum(finding.kind is DriftClass.UNMANAGED for finding in findings)
     report = drift_report(
         with_severities(_reported(findings, options.unmanaged), options.fail_on),
@@ -101,6 +104,21 @@ def find_drift(
         model_details=details_of(project, project.lock, observation) if progress else (),
     )
     return CommandResult(report, report.exit_status, project.workspace.problems, projects=(project,))
+
+
+def _pointers(project: Project) -> Iterator[Finding]:
+    """Yield a finding for each published pointer that was changed out-of-band."""
+    for publisher in publisher_of(project).each:
+        if error := publisher.conflict(project.lock):
+            yield Finding(
+                kind=DriftClass.MODIFIED,
+                message=error.message,
+                severity=DriftClass.MODIFIED.severity,
+                cause="outOfBand",
+                file=publisher.shown,
+                field="published",
+                remedy=error.remedy,
+            )
 
 
 def _observe(project: Project, *, progress: bool, unmanaged: bool) -> tuple[Project, Observation]:

@@ -81,7 +81,8 @@ class DriftClass(TableEnum):
         (
             "A declared field, a permission or the ownership mark has another live value. It is pending if the "
             "manifest changed since the last apply, otherwise out of band. Fields in `ignoreDrift` and omitted fields "
-            "are not compared. Or the lockfile records a fact, such as an endpoint, that the live model contradicts."
+            "are not compared. Or the lockfile records a fact, such as an endpoint, that the live model contradicts, "
+            "or a published pointer was changed."
         ),
         "`reconcile apply`",
     )

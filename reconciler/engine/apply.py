@@ -48,6 +48,7 @@ from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, without_deletions
 from reconciler.planning.stages import shared_fields
 from reconciler.planning.training_time import poll_delay, seconds_left
+from reconciler.state.published_pointer import without_pointer
 
 T = TypeVar("T")
 MAX_OUTAGE = timedelta(minutes=15)
@@ -413,8 +414,9 @@ class Applier:
             self._recorder.emit(event)
             if isinstance(event, Claimed) and not event.dataset.unknown:
                 self._recorder.emit(self._recorder.decided("claim", event.name, event.key))
-            if isinstance(event, Renamed) and not self._target.publishes:
-                self._recorder.emit(Published(event.former, None))  # no pointer has the old name
+            former = self._recorder.lock.models.get(event.former) if isinstance(event, Renamed) else None
+            if isinstance(event, Renamed) and former:  # no pointer has the old name
+                self._recorder.emit(*without_pointer(self._target, event.former, former))
         for manifest in self._manifests.values():
             fields = shared_fields(manifest, self._provider.capabilities.mutable) if self._options.writes else ""
             self._recorder.emit(declared(manifest, fields))

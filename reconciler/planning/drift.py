@@ -180,12 +180,17 @@ def _missing(case: _Case) -> Iterator[Finding]:
     for recorded in locked.generations:
         generation = case.generations[recorded.key]
         serves = locked.serves(recorded.key)
-        expected = recorded.state in EXPECTED_STATES or (serves and recorded.state is State.MISSING)
+        stages = [stage for stage in locked.stages_serving(recorded.key) if stage]
+        expected = recorded.state in EXPECTED_STATES or ((serves or stages) and recorded.state is State.MISSING)
         lost = generation.locked is recorded and generation.state is State.MISSING and expected
         if lost and recorded.remote not in case.world.observation.models:
-            message = f"{'the serving generation' if serves else 'the generation'} is gone from the service"
+            where = f" of {' and '.join(stages)}" if stages else ""
+            message = f"the {'serving ' if serves or stages else ''}generation{where} is gone from the service"
             matters = serves or satisfies(generation, case.context.manifest)
             remedy = _loss_remedy(case) if matters else f"{case.apply()}, which records that"
+            if stages:
+                promote = case.command("promote", case.context.manifest.name, "--stage", stages[0])
+                remedy = f"{remedy}; then {promote}, which requests another one"
             fields = {"field": _GENERATION, "declared": recorded.key, "remedy": remedy, "cause": "outOfBand"}
             yield case.finding(DriftClass.MISSING, message, generation, **fields)
 
@@ -241,8 +246,8 @@ def _differing_records(corrections: Iterable[Correction], command: _Command) -> 
 
 
 def _matters(case: _Case, recorded: LockedGeneration, generation: ResolvedGeneration) -> bool:
-    locked = case.context.locked
-    return locked.serves(recorded.key) if locked.serving_key else satisfies(generation, case.context.manifest)
+    serving = case.context.locked.served_keys
+    return recorded.key in serving if serving else satisfies(generation, case.context.manifest)
 
 
 def _replacement_remedy(case: _Case, field: str, *, managed: bool) -> str:

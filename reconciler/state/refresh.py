@@ -23,6 +23,7 @@ from reconciler.planning.generations import (
     satisfies,
 )
 from reconciler.planning.observed_events import find_moved, observed_events
+from reconciler.state.published_pointer import without_pointer
 
 _END_EVENTS: Final[Mapping[State, type[events.Completed | events.Failed | events.Cancelled]]] = {
     State.ACTIVE: events.Completed,
@@ -51,8 +52,9 @@ def _manifest_events(world: World) -> Iterator[events.Event]:
         yield events.Targeted(record_target(world.target))
     for event in find_moved(world.lock, world.manifests):
         yield event
-        if isinstance(event, events.Renamed) and not world.target.publishes:
-            yield events.Published(event.former, None)  # no pointer has the old name
+        former = world.lock.models.get(event.former) if isinstance(event, events.Renamed) else None
+        if isinstance(event, events.Renamed) and former:  # no pointer has the old name
+            yield from without_pointer(world.target, event.former, former)
     yield from map(events.declared, world.manifests)
 
 

@@ -383,12 +383,24 @@ def test_each_stage_has_a_pointer_and_is_resolved(reconcile: Cli, versions: tupl
     swapped = reconcile("apply", "--yes")
     assert swapped.status == 1
     assert "production.json: belongs to the stage staging, not overwritten" in swapped.out
-    findings = {found["check"]: found for found in reconcile("doctor", "--format", "json").document["findings"]}
-    assert findings["pointers"]["status"] == "failed"
-    assert "belongs to the stage staging" in findings["pointers"]["message"]
+    the_pointer_is_reported(reconcile)
     production.unlink()
     assert "specs/serving.json, specs/production.json can be written" in reconcile("doctor").out
     drop_production(reconcile, first)
+
+
+def the_pointer_is_reported(reconcile: Cli) -> None:
+    """Drift and doctor name the pointer that is that of another stage."""
+    page = reconcile.folder / "drift.html"
+    drifted = reconcile("drift", "--format", "json", "--report", str(page))
+    (changed,) = [found for found in drifted.document["findings"] if found["severity"] == "drift"]
+    assert (drifted.status, changed["class"], changed["cause"]) == (2, "Modified", "outOfBand")
+    assert "belongs to the stage staging" in changed["message"]
+    assert "belongs to the stage staging" in page.read_text(encoding="utf-8")
+    assert "belongs to the stage staging" in reconcile("drift").out
+    findings = {found["check"]: found for found in reconcile("doctor", "--format", "json").document["findings"]}
+    assert findings["pointers"]["status"] == "failed"
+    assert "belongs to the stage staging" in findings["pointers"]["message"]
 
 
 def drop_production(reconcile: Cli, first: str) -> None:
