@@ -186,9 +186,9 @@ class Scene:
         text = self._text("lock.json", (project or self.project).lock_file)
         return dict(json.loads(text)["models"]) if text else {}
 
-    def pointer(self) -> dict[str, str]:
+    def pointer(self, file: str = "serving.json") -> dict[str, str]:
         """The published keys by name."""
-        text = self._text("serving.json", self.project.specs / "serving.json")
+        text = self._text(file, self.project.specs / file)
         return {model["name"]: model["key"] for model in json.loads(text)["models"]} if text else {}
 
     def _text(self, name: str, file: Path) -> str:
@@ -229,6 +229,10 @@ class Scene:
                 "serving": model.get("serving"),
                 "published": model.get("published"),
                 "rejected": sorted(rejected_keys(model)),
+                "stages": {
+                    stage: (record.get("serving"), record.get("published"), record.get("requested"))
+                    for stage, record in model.get("stages", {}).items()
+                },
                 "generations": sorted((one["key"], one["state"]) for one in model.get("generations", [])),
             }
             for name, model in self.lock().items()
@@ -313,6 +317,7 @@ def examine(scene: Scene, tally: Tally, where: str) -> None:  # noqa: C901 - one
             tally.blame("forgotten", where, f"{name}: {serving} serves although it is rejected")
         if serving != pointer.get(name):
             tally.blame("lost", where, f"{name}: {serving} serves, and {pointer.get(name)} is published")
+        _examine_stages(scene, tally, where, name, model)
         for one in model.get("generations", []):
             if one["state"] == "ACTIVE" and one["key"] not in live and one.get("origin") != "adopted":
                 tally.blame("lost", where, f"{name}: {one['key']} is recorded as ready, and does not exist")
@@ -324,6 +329,15 @@ def examine(scene: Scene, tally: Tally, where: str) -> None:  # noqa: C901 - one
         tally.blame("wedged", where, f"{file.name} is left")
     if scene.in_bucket and "lock.json.lease" in scene.world.objects():
         tally.blame("wedged", where, "the lease is left")
+
+
+def _examine_stages(scene: Scene, tally: Tally, where: str, name: str, model: Json) -> None:
+    for stage, record in model.get("stages", {}).items():
+        serving, published = record.get("serving"), scene.pointer(f"{stage}.json").get(name)
+        if serving in rejected_keys(record):
+            tally.blame("forgotten", where, f"{name}: {serving} serves in {stage} although it is rejected")
+        if serving != published or record.get("requested"):
+            tally.blame("lost", where, f"{name}: {record} is recorded of {stage}, and {published} is published")
 
 
 def _examine_trainers(scene: Scene, tally: Tally, where: str) -> None:
@@ -388,6 +402,34 @@ def _changed(scene: Scene) -> None:
     scene.declare("adder", 2)
     scene.declare("nova", 1)
     scene.declare("words", 1, "  displayName: Words\n" if not scene.vertex else "  sampling: {temperature: 0.5}\n")
+
+
+STAGE = "production"
+
+
+def _requested(scene: Scene) -> None:
+    """Request the promotion of the second generation of adder to a stage that begins with the first one."""
+    _served(scene, 1)
+    target = scene.project.specs / "reconcile.yaml"
+    address, later = ("serving.json", f"{STAGE}.json")
+    text = target.read_text()
+    prefix = text.partition("  publish: ")[2].partition(address)[0]
+    stages = (
+        f"[{{name: staging, publish: {prefix}{address}}}, {{name: {STAGE}, after: staging, publish: {prefix}{later}}}]"
+    )
+    target.write_text(text.replace(f"  publish: {prefix}{address}", f"  stages: {stages}"))
+    _served(scene, 1, 2)
+    scene.must("promote", "adder", "--stage", STAGE)
+
+
+def _promoted(scene: Scene) -> None:
+    _requested(scene)
+    scene.must(*APPLY)
+
+
+def _stage(scene: Scene) -> Json:
+    stage: Json = scene.lock()["adder"]["stages"][STAGE]
+    return stage
 
 
 def _started(scene: Scene) -> None:
@@ -465,6 +507,13 @@ CASES = (
     Case("adopt", _foreign, _adopt, lambda scene: "theirs" not in scene.lock()),
     Case("refresh", _unlocked, lambda _: ("refresh",)),
     Case("first apply", lambda scene: scene.declare("adder", 1), lambda _: APPLY),
+    Case("apply to a stage", _requested, lambda _: APPLY),
+    Case(
+        "rollback in a stage",
+        _promoted,
+        lambda _: (*_ROLLBACK, "--stage", STAGE),
+        lambda scene: not _stage(scene).get("rejected"),
+    ),
 )
 """What is killed: the commands that write, with publishing and locks as their target has them."""
 _CASES = {case.name: case for case in CASES}
