@@ -304,7 +304,9 @@ def promotion_requests(
         requests = PromotionRequests({**serving, **requests.serving}, (*before, *more))
     started = requests.withhold(project)
     started = replace(started, lock=arrange_stages(started.lock, stages))
-    return replace(requests, publications=_valid(lambda: read_publications(started)) or {})
+    publications, now = _valid(lambda: read_publications(started)) or {}, project.session.environment.clock()
+    dated = {requested: replace(publication, read=now) for requested, publication in publications.items()}
+    return replace(requests, publications=dated)
 
 
 _ValueT = TypeVar("_ValueT")

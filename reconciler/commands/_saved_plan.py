@@ -205,7 +205,7 @@ def _recorded_changes(saved: Mapping[str, RecordedFacts], current: Mapping[str, 
 
 
 _compared: Final = attrgetter("attempt", "base_model", "source", "after", "hyperparameters", "changes", "checks")
-_identity: Final = attrgetter("name", "key", "action", "remote")
+_identity: Final = attrgetter("name", "key", "action", "remote", "stage")
 _KIND_ORDER: Final = {kind: position for position, kind in enumerate(Kind)}
 
 
@@ -224,7 +224,7 @@ def action_changes(saved: PlanReport, current: PlanReport) -> Iterator[str]:
     actions = {**after, **before}
     for identity in sorted(actions, key=lambda identity: _action_order(actions[identity])):
         old, new = before.get(identity), after.get(identity)
-        _, key, kind, _ = identity
+        _, key, kind, *_ = identity
         same = old and new and _compared(old) == _compared(new)
         if not same and key not in reported and (key, kind) not in expected:
             reported.add(key)  # further differences follow from this one

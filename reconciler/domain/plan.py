@@ -651,11 +651,15 @@ class Observation(Struct, frozen=True):
 
 
 class Publication(Struct, frozen=True):
-    """Since when a generation has been published, at least; ``problem`` is why an earlier time can be unknown."""
+    """Since when a generation has been published, at least; ``problem`` is why an earlier time can be unknown.
+
+    ``read`` is when this was read: what was published later in a long run is not known.
+    """
 
     since: datetime | None = None
     problem: str = ""
     remedy: str = ""
+    read: datetime | None = None
 
     def not_before(self, completed: datetime | None) -> Publication:
         """Return the publication from the end of the training on: no earlier time can be true."""
@@ -669,7 +673,7 @@ class Publication(Struct, frozen=True):
     def lasted(self, soak: timedelta, now: datetime) -> bool:
         """Whether the generation has verifiably been published for this duration."""
         end = self.end_of(soak)
-        return end is not None and end <= now
+        return end is not None and end <= min(now, self.read or now)
 
 
 class World(Struct, frozen=True):

@@ -69,10 +69,15 @@ class _NewGeneration(ModelEvent, frozen=True):
     generation: LockedGeneration
 
     def apply(self, model: LockedModel) -> LockedModel:
-        """Add the generation; a new training of the serving content is promoted again."""
-        retrained = model.serves(self.generation.key) and self.generation.state is not State.ACTIVE
-        kept = model.without_serving(self.generation.key) if retrained else model
-        return kept.with_generation(self.generation)
+        """Add the generation; a new training of the serving content is promoted again, to later stages on request."""
+        key = self.generation.key
+        retrained = key in model.served_keys and self.generation.state is not State.ACTIVE
+        if not retrained:
+            return model.with_generation(self.generation)
+        for name in filter(None, model.stages_serving(key)):
+            record = model.stage(name)
+            model = model.with_stage(name, replace(record, serving=None, requested=record.requested or key))
+        return model.without_serving(key).with_generation(self.generation)
 
     def _model_in(self, lock: Lock) -> LockedModel:
         return replace(lock.models.get(self.name) or LockedModel(self.manifest), manifest=self.manifest)

@@ -22,6 +22,7 @@ from reconciler.planning.events import (
     RequestRemoved,
     Restored,
     Staged,
+    Started,
     Targeted,
     Withheld,
     record,
@@ -110,6 +111,12 @@ CONDITIONS: Mapping[str, tuple[Lock, dict[str, Any], str, str]] = {
         },
         Reason.SOAKING,
         "has been published in staging since 2026-01-02 22:00:00 UTC",
+    ),
+    "a long run did not look again": (
+        REQUESTED,
+        {"publications": {("production", NAME): replace(PUBLISHED, read=NOW - timedelta(seconds=1))}},
+        Reason.SOAKING,
+        "soak ends 2026-01-03 00:00:00 UTC",
     ),
     "the start is unknown": (
         REQUESTED,
@@ -231,12 +238,15 @@ def test_events_move_one_stage_only() -> None:
     assert (production.serving, production.previous, production.rejected) == (OLD.key, None, (NEW.key,))
     assert back.models[NAME].rejected == ()
     assert served(back) == {"": NEW.key, "production": OLD.key}
+    trained = Started(NAME, "numbers.yaml", replace(recorded(OLD, state="CREATING"), remote="tunedModels/again"))
+    again = record(back, trained).models[NAME].stage("production")
+    assert (again.serving, again.requested) == (None, OLD.key), "another training has to meet the conditions again"
     restored = record(back, Restored(NAME, NEW.key, "production"))
     assert restored.models[NAME].stage("production").rejected == ()
-    again = record(restored, Requested(NAME, NEW.key, "production"))
-    assert [(one.key, one.before) for one in stage_requests(again, TARGET)] == [(NEW.key, "")]
-    assert not list(stage_requests(record(again, RequestRemoved(NAME, NEW.key, "production")), TARGET))
-    assert record(again, RequestRemoved(NAME, OLD.key, "production")) == again, "another one was requested since"
+    asked = record(restored, Requested(NAME, NEW.key, "production"))
+    assert [(request.key, request.before) for request in stage_requests(asked, TARGET)] == [(NEW.key, "")]
+    assert not list(stage_requests(record(asked, RequestRemoved(NAME, NEW.key, "production")), TARGET))
+    assert record(asked, RequestRemoved(NAME, OLD.key, "production")) == asked, "another one was requested since"
 
 
 def test_a_rollback_in_staging_bars_the_request_for_production() -> None:
