@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -94,8 +95,19 @@ def test_dev_staging_and_production_train_once(tmp_path: Path) -> None:
     assert (rejected.status, f"{key} is now serving in staging instead of {new}" in rejected.out) == (0, True)
     assert list(team.serving()) == [new, key, key]
     assert key in (team.reconcile.specs / "staging.json").read_text()
-    barred = team.reconcile("promote", "adder", "--stage", "staging", "--format", "json").document
-    assert barred["generations"][0]["key"] == new, "a person may request a rejected generation again"
+    team.git.commit()
+    team.deploy()
+    assert list(team.serving()) == [new, key, key], "a committed rollback to what was serving before is no request"
+
+    document = json.loads(team.reconcile.lock_file.read_text())
+    document["models"]["adder"]["stages"]["production"] |= {"serving": new, "promoteTime": "2020-01-01T00:00:00Z"}
+    team.reconcile.lock_file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+    team.git.commit()
+    forged = team.reconcile("apply", "--base", team.deployed, "--yes")
+    assert f"stages.production.serving: {key} → {new}" in forged.err
+    assert "held in production: RejectedInStage" in forged.err, "an edited pointer is a request, which staging bars"
+    assert list(team.serving()) == [new, key, key]
+    assert new not in (team.reconcile.specs / "production.json").read_text()
 
 
 def test_errors_of_requests(tmp_path: Path) -> None:
