@@ -66,7 +66,7 @@ def test_a_document_without_such_a_report_is_an_error(reconcile: Cli) -> None:
     answer = reconcile("render", "graph.json", "--report", str(reconcile.folder / "graph.md"))
 
     assert answer.status == 64
-    assert "unsupported kind of document Graph: expected Check, DataDiff, Drift," in answer.err
+    assert "unsupported kind of document Graph: expected Check, Combined, DataDiff, Drift," in answer.err
 
 
 def test_a_file_that_is_not_a_document_is_refused(reconcile: Cli) -> None:
