@@ -369,5 +369,5 @@ def test_all_manifests_must_be_known_and_right(reconcile: Cli, world: World) -> 
     assert refused(reconcile, "adder", remote, "specs/other.yaml", status=64) == (
         "Error: a manifest outside these paths may have the name adder; name the whole root specs\n"
     )
-    (reconcile.specs / "other.yaml").write_text("kind: Nonsense\n")
+    (reconcile.specs / "other.yaml").write_text("kind: TunedModel\n")
     assert "specs/other.yaml:1:1: apiVersion: missing required field" in refused(reconcile, "adder", remote)

@@ -176,7 +176,7 @@ def test_a_declared_model_is_not_forgotten(reconcile: Cli, trained_world: World)
     file = reconcile.specs / "adder.yaml"
     file.write_text(file.read_text().replace("{name: adder}", "{name: summer, formerly: [adder]}"))
     assert "the manifest summer at specs/adder.yaml:3:18 declares it" in refused(reconcile, "forget", "adder", "--yes")
-    file.write_text("kind: Nonsense\n")
+    file.write_text("kind: TunedModel\n")
     assert "apiVersion: missing required field" in refused(reconcile, "forget", "adder", "--yes")
 
 

@@ -545,7 +545,7 @@ def test_without_credentials_it_is_3(reconcile: Cli, world: World) -> None:
 
 
 def test_problems_of_the_input_are_reported(reconcile: Cli) -> None:
-    declare(reconcile).write_text("kind: Nonsense\n")
+    declare(reconcile).write_text("kind: TunedModel\n")
     result = reconcile("drift")
     assert (result.status, result.out) == (1, "")
     assert "specs/adder.yaml:1:1: " in result.err

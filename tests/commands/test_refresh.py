@@ -268,7 +268,7 @@ def test_a_lockfile_of_another_target_is_refused(reconcile: Cli) -> None:
 
 @pytest.mark.usefixtures("trained")
 def test_invalid_manifests_are_reported_and_skipped(reconcile: Cli) -> None:
-    (reconcile.specs / "other.yaml").write_text("kind: Nonsense\n")
+    (reconcile.specs / "other.yaml").write_text("kind: TunedModel\n")
     before = reconcile.lock_file.read_bytes()
     answer = refreshed(reconcile)
     assert "warning: specs/other.yaml:1:1: " in answer.err

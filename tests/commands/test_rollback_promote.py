@@ -183,7 +183,7 @@ def test_an_orphan_can_be_rolled_back_and_promoted(reconcile: Cli) -> None:
 @pytest.mark.usefixtures("world")
 def test_a_broken_neighbour_stops_no_rollback(reconcile: Cli) -> None:
     first, _second = versions(reconcile)
-    (reconcile.specs / "other.yaml").write_text("kind: Nonsense\n")
+    (reconcile.specs / "other.yaml").write_text("kind: TunedModel\n")
     assert (reconcile("rollback", "adder", *WHY).status, serving(reconcile)) == (0, first)
 
 
