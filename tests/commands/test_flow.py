@@ -299,7 +299,7 @@ def test_a_failed_drift_check_fails_the_job_and_changes_no_issue(team: Team) -> 
     team.tamper("adder", "mine now")
     assert team.drift().passed
     before = team.hub.issues
-    team.push("main", "main", lambda desk: (desk.specs / "adder.yaml").write_text("a: [", encoding="utf-8"))
+    team.push("main", "main", lambda desk: (desk.specs / "adder.yaml").write_text("- [ # TunedModel"))
 
     assert not team.drift().passed
     assert team.hub.issues == before
