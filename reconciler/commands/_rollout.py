@@ -50,7 +50,7 @@ from reconciler.planning.observed_events import declared_preamble
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
 from reconciler.planning.rollout import require_passed, unusable_error
 from reconciler.planning.soak import PublicationHistory, Sighting, published_since
-from reconciler.planning.stages import arrange_stages, with_stage_checks
+from reconciler.planning.stages import arrange_stages
 from reconciler.reports.documents.change import (
     ResolvedModel,
     ResolveReport,
@@ -506,7 +506,7 @@ class _ServingChange:
         self._recorder = recorder
         self._publisher = publisher
         self._name = name
-        self._manifest = with_stage_checks(manifest, project.target.stage(stage)) if manifest and stage else manifest
+        self._manifest = manifest.in_stage(project.target.stage(stage)) if manifest and stage else manifest
 
     def carry_out(
         self, loop: EventLoop, chosen: LockedGeneration, events: tuple[Event, ...], *, rolls_back: bool

@@ -29,7 +29,6 @@ from reconciler.engine.check import Checker, checked_generation
 from reconciler.engine.observe import run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
-from reconciler.planning.stages import with_stage_checks
 from reconciler.reports.documents.check import CheckedModel, CheckReport, check_report
 
 if TYPE_CHECKING:
@@ -75,8 +74,9 @@ def check(
     project.require_manifests()
     unserved: tuple[str, ...] = ()
     seen = project.in_stage(stage)
-    declared = project.target.stage(seen.stage)
-    seen = replace(seen, manifests=tuple(with_stage_checks(manifest, declared) for manifest in seen.manifests))
+    if seen.stage:
+        declared = project.target.stage(seen.stage)
+        seen = replace(seen, manifests=tuple(manifest.in_stage(declared) for manifest in seen.manifests))
     if names:
         trials = [_trial(seen, name, key) for name in names]
     else:

@@ -111,7 +111,8 @@ class Check(Struct, frozen=True):
     ``min_pass`` must pass. An answer passes if it is as all of ``expect`` require, or with a ``threshold``, if the
     weighted mean of its scores is at least that. A row of an evaluation is correct if each of its ``repeat`` answers
     is. ``temperature`` replaces the model's own if it is set. A failed check with the severity ``warn`` holds nothing.
-    ``judge`` evaluates the answers if a rubric is expected.
+    ``judge`` evaluates the answers if a rubric is expected. ``stage`` is the stage of the target that declares the
+    check, empty for one of a manifest.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Check(Struct, frozen=True):
     repeat: int = 1
     severity: Severity = "error"
     judge: Judge | None = None
+    stage: str = ""
 
     def compares_with(self, other: ComparedModel) -> bool:
         """Whether the check compares generations with that model."""

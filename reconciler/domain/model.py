@@ -245,6 +245,21 @@ class Manifest(Struct, frozen=True):
         """How the model is trained; the data set has the examples for it."""
         return self.dataset.method
 
+    def in_stage(self, stage: Stage | None) -> Manifest:
+        """Return the manifest with the checks of a stage after its own, in place of those of another stage.
+
+        A check of the stage whose name is taken gets that of the stage too.
+        """
+        if stage is None:
+            return self
+        checks = {check.name: check for check in self.checks if not check.stage}
+        for declared in stage.checks:
+            name = declared.name
+            while name in checks:
+                name = f"{stage.name}: {name}"
+            checks[name] = replace(declared, name=name, stage=stage.name)
+        return replace(self, checks=tuple(checks.values()))
+
 
 class FieldRole(TableEnum):
     """What a change of a manifest field does to the models; a row has the name and the effect."""

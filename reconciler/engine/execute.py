@@ -28,7 +28,7 @@ from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.costs import estimate_of
 from reconciler.planning.diff import update_of
 from reconciler.planning.generations import EXPECTED_STATES, desired_content
-from reconciler.planning.stages import recorded_stage, shared_fields, with_stage_checks
+from reconciler.planning.stages import recorded_stage, shared_fields
 
 Publish = Callable[[Lock, frozenset[str] | None], Iterable[events.Published]]
 """Writes the serving generations of a lock to the published pointer, and returns what changed there.
@@ -160,7 +160,7 @@ class Executor:
             case Kind.UPDATE:
                 await self._update(manifest, action, live)
             case Kind.CHECK if action.stage:
-                checked = with_stage_checks(manifest, self._context.target.stage(action.stage))
+                checked = manifest.in_stage(self._context.target.stage(action.stage))
                 candidates = self._checked_generations(manifest, action)
                 results = await self._checker.check(checked, *candidates, stage=action.stage)
                 self.stage_checks[action.stage, action.key] = recorded_checks(results)

@@ -186,10 +186,12 @@ def _load(
         problems = tuple(sorted(set(redact_problems(problems))))
     if root.target is None:
         raise InvalidInput(problems)
+    declared = with_judges(root.target, service) if service else root.target
+    manifests = sorted(reader.manifests, key=lambda manifest: manifest.name)
     return Workspace(
         root=root.folder,
-        target=with_judges(root.target, service) if service else root.target,
-        manifests=tuple(sorted(reader.manifests, key=lambda manifest: manifest.name)),
+        target=declared,
+        manifests=tuple(manifest.in_stage(declared.stage(declared.first_stage)) for manifest in manifests),
         problems=problems,
         complete=complete,
         lockfile=root.lockfile,

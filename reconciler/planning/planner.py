@@ -192,7 +192,7 @@ def _arranged(world: World) -> Lock:
 
 def _with_stages(resolved: ResolvedManifest, world: World) -> Iterator[Action]:
     """Yield the actions of a manifest with those of the stages after the first one."""
-    later = tuple(stage_actions(resolved.context, world))
+    later = tuple(stage_actions(resolved.context, resolved.actions, world))
     for action in hold_shared_fields(resolved.context, resolved.actions, world.target):
         if action.reason is not Reason.IN_SYNC or all(other.kind is Kind.HOLD for other in later):
             yield action

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -14,21 +14,27 @@ from reconciler.planning.check_evaluation import most_prompts
 from reconciler.planning.diff import ReconcileContext
 from reconciler.planning.generations import ResolvedGeneration, describe_mismatch
 from reconciler.planning.promotion_gates import describe_misses, describe_scores, failed_checks_remedy
-from reconciler.planning.stages import StageRequest, request_of, shared_fields, unmet_conditions, with_stage_checks
+from reconciler.planning.stages import StageRequest, request_of, shared_fields, unmet_conditions
 
 _SHARED = frozenset({Reason.DRIFTED, Reason.ACCESS_CHANGED})
 """Why declared fields are patched."""
 
 
-def stage_actions(context: ReconcileContext, world: World) -> Iterator[Action]:
-    """Yield what becomes of the promotions that are requested for a manifest; runs that promote nothing have none."""
+def stage_actions(context: ReconcileContext, decided: Iterable[Action], world: World) -> Iterator[Action]:
+    """Yield what becomes of the promotions that are requested for a manifest; runs that promote nothing have none.
+
+    A generation that one of the ``decided`` actions deploys again is promoted afterwards.
+    """
     if not world.request.promotes or context.manifest.lifecycle.suspension(world.now) or context.mismatches:
         return
+    deployed = {(action.key, "".join(action.checkpoints)) for action in decided if action.reason is Reason.UNDEPLOYED}
     for stage in world.target.later_stages:
         key = context.locked.stage(stage.name).requested
         if key:
             request = request_of(context.manifest.name, context.locked, world.target, stage, key)
-            yield replace(_decide(context, world, request), stage=stage.name)
+            action = _decide(context, world, request)
+            if action.reason is not Reason.REQUESTED_UNREADY or (key, request.checkpoint) not in deployed:
+                yield replace(action, stage=stage.name)
 
 
 def _decide(context: ReconcileContext, world: World, request: StageRequest) -> Action:
@@ -63,7 +69,7 @@ def _unready(generation: ResolvedGeneration | None) -> str:
 
 def _checked(context: ReconcileContext, world: World, request: StageRequest, generation: ResolvedGeneration) -> Action:
     """Return the checks of a requested generation, or else its promotion; checks run in the run that promotes."""
-    manifest = with_stage_checks(context.manifest, request.stage)
+    manifest = context.manifest.in_stage(request.stage)
     results = world.stage_checks.get((request.stage.name, request.key))
     checkpoints = (request.checkpoint,) if request.checkpoint else ()
     if manifest.checks and results is None:

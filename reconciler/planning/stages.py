@@ -14,7 +14,6 @@ from typing import Final
 from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
-from reconciler.domain.checks import Check
 from reconciler.domain.lock import Lock, LockedModel, LockedStage, LockedTarget
 from reconciler.domain.model import MUTABLE_FIELDS, Manifest, Stage, Target
 from reconciler.domain.plan import Publication, Reason
@@ -197,22 +196,7 @@ def _shown(publication: Publication) -> str:
     return f"{publication.since:%Y-%m-%d %H:%M:%S} UTC" if publication.since else ""
 
 
-# checks and shared fields
-
-
-def with_stage_checks(manifest: Manifest, stage: Stage | None) -> Manifest:
-    """Return the manifest with the checks of a stage after its own; equal names get that of the stage."""
-    if stage is None or not stage.checks:
-        return manifest
-    names = {check.name for check in manifest.checks}
-    more: list[Check] = []
-    for check in stage.checks:
-        name = check.name
-        while name in names:
-            name = f"{stage.name}: {name}"
-        names.add(name)
-        more.append(replace(check, name=name))
-    return replace(manifest, checks=(*manifest.checks, *more))
+# shared fields
 
 
 def shared_fields(manifest: Manifest, mutable: frozenset[str]) -> str:

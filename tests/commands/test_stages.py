@@ -13,7 +13,9 @@ from support.git_repository import Repository
 
 STAGES = """\
   stages:
-    - {name: dev, publish: dev.json}
+    - name: dev
+      publish: dev.json
+      checks: [{name: answers, prompt: "3", expect: {matches: "^[0-9]+$"}}]
     - {name: staging, after: dev, publish: staging.json}
     - name: production
       after: staging
@@ -65,8 +67,10 @@ class Team:
 
 def test_dev_staging_and_production_train_once(tmp_path: Path) -> None:
     team = Team(tmp_path)
-    assert "create adder-" in team.deploy()
+    first = team.deploy()
     (key,) = team.serving()
+    assert f"checking {key}: 1 check" in first, "the first stage has checks of its own too"
+    assert "1 of 1 checks passed" in team.reconcile("check").out
     assert "nothing" not in team.request("staging")
     assert f"promote {key} to staging" in team.deploy()
     assert "not promoted to production yet" in team.request("production")

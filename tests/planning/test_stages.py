@@ -29,7 +29,7 @@ from reconciler.planning.events import (
 )
 from reconciler.planning.lock_review import review_lock, withheld_in_stages
 from reconciler.planning.planner import plan
-from reconciler.planning.stages import arrange_stages, shared_fields, stage_requests, with_stage_checks
+from reconciler.planning.stages import arrange_stages, shared_fields, stage_requests
 from reconciler.state.lockfile import dumps, loads
 from reconciler.state.merge import merge
 from support.cases import each_row
@@ -200,10 +200,11 @@ def test_a_soak_that_is_not_over_does_not_fail_a_run_and_the_stage_before_goes_f
 def test_checks_of_a_stage_run_with_those_of_the_manifest_in_this_run() -> None:
     checked = target(STAGES[0], replace(STAGES[1], checks=(CHECK,)))
     declared = replace(manifest(NEW), checks=(replace(CHECK, prompt="other"),))
-    assert [check.name for check in with_stage_checks(declared, checked.stages[1]).checks] == [
-        "polite",
-        "production: polite",
-    ]
+    names = ["polite", "production: polite"]
+    assert [check.name for check in declared.in_stage(checked.stages[1]).checks] == names
+    first = replace(STAGES[0], checks=(replace(CHECK, name="first"), CHECK))
+    assert [check.name for check in declared.in_stage(first).checks] == ["polite", "first", "staging: polite"]
+    assert declared.in_stage(first).in_stage(checked.stages[1]) == declared.in_stage(checked.stages[1])
 
     def outcome(**changes: Any) -> tuple[str, str, str]:
         return in_production(planned(REQUESTED, target=checked, **changes))
@@ -256,6 +257,20 @@ def test_a_rollback_in_staging_bars_the_request_for_production() -> None:
     barred = record(elsewhere, Rejected(NAME, NEW.key, "bad", "production"))
     (action,) = stage_actions_of(planned(barred))
     assert (action.stage, action.reason) == ("eu", Reason.REJECTED_IN_STAGE)
+
+
+def test_a_generation_whose_endpoint_is_lost_is_deployed_again_and_then_promoted() -> None:
+    def actions(lock: Lock, lost: Made) -> list[tuple[str, str, str]]:
+        models = (live(made, created=number, deployed=made is not lost) for number, made in ((1, OLD), (2, NEW)))
+        current = planned(lock, observation=Observation({model.remote: model for model in models}))
+        return [(action.kind, action.reason, action.key) for action in current.actions if action.kind != Kind.NOOP]
+
+    production = lock_of(production=stage(serving=OLD.key))
+    assert actions(production, OLD) == [(Kind.UPDATE, Reason.UNDEPLOYED, OLD.key)]
+    assert actions(REQUESTED, NEW) == [(Kind.UPDATE, Reason.UNDEPLOYED, NEW.key)], "the promotion follows in this run"
+    assert (Kind.PROMOTE, Reason.READY, NEW.key) in actions(REQUESTED, OLD)
+    everywhere = lock_of(production=stage(serving=NEW.key), eu=stage(serving=NEW.key))
+    assert actions(everywhere, NEW) == [(Kind.UPDATE, Reason.UNDEPLOYED, NEW.key)], "once"
 
 
 # the fields that all stages share
