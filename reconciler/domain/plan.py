@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
@@ -458,7 +458,7 @@ class Unread(Struct, frozen=True):
     ``files`` are the paths of unread manifests. ``names`` has a reason for each name that they, or git, may declare.
     ``unknown`` is the reason why other names may be declared too, empty if all files were searched. ``unselected`` has
     the file of each name that a manifest declares, and that the target does not select. ``templates`` has a reason for
-    each regular expression of names that a template may declare.
+    each shell pattern of names that a template may declare.
     """
 
     files: tuple[str, ...] = ()
@@ -471,7 +471,7 @@ class Unread(Struct, frozen=True):
         """Return why a manifest of that name may exist; empty if none can."""
         if name in self.unselected:
             return f"{self.unselected[name]} declares it, and the target does not select it"
-        rendered = (reason for pattern, reason in self.templates.items() if re.fullmatch(pattern, name))
+        rendered = (reason for pattern, reason in self.templates.items() if fnmatchcase(name, pattern))
         return self.names.get(name) or next(rendered, self.unknown)
 
 

@@ -90,13 +90,13 @@ def declared_in(text: str) -> frozenset[str]:
 
 
 def templates_in(text: str) -> frozenset[str]:
-    """Return regular expressions of the names that templates of manifests in a text, such as Helm's, may declare."""
+    """Return shell patterns of the names that templates of manifests in a text, such as Helm's, may declare."""
     patterns: set[str] = set()
     for document in _NEXT_DOCUMENT.split(text) if _TUNED_MODEL in text else ():
         if _API_VERSION.search(document):
             for found in _TEMPLATED_NAME.finditer(document):
                 whole = found["whole"] is not None
-                patterns.add(".*".join(_EXPRESSION.split(found["name"])) if whole else ".*")
+                patterns.add("*".join(_EXPRESSION.split(found["name"])) if whole else "*")
     return frozenset(patterns)
 
 

@@ -43,6 +43,8 @@ _CONFLICT = re.compile(r"^(<{7}|\|{7}|={7}|>{7})(?: .*)?\r?$", re.MULTILINE)
 """A line that git leaves in a file with a conflict."""
 _OUTER = frozenset({"<" * 7, ">" * 7})
 """The markers that no text has; a line of equals signs may underline a title."""
+_MARKERS = 4
+"""How many markers a conflict has, and an error lists."""
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _STRING_TAGS = frozenset({None, "!", "tag:yaml.org,2002:str"})
 _REJECTED = object()
@@ -194,11 +196,15 @@ def _decode(data: bytes, file: str) -> str | tuple[Problem, ...]:
 
 def _conflicts(text: str, file: str) -> Iterator[Problem]:
     """Yield a problem for each conflict that git left in a text, with the lines of its markers."""
-    lines = [(position(text[: found.start()])[0], found[1]) for found in _CONFLICT.finditer(text)]
-    while lines:
-        size = next((number + 1 for number, (_, marker) in enumerate(lines) if marker == ">" * 7), len(lines))
-        conflict, lines = lines[:size], lines[size:]
-        shown = join_names([f"{marker} in line {line}" for line, marker in conflict])
+    conflicts: list[list[tuple[int, str]]] = [[]]
+    line, at = 1, 0
+    for found in _CONFLICT.finditer(text):
+        line, at = line + text.count("\n", at, found.start()), found.start()
+        conflicts[-1].append((line, found[1]))
+        if found[1] == ">" * 7:
+            conflicts.append([])
+    for conflict in filter(None, conflicts):
+        shown = join_names([f"{marker} in line {number}" for number, marker in conflict], _MARKERS)
         remedy = "edit the lines between the markers, and remove the markers"
         yield Problem(Place(file, conflict[0][0]), "", f"contains git conflict markers: {shown}", remedy)
 

@@ -62,6 +62,13 @@ _BROKEN = [
             " markers, and remove the markers"
         ),
     ),
+    (
+        b"a: b: c\n" + b"=======\n" * 20_000,  # each is found without reading the text before it again
+        (
+            "f:2:1: contains git conflict markers: ======= in line 2, ======= in line 3, ======= in line 4, ======= in"
+            " line 5 and 19,996 more; edit the lines between the markers, and remove the markers"
+        ),
+    ),
     (b"a: *b\n", "f:1:4: a: undefined alias *b; write the value out, or put &b before an earlier value"),
     (
         b"a: &a [*a]\n",
