@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -413,13 +413,13 @@ class Restored(_GenerationEvent, frozen=True):
     stage: str = ""
 
     def apply(self, model: LockedModel) -> LockedModel:
-        """Remove the rejection."""
+        """Remove the rejection, and its reason unless it is rejected in another stage."""
         if self.stage:
             record = model.stage(self.stage)
-            rejected = tuple(key for key in record.rejected if key != self.key)
-            return model.with_stage(self.stage, replace(record, rejected=rejected))
-        rejected = tuple(key for key in model.rejected if key != self.key)
-        return replace(_update(model, self.key, rejection=""), rejected=rejected)
+            changed = model.with_stage(self.stage, replace(record, rejected=_without(record.rejected, self.key)))
+        else:
+            changed = replace(model, rejected=_without(model.rejected, self.key))
+        return changed if self.key in changed.barred_keys else _update(changed, self.key, rejection="")
 
 
 class Withheld(_GenerationEvent, frozen=True):
@@ -606,6 +606,10 @@ def _without_key(stage: LockedStage, key: str) -> LockedStage:
         previous=None if stage.previous == key else stage.previous,
         requested=None if stage.requested == key else stage.requested,
     )
+
+
+def _without(keys: Iterable[str], removed: str) -> tuple[str, ...]:
+    return tuple(key for key in keys if key != removed)
 
 
 def _unpublished(stage: LockedStage) -> LockedStage:

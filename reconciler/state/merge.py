@@ -216,12 +216,12 @@ class _ModelMerge:
         self._base = base
         self._sides = (ours, theirs)
         self._recorded = (base.by_key, ours.by_key, theirs.by_key)
-        self._rejected = frozenset(ours.rejected) | frozenset(theirs.rejected)
+        self._rejected = ours.barred_keys | theirs.barred_keys
         self._notes = notes
 
     def merge(self) -> LockedModel:
         merged = LockedModel(**{field.name: self._merge_field(field.name) for field in fields(LockedModel)})
-        revoked = self._rejected.difference(merged.rejected)
+        revoked = self._rejected - merged.barred_keys
         generations = tuple(_without_reason(generation, revoked) for generation in merged.generations)
         merged = replace(merged, generations=generations)
         serving = self._serving(merged)
@@ -308,18 +308,18 @@ class _ModelMerge:
 
     def _stage(self, name: str) -> LockedStage:
         """Return a stage as the side has it that changed it; where both moved it, it stays as it was, if it may."""
-        base, (ours, theirs) = self._base.stage(name), (side.stage(name) for side in self._sides)
+        base, sides = self._base.stage(name), tuple(side.stage(name) for side in self._sides)
+        ours, theirs = sides
         rejected = pick_changed(base.rejected, ours.rejected, theirs.rejected, merge_sets)
-        requested = pick_changed(base.requested, ours.requested, theirs.requested, lambda before, *_: before)
-        if requested not in (ours.requested, theirs.requested):
-            kept = f"the request for {requested} stays" if requested else "neither is requested"
-            self._note(f"the sides requested different generations for {name}; {kept}: request one again")
-        moved = self._moved_stage(name, base, ours, theirs, rejected)
+        requested = pick_changed(base.requested, ours.requested, theirs.requested, _one_request)
+        if requested is None and ours.requested and theirs.requested:
+            self._note(f"the sides requested different generations for {name}; neither is requested: request one again")
+        carried_out = {side.serving for side in sides if side.requested != requested} - {base.serving}
         published = pick_changed(base.published, ours.published, theirs.published, lambda before, *_: before)
         return replace(
-            moved,
+            self._moved_stage(name, base, ours, theirs, rejected),
             rejected=rejected,
-            requested=None if requested in (*rejected, moved.serving) and requested != base.requested else requested,
+            requested=None if requested in (*rejected, *carried_out) else requested,
             published=published,
         )
 
@@ -329,24 +329,26 @@ class _ModelMerge:
         """Return the record of the side that moved the stage; a rollback wins over what it rejected."""
         if _position(ours) == _position(theirs):
             return ours
+        kept = replace(base, serving=None) if base.serving in rejected else base
+        serving = f"{kept.serving} keeps serving" if kept.serving else "no generation is serving"
         if _position(base) in (_position(ours), _position(theirs)):
             moved = theirs if _position(base) == _position(ours) else ours
-            if moved.serving not in rejected or moved.serving == base.serving:
+            if moved.serving not in rejected:
                 return moved
-        if base.serving in rejected or base.serving is None:
-            allowed = [side for side in (ours, theirs) if side.serving not in rejected]
-            rolled_back = [side for side in allowed if base.serving in side.rejected]
-            if base.serving and rolled_back:
-                kept = min(rolled_back, key=repr)
-                self._note(f"one side rejected {base.serving} in {name}; {kept.serving or 'no generation'} is serving")
-                return kept
-        serving = f"{base.serving} keeps serving" if base.serving else "no generation is serving"
+            self._note(f"one side promoted {moved.serving} to {name}, and the other rejected it; {serving}")
+            return kept
+        allowed = (side for side in (ours, theirs) if side.serving not in rejected)
+        rolled_back = [side for side in allowed if base.serving in side.rejected]
+        if rolled_back:
+            kept = min(rolled_back, key=repr)
+            self._note(f"one side rejected {base.serving} in {name}; {kept.serving or 'no generation'} is serving")
+            return kept
         self._note(
             f"the sides promoted different generations to {name}, {ours.serving or 'none'} and"
             f" {theirs.serving or 'none'}; a merge never moves a later stage: {serving}; request one of them again with"
             f" reconcile promote {self._name} --stage {name}"
         )
-        return base
+        return kept
 
     # generations
 
@@ -358,8 +360,8 @@ class _ModelMerge:
                 yield merged
 
     def _newly_serving(self, key: str) -> LockedGeneration | None:
-        """Return the generation of that key if one side promoted it; the other side removed it."""
-        sides = (side for side in self._sides if side.serves(key) and not self._base.serves(key))
+        """Return the generation of that key if one side promoted or requested it; the other side removed it."""
+        sides = (side for side in self._sides if key in side.kept_keys - self._base.kept_keys)
         return next((side.generation(key) for side in sides), None)
 
     def _merge_generation(
@@ -404,6 +406,11 @@ class _ModelMerge:
             self._note(f"{kept.key} was trained on both sides, as {' and '.join(remotes)}; {kept.remote} is kept")
         rejection = pick_changed(base.rejection if base else ABSENT, ours.rejection, theirs.rejection, join_reasons)
         return replace(kept, rejection=rejection)
+
+
+def _one_request(_base: object, ours: str | None, theirs: str | None) -> str | None:
+    """Return the request of one side, where the other carried an earlier one out or removed it; never one of two."""
+    return ours if theirs is None else theirs if ours is None else None
 
 
 def _position(stage: LockedStage) -> tuple[object, ...]:

@@ -244,6 +244,9 @@ def test_events_move_one_stage_only() -> None:
     assert (again.serving, again.requested) == (None, OLD.key), "another training has to meet the conditions again"
     restored = record(back, Restored(NAME, NEW.key, "production"))
     assert restored.models[NAME].stage("production").rejected == ()
+    barred = record(back, Rejected(NAME, NEW.key, "worse", "eu"))
+    for lock, reason in ((restored, ""), (record(barred, Restored(NAME, NEW.key, "production")), "worse")):
+        assert lock.models[NAME].by_key[NEW.key].rejection == reason, "it is kept while a stage bars the generation"
     asked = record(restored, Requested(NAME, NEW.key, "production"))
     assert [(request.key, request.before) for request in stage_requests(asked, TARGET)] == [(NEW.key, "")]
     assert not list(stage_requests(record(asked, RequestRemoved(NAME, NEW.key, "production")), TARGET))
@@ -426,7 +429,43 @@ MERGES: Mapping[str, tuple[LockedStage, LockedStage, LockedStage, LockedStage, s
         _K2,
         stage(serving="k1", rejected=("k2",)),
         stage(serving="k1", rejected=("k2",)),
-        "k1 keeps serving",
+        "one side promoted k2 to production, and the other rejected it; k1 keeps serving",
+    ),
+    "one promoted what the other rejected, after a rollback": (
+        _K2,
+        _K3,
+        stage(serving="k1", rejected=("k2", "k3")),
+        stage(serving="k1", rejected=("k2", "k3")),
+        "one side rejected k2 in production; k1 is serving",
+    ),
+    "each rejected what the other is serving": (
+        _K2,
+        stage(serving="k1", rejected=("k2", "k3")),
+        stage(serving="k3", rejected=("k2", "k1")),
+        stage(serving=None, previous="k1", rejected=("k1", "k2", "k3")),
+        "no generation is serving",
+    ),
+    "one carried the request out, one requested another": (
+        stage(serving="k1", requested="k2"),
+        _K2,
+        stage(serving="k1", requested="k3"),
+        replace(_K2, requested="k3"),
+        "",
+    ),
+    "both replaced the request": (
+        stage(serving="k1", requested="k2"),
+        stage(serving="k1", requested="k3"),
+        stage(serving="k1", requested="k4"),
+        _BASE,
+        "the sides requested different generations for production; neither is requested",
+    ),
+    "one requested what the other promoted": (_BASE, stage(serving="k1", requested="k2"), _K2, _K2, ""),
+    "one requested what is serving, for its shared fields": (
+        _BASE,
+        stage(serving="k1", requested="k1"),
+        stage(serving="k1", rejected=("k0",)),
+        stage(serving="k1", requested="k1", rejected=("k0",)),
+        "",
     ),
     "published moved on one side": (_BASE, replace(_BASE, published="k1"), _BASE, replace(_BASE, published="k1"), ""),
 }
@@ -440,6 +479,14 @@ def test_a_merge_never_moves_a_later_stage(
     assert found == expected
     assert note in notes
     assert bool(note) == bool(notes)
+
+
+def test_a_merge_keeps_a_generation_that_one_side_removed_and_a_stage_of_the_other_needs() -> None:
+    base = lock_of(production=stage(serving=NEW.key))
+    model = base.models[NAME]
+    without = replace(base, models={NAME: replace(model, generations=model.generations[:1], protect=True)})
+    asked = record(base, Requested(NAME, OLD.key, "production"))
+    assert OLD.key in merge(base, without, asked).lock.models[NAME].by_key
 
 
 def test_a_merge_moves_records_by_name_when_one_side_reordered_the_stages() -> None:
