@@ -423,11 +423,15 @@ class Restored(_GenerationEvent, frozen=True):
 
 
 class Withheld(_GenerationEvent, frozen=True):
-    """A changed lockfile names this generation as serving; until its promotion, ``checkpoint`` of ``before`` serves."""
+    """A changed lockfile names this generation as serving; until its promotion, ``checkpoint`` of ``before`` serves.
+
+    In a stage, it is requested unless the change has a request of its own, ``requested``.
+    """
 
     before: str | None
     checkpoint: str = ""
     stage: str = ""
+    requested: str | None = None
 
     def apply(self, model: LockedModel) -> LockedModel:
         """Record the checkpoint that served before, unless another one has been promoted since.
@@ -438,7 +442,7 @@ class Withheld(_GenerationEvent, frozen=True):
             record = model.stage(self.stage)
             if record.serving != self.key:
                 return model
-            requested = record.requested if self.before == self.key else self.key
+            requested = self.requested or (record.requested if self.before == self.key else self.key)
             kept = replace(record, serving=self.before, checkpoint=self.checkpoint, requested=requested)
             return model.with_stage(self.stage, kept)
         if not model.serves(self.key):

@@ -233,7 +233,8 @@ def withheld_promotions(base: Lock, head: Lock, manifests: Iterable[Manifest]) -
 def withheld_in_stages(base: Lock, head: Lock, manifests: Iterable[Manifest], target: Target) -> tuple[Withheld, ...]:
     """Return the promotions to stages after the first one that a changed lockfile contains: they become requests.
 
-    A rollback is not withheld if it returns to the generation that served in the stage before.
+    A rollback is not withheld if it returns to the generation that served in the stage before. What it rejected can be
+    requested again in the same change. A new request stays, whatever is withheld.
     """
     manifests, found = tuple(manifests), list[Withheld]()
     for stage in target.later_stages:
@@ -245,7 +246,11 @@ def withheld_in_stages(base: Lock, head: Lock, manifests: Iterable[Manifest], ta
             if _is_other_rollback(former[name], after.models.get(name))
         }
         before = replace(before, models={**before.models, **returned})
-        found += (replace(held, stage=stage.name) for held in withheld_promotions(before, after, manifests))
+        for held in withheld_promotions(before, after, manifests):
+            known, record = former.get(held.name) or LockedStage(), head.models[held.name].stage(stage.name)
+            requested = record.requested if record.requested != known.requested else None
+            if not (requested and requested == known.serving and record.serving == known.previous):
+                found.append(replace(held, stage=stage.name, requested=requested))
     return tuple(found)
 
 

@@ -515,6 +515,26 @@ FORGED: Mapping[str, tuple[LockedStage, LockedStage, LockedStage]] = {
         stage(serving=NEW.key, rejected=(OLD.key,)),
         LockedStage(requested=NEW.key, rejected=(OLD.key,)),
     ),
+    "a rollback, and a new request for what it rejected": (
+        stage(serving=NEW.key, previous=OLD.key),
+        stage(serving=OLD.key, requested=NEW.key),
+        stage(serving=OLD.key, requested=NEW.key),
+    ),
+    "a rollback, and a request for something else": (
+        stage(serving=NEW.key, previous=OLD.key),
+        stage(serving=OLD.key, requested="k3", rejected=(NEW.key,)),
+        stage(serving=OLD.key, requested="k3", rejected=(NEW.key,)),
+    ),
+    "a rollback to something else, and a request": (
+        stage(serving=OLD.key, previous=None),
+        stage(serving=NEW.key, requested="k3", rejected=(OLD.key,)),
+        LockedStage(requested="k3", rejected=(OLD.key,)),
+    ),
+    "another generation, and an older request": (
+        stage(requested="k3"),
+        stage(serving=NEW.key, requested="k3"),
+        stage(requested=NEW.key),
+    ),
     "a request": (stage(), stage(requested=NEW.key), stage(requested=NEW.key)),
 }
 
