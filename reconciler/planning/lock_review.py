@@ -234,7 +234,7 @@ def withheld_in_stages(base: Lock, head: Lock, manifests: Iterable[Manifest], ta
     """Return the promotions to stages after the first one that a changed lockfile contains: they become requests.
 
     A rollback is not withheld if it returns to the generation that served in the stage before. What it rejected can be
-    requested again in the same change. A new request stays, whatever is withheld.
+    requested again in the same change. A new request is never replaced.
     """
     manifests, found = tuple(manifests), list[Withheld]()
     for stage in target.later_stages:

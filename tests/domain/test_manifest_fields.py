@@ -42,8 +42,10 @@ OTHER: Mapping[str, Any] = {
 
 
 def properties(path: str, node: Mapping[str, Any]) -> Iterator[str]:
-    """Return the paths of the schema's properties, down to those that have a row."""
+    """Return the paths of the schema's properties, down to those that have a row, without what Kubernetes writes."""
     for name, child in node["properties"].items():
+        if child == {"$ref": "#/$defs/kubernetes"}:
+            continue  # accepted and ignored
         here = f"{path}.{name}"
         if any(row.path.startswith(f"{here}.") for row in FIELDS):
             yield from properties(here, child)
