@@ -167,11 +167,15 @@ def _members(value: Any, *, secret: bool) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield a text as it is, in URLs, paths, JSON, HTML and ``repr``, and in base64 at each offset."""
+    """Yield a text as it is, in URLs, paths, JSON, HTML, XML and ``repr``, and in base64 at each offset."""
     import html
     from urllib.parse import quote, quote_plus
 
-    quoted = {secret, re.sub("/+", "/", secret), secret.lower(), html.escape(secret), repr(secret)[1:-1]}
+    quoted = {secret, re.sub("/+", "/", secret), secret.lower(), repr(secret)[1:-1]}
+    in_element = html.escape(secret, quote=False)
+    in_attribute = in_element.replace('"', "&quot;")
+    quoted |= {in_element, in_attribute, html.escape(secret)}
+    quoted.add(in_element.replace('"', "&#34;").replace("'", "&#39;"))  # as templates write it
     quoted |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     for encoded in (quote(secret), quote(secret, safe=""), quote_plus(secret)):
         lower = re.sub("%..", lambda found: found[0].lower(), encoded)

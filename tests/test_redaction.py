@@ -10,11 +10,14 @@ import re
 from html import escape
 from time import process_time
 from urllib.parse import quote, quote_plus
+from xml.etree import ElementTree as ET
+
+import markupsafe
 
 from reconciler.redaction import Secrets, redact, redact_free_texts, remember, remember_members, secrets_of
 from support.cases import each_row
 
-SECRET = "1//0gPz4Vt8mWq+Xy<AbCd>EfGh-IjKl_MnOp"
+SECRET = "1//\"0gPz'4Vt8mWq+Xy<AbCd>EfGh-IjKl_MnOp"
 
 
 @each_row(
@@ -30,6 +33,9 @@ SECRET = "1//0gPz4Vt8mWq+Xy<AbCd>EfGh-IjKl_MnOp"
         quote(SECRET, safe="").replace("%", "%25"),
         quote_plus(SECRET),
         escape(SECRET),
+        escape(SECRET, quote=False),
+        markupsafe.escape(SECRET),
+        ET.tostring(ET.Element("a", b=SECRET), encoding="unicode")[6:-4],
         json.dumps(SECRET)[1:-1],
         base64.b64encode(SECRET.encode()).decode(),
         base64.urlsafe_b64encode(SECRET.encode()).decode(),

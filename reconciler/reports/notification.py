@@ -10,6 +10,7 @@ from msgspec import Struct
 from reconciler.domain.document import Document
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.text import terminal_safe
+from reconciler.redaction import redact
 from reconciler.reports.summary import LEVELS, ReportSummary, SummaryRow, summarize
 
 _SHOWN_ROWS: Final = 10
@@ -55,12 +56,15 @@ def _title(summary: ReportSummary, command: str, status: ExitStatus) -> str:
 
 
 def _line(row: SummaryRow) -> str:
-    why = row.why.partition("\n")[0]
+    why = redact(row.why.partition("\n")[0])
     shown = f"{why[:_SHOWN_CHARACTERS]}…" if len(why) > _SHOWN_CHARACTERS else why
     text = ": ".join(filter(None, [row.name, " ".join(filter(None, [row.part, row.word])), shown]))
     return f"- {_harmless(text)}"
 
 
 def _harmless(text: str) -> str:
-    """Return text that no chat interprets: it can come from a service or a manifest."""
-    return terminal_safe(text).translate(_MARKUP)
+    """Return text that no chat interprets: it can come from a service or a manifest.
+
+    Secrets are removed first, because they are not found in the other characters.
+    """
+    return terminal_safe(redact(text)).translate(_MARKUP)

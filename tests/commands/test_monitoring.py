@@ -22,6 +22,7 @@ from reconciler.domain.base_models import BaseModel, ModelCatalog
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ExitStatus, UsageError
 from reconciler.domain.lock import Lock, LockedModel, LockedStage, LockedTarget
+from reconciler.redaction import secrets_of
 from reconciler.reports.documents.doctor import error_report
 from reconciler.reports.metrics import METRICS, PREFIX, Recorded, Run, metrics
 from reconciler.reports.notification import notification
@@ -171,6 +172,15 @@ def test_text_of_others_mentions_no_user_and_hides_no_address() -> None:
     assert message.title.startswith("reconcile plan for target ")
     assert not set("<>@`[]*_\u202e").intersection(message.title + body)
     assert "here" in body
+
+
+def test_no_secret_is_sent_in_the_characters_that_replace_others() -> None:
+    secret = "sk_live_[a@b]*9"
+    with secrets_of({"SERVICE_TOKEN": secret}):
+        document = error_report(UsageError(f"{'x' * 190}{secret}"), "plan", secret)
+        message = notification(document, "plan", ExitStatus.ERROR)
+    assert "[secret]".translate({91: "(", 93: ")"}) in message.body
+    assert "live" not in message.title + message.body
 
 
 @each_row(
