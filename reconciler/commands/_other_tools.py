@@ -123,8 +123,8 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "-auto-approve": "see --yes in `reconcile help apply`",
     "-f": "pass the path without -f, as in `reconcile {command} {value}`",
     "-target": "pass --only NAME",
-    "-var": "manifests have no variables; pass --target NAME",
-    "-var-file": "pass --target NAME",
+    "-var": "set spec.variables of the target",
+    "-var-file": "set spec.variables of each target, and pass --target NAME",
     "--filename": "pass the path without --filename, as in `reconcile {command} {value}`",
     "--namespace": "pass --target NAME",
     "--selector": "pass -l",
@@ -162,14 +162,15 @@ def _with_words(remedy: str, words: Sequence[str]) -> str:
     return remedy
 
 
-def option_remedy(arguments: Sequence[str], option: str) -> str:
-    """Return what to pass in place of an unknown option; empty if it is not known from another tool.
+def option_remedy(arguments: Sequence[str], option: str) -> tuple[str, str]:
+    """Return the option of another tool that the arguments have, and what to pass in its place; else empty texts.
 
-    ``option`` is its name as click reports it: the first letter of one that has one hyphen and several letters.
+    ``option`` is its name as click reports it: one letter of an option that has one hyphen and several letters.
     """
     for position, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
-        if name in _OPTIONS and name.startswith(option[:2]):
+        letters = set(name[1:]) if not name.startswith("--") else ()
+        if name in _OPTIONS and (name == option or option.removeprefix("-") in letters):
             value = value or next(iter(arguments[position + 1 :]), "PATH")
-            return _OPTIONS[name].format(command=arguments[0], value=shlex.quote(value))
-    return ""
+            return name, _OPTIONS[name].format(command=arguments[0], value=shlex.quote(value))
+    return "", ""

@@ -20,14 +20,16 @@ from reconciler.manifests.schema_validation import full_schema_text
 
 Schema = Mapping[str, Any]
 _KINDS: Final[Mapping[str, str]] = {"target": "Target", "tunedmodel": "TunedModel", "tunedmodels": "TunedModel"}
+_PREFIXES: Final[Mapping[str, str]] = {"TunedModel": "", "Target": "target."}
+"""What the paths of each kind begin with on the command line."""
 _BOUNDS: Final[Mapping[str, str]] = {
     "minimum": "at least {}",
     "exclusiveMinimum": "more than {}",
     "maximum": "at most {}",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "minItems": "at least {} items",
-    "maxItems": "at most {} items",
+    "minLength": "characters: at least {}",
+    "maxLength": "characters: at most {}",
+    "minItems": "items: at least {}",
+    "maxItems": "items: at most {}",
     "pattern": "matches {}",
 }
 
@@ -78,23 +80,27 @@ def explain(kind: str, path: str) -> str:
     Raises:
         UsageError: when there is no such field; it names the most similar one.
     """
-    schema = json.loads(full_schema_text(kind))
-    found = root = _Field("", schema, schema)
+    found = _root(kind)
     for name in filter(None, re.sub(r"\[\w*\]", "", path).split(".")):
         children = {child.path.rpartition(".")[2]: child for child in found.children()}
         if name not in children:
-            raise UsageError(f"unknown field {path} of {kind}", _suggestion(root, found, path, name))
+            raise UsageError(f"unknown field {path} of {kind}", _suggestion(kind, found, path, name))
         found = children[name]
     return "\n".join(_lines(kind, found, width_of(sys.stdout)))
 
 
-def _suggestion(root: _Field, parent: _Field, path: str, name: str) -> str:
+def _root(kind: str) -> _Field:
+    schema = json.loads(full_schema_text(kind))
+    return _Field("", schema, schema)
+
+
+def _suggestion(kind: str, parent: _Field, path: str, name: str) -> str:
     """Return the remedy: the field of that name elsewhere, the most similar field, or those that exist there."""
-    prefix = "target." if root.node["title"] == "Target" else ""
-    paths = [field.path for field in root.below()]
-    elsewhere = [known for known in paths if known.endswith(f".{name}")]
-    if elsewhere:
-        return f"did you mean {prefix}{min(elsewhere, key=len)}?"
+    for other in sorted(_PREFIXES, key=lambda other: other != kind):
+        elsewhere = [field.path for field in _root(other).below() if field.path.endswith(f".{name}")]
+        if elsewhere:
+            return f"did you mean {_PREFIXES[other]}{min(elsewhere, key=len)}?"
+    prefix = _PREFIXES[kind]
     names = [child.path for child in parent.children()]
     listed = (
         f"its fields are: {join_names([known.rpartition('.')[2] for known in names])}" if names else "it has no fields"
@@ -103,7 +109,7 @@ def _suggestion(root: _Field, parent: _Field, path: str, name: str) -> str:
         f"{parent.path}.{name}".lstrip("."),
         names,
         prefix=prefix,
-        otherwise=suggest(path, paths, prefix=prefix, otherwise=listed),
+        otherwise=suggest(path, (field.path for field in _root(kind).below()), prefix=prefix, otherwise=listed),
     )
 
 

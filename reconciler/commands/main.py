@@ -185,9 +185,9 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
 def _split_folders(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the values of ``-C`` at the beginning of the arguments, and the others."""
     folders, rest = [], list(arguments)
-    while len(rest) > 1 and rest[0] == "-C":
-        folders.append(rest[1])
-        rest = rest[2:]
+    while rest and rest[0].startswith("-C") and rest != ["-C"]:
+        first, *rest = rest
+        folders.append(first[2:] or rest.pop(0))
     return folders, rest
 
 
@@ -338,9 +338,9 @@ def _run(arguments: Sequence[str], environment: Environment | None) -> int:
 def _unknown_option(arguments: Sequence[str], error: click.NoSuchOption, similar: Sequence[str]) -> click.UsageError:
     from reconciler.commands._other_tools import option_remedy
 
-    remedy = option_remedy(arguments, error.option_name)
+    option, remedy = option_remedy(arguments, error.option_name)
     if remedy:
-        return click.UsageError(f"no such option {error.option_name}; {remedy}", ctx=error.ctx)
+        return click.UsageError(f"no such option {option}; {remedy}", ctx=error.ctx)
     return click.NoSuchOption(error.option_name, possibilities=similar, ctx=error.ctx)
 
 

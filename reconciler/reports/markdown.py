@@ -142,7 +142,7 @@ def markdown(document: Document, limit: Limit = COMMENT) -> str:
     Raises:     UsageError: for a kind of document without a summary.
     """
     summary = summarize(document)
-    return _fitted(_head(summary), list(_parts(summary)), limit)
+    return _fitted(_head(summary), _table(summary.subject), list(_parts(summary)), limit)
 
 
 _WORDS_SHOWN: Final = 200
@@ -209,7 +209,7 @@ def _parts(summary: ReportSummary) -> Iterator[_Part]:
             yield _Part("detail", _folded(row, details), rank + 10, row.word, row.name)
     quiet = [row for row in summary.rows if row.level == "quiet"]
     for word, rows in groupby(quiet, key=lambda row: row.word):
-        yield _Part("remark", _counted(word, list(rows)), 6, word)
+        yield _Part("remark", _counted(summary.subject, word, list(rows)), 6, word)
 
 
 def _table_row(row: SummaryRow) -> str:
@@ -220,7 +220,9 @@ def _table_row(row: SummaryRow) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-_TABLE: Final = "| | model | details | manifest |\n|---|---|---|---|"
+def _table(subject: str) -> str:
+    file = "manifest" if subject == "model" else "file"
+    return f"| | {subject} | details | {file} |\n|---|---|---|---|"
 
 
 def _folded(row: SummaryRow, details: Sequence[Detail]) -> str:
@@ -243,10 +245,10 @@ def _listed(details: Sequence[Detail]) -> Iterator[str]:
         yield f"- and {len(details) - _DETAILS_SHOWN} more"
 
 
-def _counted(word: str, rows: Sequence[SummaryRow]) -> str:
+def _counted(subject: str, word: str, rows: Sequence[SummaryRow]) -> str:
     names = ", ".join(code(shorten(row.name, _WORDS_SHOWN)) for row in rows[:_NAMES_SHOWN])
     more = f" and {len(rows) - _NAMES_SHOWN} more" if len(rows) > _NAMES_SHOWN else ""
-    return f"- ✅ {counted(len(rows), 'model')} {word}: {names}{more}"
+    return f"- ✅ {counted(len(rows), subject)} {word}: {names}{more}"
 
 
 def _cut(text: str, room: int) -> str:
@@ -258,13 +260,16 @@ _NOTE_ROOM: Final = 4_000
 """The maximum length of the note about omitted parts."""
 
 
-def _fitted(head: str, parts: Sequence[_Part], limit: Limit) -> str:
-    """Return the head and the parts in order, without those of the highest ranks that do not fit."""
-    whole = _laid_out(head, parts)
+def _fitted(head: str, table: str, parts: Sequence[_Part], limit: Limit) -> str:
+    """Return the head and the parts in order, without those of the highest ranks that do not fit.
+
+    ``table`` is the beginning of the table with the rows.
+    """
+    whole = _laid_out(head, table, parts)
     if limit.measure(whole) <= limit.size:
         return whole
     reserve = min(_NOTE_ROOM, limit.size // 4)
-    room = limit.size - limit.measure(f"{head}\n\n{_TABLE}\n\n") - reserve
+    room = limit.size - limit.measure(f"{head}\n\n{table}\n\n") - reserve
     kept_positions: set[int] = set()
     for position, part in sorted(enumerate(parts), key=lambda numbered: (numbered[1].rank, numbered[0])):
         needed = limit.measure(part.text) + 4
@@ -276,18 +281,18 @@ def _fitted(head: str, parts: Sequence[_Part], limit: Limit) -> str:
     note = _left_out(parts, omitted, limit, named=True)
     if limit.measure(note) > reserve:
         note = _left_out(parts, omitted, limit, named=False)
-    return _laid_out(head, [*kept, _Part("detail", note, 99)])
+    return _laid_out(head, table, [*kept, _Part("detail", note, 99)])
 
 
-def _laid_out(head: str, parts: Sequence[_Part]) -> str:
+def _laid_out(head: str, table: str, parts: Sequence[_Part]) -> str:
     blocks = [head]
     for section, members in groupby(sorted(parts, key=lambda part: _ORDER[part.section]), lambda part: part.section):
         texts = [part.text for part in members]
-        blocks.append("\n\n".join(texts) if section == "detail" else "\n".join([*_HEADINGS.get(section, ()), *texts]))
+        begin = [table] if section == "row" else []
+        blocks.append("\n\n".join(texts) if section == "detail" else "\n".join([*begin, *texts]))
     return "\n\n".join(blocks) + "\n"
 
 
-_HEADINGS: Final[Mapping[Section, tuple[str, ...]]] = {"row": (_TABLE,)}
 _SECTION_WORDS: Final[Mapping[Section, str]] = {
     "row": "rows",
     "detail": "details",

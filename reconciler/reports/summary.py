@@ -91,7 +91,7 @@ from reconciler.reports.text.targets import (
 
 _T = TypeVar("_T")
 Level = Literal["failed", "warning", "change", "note", "good", "quiet"]
-"""How important an row is; where there is no room for all rows, the first levels are kept.
+"""How important a row is; where there is no room for all rows, the first levels are kept.
 
 ``failed`` requires a user's attention, ``warning`` may, ``change`` is planned or done, ``note`` is in progress or left
 unchanged, ``good`` is as desired, and rows of ``quiet`` are only counted.
@@ -122,6 +122,7 @@ class ReportSummary(Struct, frozen=True):
     """A document in short.
 
     ``summary`` has the totals, ``about`` describes the target, ``run`` who made it and when, ``facts`` where data goes.
+    ``subject`` is what a row is about.
     """
 
     kind: str
@@ -134,6 +135,7 @@ class ReportSummary(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     run: tuple[Detail, ...] = ()
+    subject: Literal["model", "target"] = "model"
 
 
 def summarize(document: Document) -> ReportSummary:
@@ -619,7 +621,7 @@ _TARGET_LEVELS: Final[Mapping[str, Level]] = {
 
 def _targets(report: TargetsReport) -> ReportSummary:
     rows = [_target(target) for target in report.targets]
-    return _summary(report, targets_summary(report), rows, failed=bool(report.exit_status))
+    return replace(_summary(report, targets_summary(report), rows, failed=bool(report.exit_status)), subject="target")
 
 
 def _target(target: ListedTarget) -> SummaryRow:
@@ -664,7 +666,7 @@ def _combined(report: CombinedReport) -> ReportSummary:
         remarks=[f"{part.target}: {text}" for part in parts for text in (part.summary, *part.remarks)],
     )
     kind = _RESULTS.get(report.command, report.command.capitalize())
-    return replace(summary, kind=kind, target=", ".join(part.target for part in parts))
+    return replace(summary, kind=kind, target=", ".join(dict.fromkeys(part.target for part in parts)))
 
 
 _SUMMARIES: Final[Mapping[str, Callable[[Any], ReportSummary]]] = {

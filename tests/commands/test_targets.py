@@ -98,8 +98,10 @@ def test_a_broken_target_hides_no_other(reconcile: Cli) -> None:
     text = reconcile("plan", "--target", "all", "--offline").out
     assert text.startswith("Target bad:\nspecs/reconcile.bad.yaml:1:1: ")
     assert text.endswith("3 targets: 1 failed (bad), 2 succeeded.\n")
-    listed = reconcile("targets")
+    page = reconcile.folder / "targets.md"
+    listed = reconcile("targets", "--report", str(page))
     assert listed.status == 1
+    assert "\n| | target | details | file |\n" in page.read_text()
     assert listed.out.splitlines()[-1] == "3 targets: 1 invalid, 2 pending."
     assert "  specs/reconcile.bad.yaml:1:1: apiVersion: missing required field" in listed.out
 
