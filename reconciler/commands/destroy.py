@@ -14,7 +14,7 @@ from reconciler.commands._output import Progress, show_progress
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.commands._rollout import publisher_of
 from reconciler.commands.apply import Approve, approver
-from reconciler.commands.prune import PruneRun
+from reconciler.commands.prune import PruneRun, require_known
 from reconciler.domain.errors import UsageError
 from reconciler.domain.plan import Pruning, Request
 from reconciler.domain.text import quote
@@ -41,7 +41,7 @@ def destroy(
     The rules of prune apply as if no manifest declared these models. A protected or suspended manifest stays declared.
 
     Raises:
-        UsageError: when ``confirmed`` is the name of another target.
+        UsageError: when ``confirmed`` is the name of another target; for names that other options do not select.
         Declined: when ``approve`` returns false.
         ReconcileError: for unknown names, and if the root has no manifest at all.
         InvalidInput: for problems of the input.
@@ -53,8 +53,7 @@ def destroy(
         raise UsageError(
             f"--confirm {quote(confirmed)}: the target is {quote(chosen.target.name)}", "check --target and --confirm"
         )
-    for name in sorted(names):
-        chosen.find_model(name)
+    require_known(chosen, names)
     whole = replace(command_input, paths=(str(chosen.session.root),), selection=Selection())
     project = chosen if chosen.complete else open_project(environment, whole)
     unread = project.unread(prunes=True)

@@ -74,7 +74,7 @@ def prune(
                 f"write ./{path} for the path, or run the command in another directory for the model",
             )
     if options.names:
-        _require_known(project, options.names)
+        require_known(project, options.names)
     else:
         project.require_manifests()
     for name in sorted(options.unprotect):
@@ -155,7 +155,7 @@ class PruneRun(Run):
         )
 
 
-def _require_known(project: Project, names: Iterable[str]) -> None:
+def require_known(project: Project, names: Iterable[str]) -> None:
     """Refuse names that are neither declared nor recorded, and orphans if not the whole root is read."""
     declared = {name for manifest in project.manifests for name in manifest.names}
     for name in sorted(names):

@@ -527,6 +527,9 @@ def test_destroy_of_a_selection_reads_the_other_manifests_too(both: Cli) -> None
     both.manifest("gone", epochs=1)
     shown = both("destroy", "-l", "team=texts", "--dry-run", "--format", "json").document
     assert [action["name"] for action in shown["actions"]] == ["words"]
+    for other in (["-l", "team=texts"], ["--only", "words"], ["--exclude", "adder"], ["specs/words.yaml"]):
+        refused = both("destroy", "adder", *other, "--confirm", "default")
+        assert (refused.status, "a manifest that is not selected may declare adder" in refused.err) == (64, True), other
     assert both("destroy", "specs/adder.yaml", "--confirm", "default").status == 0
     assert both("list", "-o", "name").out == "words\n"
     assert "adder                create adder-" in both("plan").out
