@@ -28,7 +28,7 @@ from reconciler.reports.html.front import Training, WatchedRun
 from reconciler.reports.text.format import Role, counted, loss
 
 _MOST_BYTES: Final = 2**24
-"""The bytes that are read at once; the rest of a longer log is read the next time."""
+"""The bytes that are read at once, and of the longest line; the rest of a longer log is read the next time."""
 _MOST_POINTS: Final = 400
 """The points of a curve; of more, every second one is dropped."""
 _HEAD: Final = 100
@@ -38,7 +38,10 @@ _HEADERS: Final = msgspec.json.Decoder(EventsHeader)
 
 
 class RunState(Struct, frozen=True):
-    """What an event log has shown of a run until now; ``trainings`` are in progress, by key."""
+    """What an event log has shown of a run until now.
+
+    ``trainings`` are in progress, by key. The next state has the same mapping: copies of a long one take long.
+    """
 
     header: EventsHeader | None = None
     target: str = ""
@@ -58,20 +61,19 @@ class RunState(Struct, frozen=True):
                 text = f"ended with exit status {line.exit_status:d}{f': {line.message}' if line.message else ''}"
                 return replace(self, trainings={}, last=text, role="good" if good else "error")
             case ModelLine():
-                return replace(self, trainings=self._trainings_after(line), last=_text(line), role=_role(line))
+                self._follow(line)
+                return replace(self, last=_text(line), role=_role(line))
             case _:
                 return self
 
-    def _trainings_after(self, line: ModelLine) -> dict[str, Training]:
+    def _follow(self, line: ModelLine) -> None:
         match line:
             case CompletedLine():
-                return {key: training for key, training in self.trainings.items() if key != line.key}
+                self.trainings.pop(line.key, None)
             case StartedLine(state=State.CREATING) | ProgressLine():
                 new = Training(self.target, line.name, line.key, "", simulated=self.simulated)
                 known = self.trainings.get(line.key, new)
-                return {**self.trainings, line.key: _advanced(known, line) if isinstance(line, ProgressLine) else known}
-            case _:
-                return self.trainings
+                self.trainings[line.key] = _advanced(known, line) if isinstance(line, ProgressLine) else known
 
 
 def _advanced(training: Training, line: ProgressLine) -> Training:
@@ -135,7 +137,8 @@ class RunLog:
         except OSError:
             return
         self._offset += len(text)
-        *lines, self._rest = (self._rest + text).split(b"\n")
+        *lines, rest = (self._rest + text).split(b"\n")
+        self._rest = rest if len(rest) < _MOST_BYTES else b""  # what follows of such a line is no line of a log
         for line in lines:
             self._state = self._after(line)
 

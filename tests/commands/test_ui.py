@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from reconciler.commands.ui import Watched
 from reconciler.domain.errors import ExitStatus
 from reconciler.environment import Environment
 from reconciler.reports.documents.targets import TargetsReport
-from reconciler.reports.html.front import Training
+from reconciler.reports.html.front import Now, Training, now_part
 from support.cases import each_row
 from support.cli_world import Cli
 from support.git_repository import Repository
@@ -152,6 +153,22 @@ def test_a_log_is_followed_line_by_line_and_begins_again_with_the_next_run(recon
     )
     follower.read()
     assert (follower.run.last, follower.run.target) == ("began", "")
+
+
+def test_a_log_that_no_run_wrote_stops_nothing(tmp_path: Path) -> None:
+    log, follower = tmp_path / "run.jsonl", RunLog(tmp_path / "run.jsonl", "run.jsonl")
+    head = {"kind": "Events", "version": 1, "time": "2026-01-01T12:00:00Z", "command": "apply", "reconciler": "1"}
+    line = {"event": "progress", "time": "2026-01-01T12:00:00Z", "remote": "tunedModels/x", "loss": 1.0}
+    lines = [{**line, "name": "huge", "key": "huge", "completedSteps": steps} for steps in (10**400, 2)]
+    lines += [{**line, "name": f"m{count}", "key": f"m{count}"} for count in range(20_000)]  # quadratic: 10 s
+    log.write_text("".join(f"{json.dumps(each)}\n" for each in (head, *lines)))
+    started = time.process_time()
+    follower.read()
+    assert time.process_time() - started < 3
+    assert len(follower.trainings) == 20_001
+    part = now_part(Now(follower.trainings))
+    assert part.count("<article") == 100
+    assert "Only 100 of 20,001 trainings are shown." in part
 
 
 def test_the_curve_of_a_training_comes_from_the_service_unless_offline(reconcile: Cli) -> None:

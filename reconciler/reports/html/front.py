@@ -23,6 +23,8 @@ from reconciler.reports.text.targets import STATES, counts_text, targets_summary
 _ORPHANED: Final = "no manifest declares it; run reconcile prune --dry-run, or reconcile forget NAME"
 _MANY: Final = 200
 """With more rows of models, the browser lays out only those in view."""
+_MOST_CARDS: Final = 100
+"""The trainings that are shown, which are drawn again whenever one has advanced."""
 _NOW: Final = '<div data-live="now">'
 _MODEL_STATES: Final[Mapping[ModelState, tuple[str, Role]]] = {
     "failed": ("failed", "error"),
@@ -128,7 +130,10 @@ def page_policy() -> str:
 
 
 def _now(now: Now) -> Mapping[str, object]:
-    return {"cards": list(_cards(now.trainings)), "now": now, "plot": PLOT}
+    count = len(now.trainings)
+    more = f"Only {_MOST_CARDS} of {count:,} trainings are shown." if count > _MOST_CARDS else ""
+    notes = [*now.notes, *filter(None, [more])]
+    return {"cards": list(_cards(now.trainings[:_MOST_CARDS])), "now": now, "notes": notes, "plot": PLOT}
 
 
 def _cards(trainings: Sequence[Training]) -> Iterator[_TrainingCard]:

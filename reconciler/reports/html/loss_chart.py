@@ -84,9 +84,10 @@ def chart(curves: Sequence[Losses]) -> Chart | None:
     """Return the curves, newest first, as a chart; ``None`` if nothing can be drawn."""
     drawn = [(rank, curve) for rank, curve in enumerate(curves) if curve.points]
     losses = [value for _, curve in drawn for _, value in curve.points]
-    if not losses or max(losses) - min(losses) > _MOST_SPAN or max(map(abs, losses)) > _MOST_SPAN:
+    last = max((step for _, curve in drawn for step, _ in curve.points), default=0)
+    if not losses or max(losses) - min(losses) > _MOST_SPAN or max(last, *map(abs, losses)) > _MOST_SPAN:
         return None
-    across, steps = _step_axis(max(step for _, curve in drawn for step, _ in curve.points))
+    across, steps = _step_axis(last)
     up, ticks = _loss_axis(min(losses), max(losses))
     return Chart(
         lines=tuple(_line(rank, curve, across, up) for rank, curve in drawn),
