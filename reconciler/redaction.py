@@ -177,10 +177,10 @@ def _forms(secret: str) -> Iterator[str]:
     quoted |= {in_element, in_attribute, html.escape(secret)}
     quoted.add(in_element.replace('"', "&#34;").replace("'", "&#39;"))  # as templates write it
     quoted |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-    for encoded in (quote(secret), quote(secret, safe=""), quote_plus(secret)):
+    for encoded in (quote(secret, "/", *_ENCODING), quote(secret, "", *_ENCODING), quote_plus(secret, "", *_ENCODING)):
         lower = re.sub("%..", lambda found: found[0].lower(), encoded)
         quoted |= {encoded, lower, encoded.replace("%", "%25"), lower.replace("%", "%25")}  # twice, as in annotations
-    for form in quoted | set(_base64_forms(secret.encode("utf-8", "surrogatepass"))):
+    for form in quoted | set(_base64_forms(secret.encode(*_ENCODING))):
         if len(form) >= _SHORTEST:
             yield form
 

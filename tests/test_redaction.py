@@ -75,6 +75,7 @@ def test_ordinary_values_are_shown(environ: dict[str, str], text: str) -> None:
     ("environ", "secret"),
     [
         ({"CI_JOB_TOKEN": "abcdefgh"}, "abcdefgh"),
+        ({"CI_JOB_TOKEN": "not-utf-8-\udcff"}, "not-utf-8-\udcff"),
         ({"SOME_VARIABLE": "ghp_0123456789abcdefghij"}, "ghp_0123456789abcdefghij"),
         ({"HTTPS_PROXY": "http://me:hunter2hunter2@proxy:3128"}, "hunter2hunter2"),
         ({"RECONCILE_ACCESS_TOKEN": ' "ya29.SECRET-SECRET"\n'}, "ya29.SECRET-SECRET"),

@@ -141,7 +141,10 @@ def _sender(value: str) -> Any:
 
     logging.getLogger(_LIBRARY).disabled = True  # its messages repeat parts of addresses
     sender = apprise.Apprise(asset=apprise.AppriseAsset(app_id="reconcile", app_desc="reconcile", app_url=""))
-    known = sender.add(value.strip()) or (scheme in _WEB and sender.add(_as_json(value)))
+    try:
+        known = sender.add(value.strip()) or (scheme in _WEB and sender.add(_as_json(value)))
+    except ValueError:  # no URL, or not text
+        known = False
     for service in sender:
         service.socket_connect_timeout = max(service.socket_connect_timeout, _SECONDS / 2)
         service.socket_read_timeout = max(service.socket_read_timeout, _SECONDS / 2)

@@ -107,9 +107,11 @@ def test_a_summary_is_sent_to_each_address_and_no_part_of_an_address_is_shown(re
             "BROKEN": f"json{broken.address}",
             "UNSUPPORTED": "windows://",
             "UNREADABLE": f"slack://{TOKEN}",
+            "BRACKET": f"https://[{TOKEN}",
+            "BYTES": f"https://x/{TOKEN}\udcff",
             "EMPTY": "",
         }
-        names = ("HOOK", "BROKEN", "UNSUPPORTED", "UNREADABLE", "EMPTY", "ABSENT")
+        names = ("HOOK", "BROKEN", "UNSUPPORTED", "UNREADABLE", "BRACKET", "BYTES", "EMPTY", "ABSENT")
         options = [part for name in names for part in ("--notify-env", name)]
         done = reconcile(
             "apply", "--yes", "--report", str(reconcile.folder / "r.json"), "--events", "e.jsonl", *options
@@ -129,12 +131,15 @@ def test_a_summary_is_sent_to_each_address_and_no_part_of_an_address_is_shown(re
     warnings = [line for line in done.err.splitlines() if "notification" in line]
     unreachable = "the service did not accept it, or cannot be reached"
     unsupported = "the variable holds no supported address; set it to one like https://…, slack://… or mailtos://…"
+    invalid = "the address in the variable is invalid"
     assert warnings == [
         f"warning: --notify-env {name}: no notification was sent: {why}"
         for name, why in {
             "BROKEN": unreachable,
             "UNSUPPORTED": unsupported,
-            "UNREADABLE": "the address in the variable is invalid",
+            "UNREADABLE": invalid,
+            "BRACKET": invalid,
+            "BYTES": invalid,
             "EMPTY": "the variable is not set, or empty",
             "ABSENT": "the variable is not set, or empty",
         }.items()
