@@ -138,7 +138,7 @@ class RunLog:
             return
         self._offset += len(text)
         *lines, rest = (self._rest + text).split(b"\n")
-        self._rest = rest if len(rest) < _MOST_BYTES else b""  # the end of such a line cannot be decoded, and is skipped
+        self._rest = rest if len(rest) < _MOST_BYTES else b""  # its end cannot be decoded, and is skipped
         for line in lines:
             self._state = self._after(line)
 
