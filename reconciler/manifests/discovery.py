@@ -213,8 +213,7 @@ def expand_lists(documents: Iterable[YamlDocument]) -> Iterator[YamlDocument]:
     for document in documents:
         value = document.value
         if isinstance(value, dict) and value.get("kind") in _LISTS and isinstance(value.get("items"), list):
-            for index in range(len(value["items"])):
-                yield document.child(["items", index])
+            yield from expand_lists(document.child(["items", index]) for index in range(len(value["items"])))
         else:
             yield document
 

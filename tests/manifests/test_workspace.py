@@ -211,8 +211,11 @@ status: {conditions: [{type: Ready}]}
     target = TARGET.replace(own.format("default"), written.replace("NAME", "default").lstrip())
     text = MANIFEST.replace(own.format("number-generator"), written.replace("NAME", "number-generator").lstrip())
     items = "".join(f"  {line}" for line in f"- {text}".splitlines(keepends=True)).replace("  - ", "- ", 1)
-    for kind in ("v1\nkind: List", "tuning.reconcile/v1alpha1\nkind: TunedModelList"):
-        lists = f"apiVersion: {kind}\nmetadata: {{resourceVersion: ''}}\nitems:\n{items}"
+    nested = "v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: List"
+    for kind in ("v1\nkind: List", "tuning.reconcile/v1alpha1\nkind: TunedModelList", nested):
+        listed = items.replace("\n", "\n  ").rstrip() + "\n" if kind == nested else items
+        margin = "  " if kind == nested else ""
+        lists = f"apiVersion: {kind}\n{margin}metadata: {{resourceVersion: ''}}\n{margin}items:\n{margin}{listed}"
         workspace = load_in(sample(tmp_path, target=target, manifest=lists))
         assert messages(workspace) == []
         assert [(one.name, one.labels) for one in workspace.manifests] == [("number-generator", {})]
