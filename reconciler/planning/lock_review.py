@@ -123,7 +123,7 @@ def review_lock(
 
 
 def _history_changes(base: Sequence[Decision], head: Sequence[Decision], now: datetime | None) -> Iterator[LockChange]:
-    """Yield the entries of the history that were added or removed; the oldest ones of a full history are dropped."""
+    """Yield the entries of the history that were added or removed; a full history lacks those before its oldest one."""
     known, kept = set(base), set(head)
     latest = format_time(now + _CLOCK_SKEW) if now else ""
     for index, decision in enumerate(head):
@@ -139,8 +139,9 @@ def _history_changes(base: Sequence[Decision], head: Sequence[Decision], now: da
             key=decision.generation,
             reason="its time is in the future" if is_later else "",
         )
-    for decision in base if len(head) < MAX_DECISIONS else ():
-        if decision not in kept:
+    begin = min(decision.time for decision in head) if len(head) >= MAX_DECISIONS else ""
+    for decision in base:
+        if decision not in kept and decision.time > begin:
             yield LockChange(
                 kind="fact",
                 name=decision.model,
@@ -160,10 +161,20 @@ def _described(decision: Decision) -> str:
 def _target_changes(base: Lock, head: Lock, target: Target) -> Iterator[LockChange]:
     recorded = _leaves(head.target)
     declared = record_target(target)
-    stages = base.target.stages if base.target else ()  # only apply on the deployed branch changes them
-    for explained in (base.target, declared, replace(declared, stages=stages)):
-        if recorded == _leaves(explained):
-            return
+    stages = base.target.stages if base.target else declared.stages
+    if recorded in (_leaves(base.target), _leaves(replace(declared, stages=stages))):
+        return
+    if recorded == _leaves(declared):
+        # Recorded without an apply, the new first stage would have the generations of the former one.
+        yield LockChange(
+            kind="decision",
+            name="",
+            path=("target", "stages"),
+            field="stages",
+            before=", ".join(stages),
+            after=", ".join(declared.stages),
+        )
+        return
     expected = _leaves(record_target(target) if head.target else base.target)
     for path in sorted(recorded.keys() | expected.keys(), key=str):
         before, after = expected.get(path), recorded.get(path)

@@ -228,6 +228,7 @@ FULL = tuple([decided(reason=str(number)) for number in range(MAX_DECISIONS)])
         ((decided(),), (), ["fact history"]),
         ((decided(reason="slow"),), (decided(reason="fast"),), ["decision history", "fact history"]),
         (FULL, (decided(minute=1), *FULL[:-1]), ["decision history"]),
+        ((decided(minute=1), *FULL[:-1]), FULL, ["decision history", "fact history"]),
         (FULL, FULL, []),
     ],
 )

@@ -557,6 +557,11 @@ def test_a_lockfile_with_other_stages_than_target_and_base_is_refused() -> None:
     assert (row.kind, row.field) == ("fact", "stages[1]")
     grown = target(*STAGES, Stage("us", "production"))
     assert not [row for row in review_lock(base, base, (), grown, chosen_ids=True) if not row.name]
+    renamed = target(Stage("production"))
+    moved = replace(base, target=record_target(renamed))  # then production would publish what is serving in staging
+    (row,) = [row for row in review_lock(base, moved, (), renamed, chosen_ids=True) if not row.name]
+    assert (row.kind, row.field, row.after) == ("decision", "stages", "production")
+    assert not [row for row in review_lock(Lock(), moved, (), renamed, chosen_ids=True) if not row.name]
 
 
 def test_a_withheld_promotion_was_made_by_another_run_since() -> None:
