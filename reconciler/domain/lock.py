@@ -286,7 +286,9 @@ class LockedModel(Record, frozen=True):
         return replace(self, stages={**others, name: stage} if stage != LockedStage() else others)
 
     def in_stage(self, name: str) -> LockedModel:
-        """Return the model as it is in a stage after the first one, as if that were the only one."""
+        """Return the model as it is in a stage, as if that were the only one; the first one has no name here."""
+        if not name:
+            return self
         record = self.stage(name)
         seen = replace(
             self,

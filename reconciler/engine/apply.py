@@ -417,16 +417,16 @@ class Applier:
             former = self._recorder.lock.models.get(event.former) if isinstance(event, Renamed) else None
             if isinstance(event, Renamed) and former:  # no pointer has the old name
                 self._recorder.emit(*without_pointer(self._target, event.former, former))
+        shares = self._options.writes and self._target.later_stages
         for manifest in self._manifests.values():
-            fields = shared_fields(manifest, self._provider.capabilities.mutable) if self._options.writes else ""
+            fields = shared_fields(manifest, self._provider.capabilities.mutable) if shares else ""
             self._recorder.emit(declared(manifest, fields))
 
     def _record_applied(self, current: Plan) -> None:
         """Record of each model in sync which fields its manifest declares."""
-        busy = {action.name for action in current.actions if action.reason is not Reason.IN_SYNC}
-        for name, manifest in self._manifests.items():
-            if name not in busy:
-                self._recorder.emit(Applied(name, declared_fields(manifest)))
+        in_sync = (action.name for action in current.actions if action.reason is Reason.IN_SYNC)
+        for name in dict.fromkeys(in_sync):
+            self._recorder.emit(Applied(name, declared_fields(self._manifests[name])))
 
     def _record_observation(self) -> None:
         """Record what changed at the recorded generations, and collect failed trainings that are still declared."""

@@ -300,7 +300,7 @@ class Executor:
         if recorded is None:
             raise AssertionError("only recorded generations are checked")
         lock = self._recorder.lock
-        serving = lock.in_stage(action.stage).models[manifest.name].serving_generation
+        serving = lock.models[manifest.name].in_stage(action.stage).serving_generation
         return [
             checked_generation(replace(recorded, checkpoint=checkpoint), serving, lock)
             for checkpoint in action.checkpoints or ("",)

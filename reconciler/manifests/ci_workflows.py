@@ -160,12 +160,13 @@ def _of_target(platform: Platform, root: Root, target: Target, directory: Path) 
     suffix = _suffix(target.name)
     branch = _default_branch(repository)
     variables = _variables(suffix)
+    soaks = any(stage.soak for stage in target.stages)
     values = _values(root, target, repository) | {
         "SUFFIX": suffix,
         "VARIABLES": variables,
         "REF": f"'refs/heads/{branch}'",
         "BRANCH": _quoted(branch),
-        "SCHEDULE": _EVERY_HOUR if any(stage.soak for stage in target.stages) else "",
+        "SCHEDULE": _EVERY_HOUR if soaks else "",
         "REQUIREMENTS": _REQUIREMENTS[platform],
     }
     files = {
@@ -173,7 +174,6 @@ def _of_target(platform: Platform, root: Root, target: Target, directory: Path) 
         for path, name in _FILES[platform].items()
         if path != _REQUIREMENTS[platform] or not (repository / path).exists()
     }
-    soaks = any(stage.soak for stage in target.stages)
     steps = (*_NEXT[platform], *([_PROMOTE] if soaks and platform == "gitlab" else []))
     steps = tuple(step.format(branch=branch, suffix=suffix, variables=variables) for step in steps)
     return Workflows(repository, files, (*steps, _SIMULATED) if capabilities_of(target).simulated else steps)
@@ -190,7 +190,7 @@ def _values(root: Root, target: Target, repository: Path) -> dict[str, str]:
 
     directory = root.folder.resolve()
     lockfile = (directory / target_file_name(target.name)).with_suffix(".lock.json")
-    addresses = (target.destination(stage.name) for stage in target.stages) if target.stages else (target.publish,)
+    addresses = (target.publish, *(stage.publish for stage in target.stages))
     files = [path(directory / address) for address in addresses if address and not address.startswith(REMOTE_SCHEME)]
     paths = {"SPECS": path(directory), "LOCKFILE": path(lockfile), "POINTERS": "\n".join(files)}
     for relative in paths.values():

@@ -61,7 +61,8 @@ class HistoryEntry(Struct, frozen=True):
 
 def decisions_about(history: Iterable[Decision], names: Collection[str]) -> tuple[Decision, ...]:
     """Return the decisions about models of these names, and those about the whole lockfile; without names all."""
-    return tuple(decision for decision in history if not names or decision.model in {*names, ""})
+    shown = frozenset((*names, ""))
+    return tuple(decision for decision in history if not names or decision.model in shown)
 
 
 def list_history(model: LockedModel, examples: Mapping[str, Examples]) -> tuple[HistoryEntry, ...]:

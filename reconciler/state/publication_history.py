@@ -30,7 +30,8 @@ def committed_history(
 ) -> PublicationHistory:
     """Return the history of a file on the first-parent line of HEAD, after the file on disk, which counts from now.
 
-    Commits before ``enough`` are not needed. A version that is invalid publishes nothing.
+    Commits before ``enough`` are not needed, nor those before one without the file. An invalid version publishes
+    nothing.
     """
     real = Path(os.path.realpath(file))
     try:
@@ -113,7 +114,7 @@ class _History:
                 problem, remedy = "this clone does not contain all files of earlier commits", "use a complete clone"
                 return PublicationHistory(tuple(found), problem, remedy)
             found.append(Sighting(time, self._published_in(blob) if blob else {}))
-            if time <= enough:
+            if blob is None or time <= enough:
                 return PublicationHistory(tuple(found))
         if len(commits) == MAX_COMMITS:
             problem = f"only the last {MAX_COMMITS} commits are read"

@@ -176,8 +176,7 @@ def _serving(lock: Lock) -> Iterator[tuple[str, str, LockedGeneration]]:
     """Yield the serving generations, with the stage, empty for the first one, and the model that they serve."""
     for name, model in lock.models.items():
         for stage, key in model.serving_by_stage.items():
-            seen = model.in_stage(stage) if stage else model
-            if generation := seen.generation(key):
+            if generation := model.in_stage(stage).generation(key):
                 yield stage, name, generation
 
 

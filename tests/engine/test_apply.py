@@ -9,8 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.errors import ExitStatus
-from reconciler.domain.model import Lifecycle, Limits, Sampling, State
+from reconciler.domain.model import Lifecycle, Limits, Sampling, Stage, State
 from reconciler.domain.plan import Kind, Plan, Reason, Request
+from reconciler.planning.diff import declared_fields
+from reconciler.planning.events import Requested
 from support.engine_world import CREATE, FOREIGN, LIST, SECONDS, World, crowd, manifest, tuning
 from support.provider_service import START
 
@@ -76,6 +78,18 @@ def test_changed_content_is_trained_and_then_promoted(world: World) -> None:
     model = world.checkout.lock.models["numbers"]
     assert len(world.everything()) == len(model.generations) == 2
     assert model.serving == model.generations[0].key == action.key
+
+
+def test_the_applied_fields_are_recorded_while_a_later_stage_waits(world: World) -> None:
+    world.stages = (Stage("staging"), Stage("production", "staging", timedelta(days=1)))
+    world.run(manifest())
+    recorder = world.recorder(world.checkout, [])
+    recorder.emit(Requested("numbers", world.checkout.lock.models["numbers"].generations[0].key, "production"))
+    recorder.flush()
+    changed = manifest(description="says the next number")
+    ran = world.run(changed)
+    assert {action.kind for action in ran.outcome.plan.actions} == {Kind.NOOP, Kind.HOLD}
+    assert world.checkout.lock.models["numbers"].applied == declared_fields(changed)
 
 
 def test_reverting_a_change_trains_nothing(world: World) -> None:

@@ -20,7 +20,7 @@ from reconciler.domain.checks import Check
 from reconciler.domain.errors import Place
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.lock import Lock
-from reconciler.domain.model import Dataset, Example, Limits, Manifest, Number, Source, Target
+from reconciler.domain.model import Dataset, Example, Limits, Manifest, Number, Source, Stage, Target
 from reconciler.domain.plan import Plan
 from reconciler.domain.ports import Provider
 from reconciler.emulator.app import create_app
@@ -125,6 +125,7 @@ class World(Struct, dict=True):
     publish: Publish = publish_nothing
     store: Path | None = None
     """The file of the service's models; by default they are in memory."""
+    stages: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
         self.app: ASGIApp = create_app(
@@ -143,7 +144,9 @@ class World(Struct, dict=True):
     @property
     def target(self) -> Target:
         publish = "" if self.publish is publish_nothing else "serving.json"
-        return Target("default", "reconcile.yaml", "embedded", scope=self.scope, limits=self.limits, publish=publish)
+        return Target(
+            "default", "reconcile.yaml", "embedded", self.scope, limits=self.limits, publish=publish, stages=self.stages
+        )
 
     def recorder(self, checkout: Checkout, events: list[Event]) -> Recorder:
         return Recorder(checkout.lock, LockFile(checkout.path), self.time.clock, [events.append])
