@@ -391,6 +391,7 @@ _STATUS_LEVELS: Final[Mapping[str, Level]] = {
     "hold": "warning",
     "warning": "warning",
     "wait": "note",
+    "good": "good",
     "muted": "good",
 }
 

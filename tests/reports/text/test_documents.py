@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ExitStatus, Place, Problem
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedStage, LockedTarget
 from reconciler.domain.model import Capabilities, DroppedExample, DroppedExamples, Failure, RemoteModel, State
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.domain.text import terminal_safe
@@ -20,6 +20,7 @@ from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport, result_report
 from reconciler.reports.documents.status import status_report
+from reconciler.reports.summary import summarize
 from reconciler.reports.text.change import resolve_text
 from reconciler.reports.text.format import Layout, ansi
 from reconciler.reports.writer import render_text
@@ -138,6 +139,25 @@ def test_status_without_asking_the_service_says_so() -> None:
         Recorded state of specs/reconcile.lock.json; the service was not queried.
         """
     )
+
+
+@each_row(
+    ("stage", "why", "level"),
+    [
+        (LockedStage(serving=KEY), f"serving: {KEY} in staging, production", "good"),
+        (
+            LockedStage(requested=KEY),
+            f"serving: {KEY} in staging\nrequested: {KEY} for production; reconcile plan shows what it waits for",
+            "note",
+        ),
+    ],
+    ids=["serving", "requested"],
+)
+def test_a_report_has_the_stages_of_a_model(stage: LockedStage, why: str, level: str) -> None:
+    model = LockedModel("n.yaml", KEY, generations=(ACTIVE,), stages={"production": stage})
+    target = LockedTarget("default", "embedded", "demo", stages=("staging", "production"))
+    (row,) = summarize(status_report(Lock(target, {"number-generator": model}), TARGET, SIMULATED, LOCKFILE)).rows
+    assert (row.why, row.level) == (why, level)
 
 
 @given(locks)
