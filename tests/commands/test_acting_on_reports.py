@@ -179,6 +179,8 @@ def test_a_story_of_reports_that_people_act_on(reconcile: Cli) -> None:
     (reconcile.specs / "adder.yaml").unlink()
     repository.commit()
     assert "orphaned  no manifest declares it; run reconcile forget adder" in told(reconcile, "status")
+    assert "warning: no manifest declares adder; run reconcile prune --dry-run" in reconcile("list").err
+    assert told(reconcile, "targets").count("run reconcile") == 1
     told(reconcile, "forget", "adder", "--yes", "--reason", "moved")
     history = held_to("history", json.loads(told(reconcile, "history", "--format", "json")))
     decided = [

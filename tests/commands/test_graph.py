@@ -93,7 +93,7 @@ def test_held_manifests_and_orphans_are_shown(family: Cli) -> None:
     lines = family("graph").out.splitlines()
 
     assert lines[2].endswith(" is serving, held: Suspended")
-    assert lines[4].endswith(" is serving, no longer declared")
+    assert lines[4].endswith(" is serving, orphaned")
     nodes = family("graph", "--format", "json").document["nodes"]
     assert nodes[1]["held"]["reason"] == "Suspended"
     assert nodes[1]["held"]["message"]

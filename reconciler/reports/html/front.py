@@ -20,7 +20,6 @@ from reconciler.reports.text.doctor import problem_text
 from reconciler.reports.text.format import Role
 from reconciler.reports.text.targets import STATES, counts_text, targets_summary
 
-_ORPHANED: Final = "no manifest declares it; run reconcile prune --dry-run, or reconcile forget NAME"
 _MANY: Final = 200
 """With more rows of models, the browser lays out only those in view."""
 _MOST_CARDS: Final = 100
@@ -160,7 +159,6 @@ def _overview(report: TargetsReport) -> PageModel:
 
 def _model_row(target: ListedTarget, model: ListedModel) -> TableRow:
     word, role = _MODEL_STATES[model.state]
-    why = model.reason or (_ORPHANED if model.state == "orphaned" else "")
     return TableRow(
         (word,),
         (
@@ -168,7 +166,7 @@ def _model_row(target: ListedTarget, model: ListedModel) -> TableRow:
             Cell(target.name),
             Cell(word, role=role),
             Cell(model.serving, code=True, details=tuple(model.stages.items())),
-            Cell(why),
+            Cell(model.reason),
         ),
     )
 

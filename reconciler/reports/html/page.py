@@ -567,7 +567,7 @@ _LEVEL_ROLES: Final[Mapping[Level, Role]] = {
 
 def _combined(report: CombinedReport) -> PageModel:
     parts = summaries_of(report)
-    rows = tuple(
+    rows = [
         TableRow(
             (row.word,),
             (
@@ -580,16 +580,18 @@ def _combined(report: CombinedReport) -> PageModel:
         )
         for part in parts
         for row in sorted(part.rows, key=lambda row: LEVELS.index(row.level))
-    )
+    ]
     whole = summarize(report)
     roles = {row.word: _LEVEL_ROLES[row.level] for part in parts for row in part.rows}
+    quiet = {row.word for part in parts for row in part.rows if row.level == "quiet"}
     return PageModel(
         title=whole.kind,
         role="error" if whole.failed else "good",
         lines=(whole.summary, *whole.warnings, *whole.remarks),
         heading="Targets and models",
         tallies=_tallies(rows, roles),
-        rows=rows,
+        rows=tuple(row for row in rows if row.states[0] not in quiet),
+        folded=tuple(row for row in rows if row.states[0] in quiet),
         subject=f"for targets {whole.target}",
     )
 

@@ -74,7 +74,7 @@ def _phrases(node: GraphNode) -> Iterator[str]:
     if node.rejected:
         yield f"rejected: {' '.join(node.rejected)}"
     if not node.declared:
-        yield "no longer declared" if node.file else "not declared here"
+        yield "orphaned" if node.file else "not declared here"
 
 
 def _outdated(generation: LineageGeneration) -> str:

@@ -31,7 +31,7 @@ OUTCOMES: Final[Mapping[Outcome, tuple[str, Role]]] = {
     Outcome.REFUSED: ("refused", "error"),
     Outcome.PENDING: ("not applied", "warning"),
     Outcome.IN_SYNC: ("in sync", "muted"),
-    Outcome.ORPHANED: ("no longer declared", "muted"),
+    Outcome.ORPHANED: ("orphaned", "muted"),
 }
 """Word and role of each outcome, in the order in which outcomes are counted."""
 TRAINED: Final = frozenset({Outcome.READY, Outcome.CHECKED})

@@ -94,8 +94,7 @@ def target_details(target: ListedTarget, *, verbose: bool = False) -> Iterator[s
 def model_text(model: ListedModel) -> str:
     """Return the state of a model with its reason."""
     word = {"inSync": "in sync", "unselected": "not selected"}.get(model.state, model.state)
-    hint = "; run reconcile prune --dry-run, or reconcile forget NAME" if model.state == "orphaned" else ""
-    return f"{word} ({model.reason}){hint}" if model.reason else f"{word}{hint}"
+    return f"{word} ({model.reason})" if model.reason else word
 
 
 def targets_summary(report: TargetsReport) -> str:
@@ -124,6 +123,7 @@ _OUTCOMES: Final[Mapping[ExitStatus, str]] = {
     ExitStatus.ACCESS: "without access",
     ExitStatus.ERROR: "failed",
     ExitStatus.USAGE: "failed",
+    ExitStatus.INTERRUPTED: "interrupted",
 }
 
 
@@ -133,9 +133,7 @@ def combined_summary(report: CombinedReport) -> str:
     for status in WORST_FIRST:
         names = [result.model or result.target for result in report.reports if result.exit_status is status]
         if names:
-            word = (
-                "with drift" if (report.command, status) == ("drift", ExitStatus.CHANGES) else _OUTCOMES.get(status, "")
-            )
+            word = "with drift" if (report.command, status) == ("drift", ExitStatus.CHANGES) else _OUTCOMES[status]
             which = f" ({join_names(names)})" if status is not ExitStatus.OK else ""
             parts.append(f"{len(names)} {word}{which}")
     noun = "model" if any(result.model for result in report.reports) else "target"

@@ -130,8 +130,8 @@ def test_an_orphan_hangs_below_what_its_last_generation_was_tuned_from() -> None
         """\
         models/gemini-3.5-flash
         └── adder  adder-1 is serving
-            └── old  old-1 is serving, no longer declared
-        empty  no generation is recorded, no longer declared
+            └── old  old-1 is serving, orphaned
+        empty  no generation is recorded, orphaned
         """
     )
     assert [node.declared for node in document.nodes[1:]] == [True, False, False]

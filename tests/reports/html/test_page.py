@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reconciler.domain.drift import DriftClass, Finding
-from reconciler.domain.errors import ExitStatus, UsageError
+from reconciler.domain.errors import ExitStatus, InterruptedRun, UsageError
 from reconciler.domain.lock import Lock, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Capabilities, RemoteModel, State, Target
 from reconciler.domain.plan import Plan
@@ -25,6 +25,7 @@ from reconciler.reports.documents.envelope import number
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from reconciler.reports.documents.status import model_details, status_report
+from reconciler.reports.documents.targets import TargetResult, combined_report, failed_target
 from reconciler.reports.html.models import model_sections
 from reconciler.reports.html.page import page
 from support.cases import each_row
@@ -163,6 +164,15 @@ def test_models_in_sync_are_folded_in_drift_and_are_no_notes() -> None:
     report = drift_page()
     root = parsed(page(replace(report, findings=(synced, *report.findings))))
     assert [row[:3] for row in rows(root.one("table", **IN_SYNC))] == [["= InSync", "capitals", "it is as declared"]]
+
+
+def test_models_in_sync_are_folded_in_a_report_on_several_targets() -> None:
+    interrupted = failed_target("plan", "prod", InterruptedRun("interrupted", "run it again"))
+    planned = TargetResult(target="dev", exit_status=ExitStatus.OK, report=plan_page())
+    root = parsed(page(combined_report("plan", [planned, interrupted])))
+    assert [row[1] for row in rows(root.one("table", **IN_SYNC))] == ["capitals", "months"]
+    assert "capitals" not in [row[1] for row in rows(root.one("table", **DIFFERING))]
+    assert "2 targets: 1 interrupted (prod), 1 succeeded." in words(root)
 
 
 def test_events_of_one_second_keep_their_order() -> None:
