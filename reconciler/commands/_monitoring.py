@@ -170,14 +170,12 @@ def _as_json(value: str) -> str:
     return parts._replace(scheme=_WEB[parts.scheme.lower()], query=query).geturl()
 
 
-def metrics_file(context: click.Context, _parameter: click.Parameter, file: str | None) -> str:
-    """Check the value of ``--metrics``, and return it; empty without one.
+def metrics_file(context: click.Context, file: str) -> str:
+    """Check the value of ``--metrics``, and return it as an absolute path.
 
     Raises:
         UsageError: when the file cannot be written, or has other content.
     """
-    if file is None:
-        return ""
     path = _environment(context).cwd / file
     if path.suffix != ".prom":
         raise UsageError(
@@ -191,7 +189,7 @@ def metrics_file(context: click.Context, _parameter: click.Parameter, file: str 
     return str(path)
 
 
-def addresses(context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]) -> tuple[Address, ...]:
+def addresses(context: click.Context, names: Sequence[str]) -> tuple[Address, ...]:
     """Return the addresses in the variables of ``--notify-env``, which are secrets from now on.
 
     Raises:
@@ -208,7 +206,7 @@ def addresses(context: click.Context, _parameter: click.Parameter, names: tuple[
     found = tuple(Address(name, environ.get(name, "")) for name in dict.fromkeys(names))
     for address in found:
         _remember(address.value)
-    if found and importlib.util.find_spec(_LIBRARY) is None:
+    if importlib.util.find_spec(_LIBRARY) is None:
         raise UsageError("--notify-env needs the package apprise", "run pip install 'tuned-model-reconciler[notify]'")
     return found
 
@@ -231,9 +229,6 @@ def _environment(context: click.Context) -> Environment:
     return context.find_object(Environment) or Environment()
 
 
-def monitoring_of(values: dict[str, Any], context: click.Context) -> Monitoring | None:
-    """Take the options out of a command's values; ``None`` if neither was given."""
-    file, to = values.pop("metrics", None) or "", values.pop("notify_env", None) or ()
-    if not file and not to:
-        return None
+def monitoring(context: click.Context, file: str, to: tuple[Address, ...]) -> Monitoring:
+    """Return where the command of this context reports its end."""
     return Monitoring(_environment(context), context.command.name or "", file, to)

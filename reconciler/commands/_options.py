@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 
-from reconciler.commands._monitoring import addresses, metrics_file, monitoring_of
 from reconciler.commands._output import Output, check_reports
 from reconciler.commands._project import CommandInput
 from reconciler.commands._run_info import begin_run
 from reconciler.domain.errors import UsageError
 from reconciler.domain.identity import NAME_PATTERN
-from reconciler.domain.labels import LabelRequirement, parse_selector
 from reconciler.domain.text import STEERING, join_names, terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, STDIN, Selection
 from reconciler.reports.writer import REPORT_FORMATS
 
 if TYPE_CHECKING:
+    from reconciler.commands._monitoring import Address, Monitoring
+    from reconciler.domain.labels import LabelRequirement
     from reconciler.domain.plan import Request
 
 _MAX_REASON_LENGTH: Final = 500
@@ -75,6 +75,8 @@ def reason_of(text: str) -> str:
 
 def selector(text: str) -> tuple[LabelRequirement, ...]:
     """Parse a label selector, such as ``team=demo`` or ``tier in (gold, silver),!beta``."""
+    from reconciler.domain.labels import parse_selector
+
     try:
         return parse_selector(text)
     except ValueError:
@@ -87,6 +89,32 @@ def address(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", text):
         raise click.BadParameter(f"invalid email address {text!r}: expected a value like ada@example.com.")
     return text.lower()
+
+
+def _metrics_file(context: click.Context, _parameter: click.Parameter, file: str | None) -> str:
+    if file is None:
+        return ""
+    from reconciler.commands._monitoring import metrics_file
+
+    return metrics_file(context, file)
+
+
+def _addresses(context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]) -> tuple[Address, ...]:
+    if not names:
+        return ()
+    from reconciler.commands._monitoring import addresses
+
+    return addresses(context, names)
+
+
+def _monitoring_of(values: dict[str, Any], context: click.Context) -> Monitoring | None:
+    """Take the options out of a command's values; ``None`` if neither was given."""
+    file, to = values.pop("metrics", None) or "", values.pop("notify_env", None) or ()
+    if not file and not to:
+        return None
+    from reconciler.commands._monitoring import monitoring
+
+    return monitoring(context, file, to)
 
 
 def combine(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -193,14 +221,14 @@ reports = click.option(
 metrics = click.option(
     "--metrics",
     metavar="FILE",
-    callback=metrics_file,
+    callback=_metrics_file,
     help="Write metrics to FILE, which ends in .prom, in Prometheus' text format.",
 )
 notify_env = click.option(
     "--notify-env",
     multiple=True,
     metavar="VARIABLE",
-    callback=addresses,
+    callback=_addresses,
     is_eager=True,  # read before errors in other options, which are sent too
     help="Send a summary to the address in this environment variable: Slack, Teams, mail or a webhook. Repeatable.",
 )
@@ -322,7 +350,7 @@ def output_of(values: dict[str, Any], out: str | None = None) -> Output:
         quiet=values.pop("quiet"),
         verbose=values.pop("verbose"),
         reports=check_reports(values.pop("report", ()), _other_files(values, out)),
-        monitoring=monitoring_of(values, click.get_current_context()),
+        monitoring=_monitoring_of(values, click.get_current_context()),
         run=begin_run(click.get_current_context().find_object(Environment)),
     )
     if not output.quiet:
@@ -352,7 +380,7 @@ def requested_output(command: click.Command, arguments: Sequence[str], parent: c
     name = ",".join(named) if isinstance(named, tuple) else named
     target = (name or DEFAULT) if "target" in values else ""
     form: Literal["text", "json"] = "json" if values.get("format") == "json" else "text"
-    return Output(form=form, reports=reports, monitoring=monitoring_of(values, context), run=begin_run()), target
+    return Output(form=form, reports=reports, monitoring=_monitoring_of(values, context), run=begin_run()), target
 
 
 def _other_files(values: dict[str, Any], out: str | None) -> dict[str, str | None]:

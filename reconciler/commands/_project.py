@@ -564,21 +564,22 @@ def find_orphans(project: RecordedProject) -> frozenset[str]:
 
     The files are read only if one is gone. If one of them cannot be read, it may declare each of these models.
     """
-    from reconciler.planning.observed_events import has_content
-
     root = project.session.root
     gone = {
-        name
+        name: model
         for name, model in project.lock.models.items()
-        if has_content(model) and model.manifest != STDIN and not (root / model.manifest).exists()
+        if model.manifest != STDIN and not (root / model.manifest).exists()
     }
     if not gone:
         return frozenset()
+    from reconciler.planning.observed_events import has_content
+
     documents, problems = _documents(project, [str(root)])
     named = [document for document in documents if manifest_name(document)]
     former = (name for document in named for name in document.value["metadata"].get("formerly") or ())
     declared = {*map(manifest_name, named), *former}
-    return frozenset() if problems else frozenset(gone - declared)
+    orphans = (name for name, model in gone.items() if name not in declared and has_content(model))
+    return frozenset() if problems else frozenset(orphans)
 
 
 def read_lock(store: LockStore, target: Target, shown: str) -> Lock:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from reconciler.domain.document import RunInfo
-from reconciler.domain.lock import format_time
 from reconciler.domain.text import shorten, terminal_safe
 from reconciler.domain.version import __version__
-from reconciler.environment import Environment
 from reconciler.redaction import redact, redact_arguments
-from reconciler.state.checkout import head_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from reconciler.domain.document import RunInfo
+    from reconciler.environment import Environment
+
+# The imports in functions are slow: --help and --version begin no run, and most text shows none.
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40,64}")
 _MOST_COMMAND: Final = 500
@@ -49,12 +51,19 @@ class Run:
         self._started: datetime = environment.clock()
         self._commit, self._branch, self._actor = _of_ci(environment.environ)
         if not self._commit:
+            from reconciler.state.checkout import head_of
+
             self._commit, branch = head_of(environment.cwd, environment.environ)
             self._branch = self._branch or branch
 
     @cached_property
     def info(self) -> RunInfo:
         """The value that reports show."""
+        import shlex
+
+        from reconciler.domain.document import RunInfo
+        from reconciler.domain.lock import format_time
+
         actor = self._actor or _user(self._environment)
         shown = map(redact, redact_arguments(self._arguments))
         command = shlex.join(("reconcile", *shown)) if self._arguments else ""
@@ -120,6 +129,8 @@ def command_line(arguments: Sequence[str], environment: Environment | None) -> I
 
 def begin_run(environment: Environment | None = None) -> Run:
     """Return the run of the current command, which begins with the first call; without a command line a new one."""
+    from reconciler.environment import Environment
+
     command = _CURRENT.get()
     if command is None:
         return Run(environment or Environment())

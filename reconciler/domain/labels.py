@@ -12,7 +12,7 @@ Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
 _KEY: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,251}[A-Za-z0-9])?"
 _VALUE: Final = r"[^\s,()!=]*"
 _SET: Final = rf"\(\s*(?P<values>{_VALUE}(?:\s*,\s*{_VALUE})*)\s*\)"
-_REQUIREMENT: Final = re.compile(
+_REQUIREMENT: Final = (
     rf"\s*(?:!\s*(?P<absent>{_KEY})"
     rf"|(?P<key>{_KEY})(?:\s+(?P<set>in|notin)\s*{_SET}|\s*(?P<sign>==?|!=)\s*(?P<value>{_VALUE}))?)\s*(?:,|\Z)"
 )
@@ -44,9 +44,10 @@ def parse_selector(text: str) -> tuple[LabelRequirement, ...]:
 
 
 def _requirements(text: str) -> Iterator[LabelRequirement]:
+    requirement = re.compile(_REQUIREMENT)  # not at the import: every command has --label, and few get it
     at = 0
     while at < len(text) or not at or text[at - 1] == ",":
-        found = _REQUIREMENT.match(text, at)
+        found = requirement.match(text, at)
         if not found:
             raise ValueError(text)
         at = found.end()

@@ -8,16 +8,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from reconciler.domain.errors import Place, Problem, UsageError
-from reconciler.domain.labels import LabelRequirement
 from reconciler.domain.model import API_GROUP, API_VERSION, Manifest
 from reconciler.domain.text import invalid, join_names, kind_of, list_choices, quote, suggest, suggest_name
 from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse, position
 from reconciler.paths import as_on_disk, file_problem, repository_of
+
+if TYPE_CHECKING:
+    from reconciler.domain.labels import LabelRequirement
 
 STDIN = "-"
 _SPECS = "specs"

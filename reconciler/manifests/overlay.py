@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, Problem, Severity
-from reconciler.domain.labels import LabelRequirement
 from reconciler.domain.text import format_number, shorten, suggest
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import Finding, has_problem, is_valid, schema_of
 from reconciler.manifests.yaml_parser import FieldPath, Positions, Scalar, YamlDocument, dotted
+
+if TYPE_CHECKING:
+    from reconciler.domain.labels import LabelRequirement
 
 SELECTOR: Final = "selector"
 OVERRIDES: Final = "overrides"
@@ -43,6 +45,10 @@ class ManifestSelector(Struct, frozen=True):
     @classmethod
     def read(cls, declared: Mapping[str, Any]) -> ManifestSelector:
         """Return a valid selector of a target file."""
+        if not declared:
+            return cls()
+        from reconciler.domain.labels import LabelRequirement
+
         equal = [LabelRequirement(name, "In", (value,)) for name, value in declared.get("matchLabels", {}).items()]
         expressions = [
             LabelRequirement(condition["key"], condition["operator"], tuple(condition.get("values", ())))
