@@ -96,12 +96,13 @@ def _of_ci(environ: Mapping[str, str]) -> tuple[str, str, str]:
 
 def _user(environment: Environment) -> str:
     """Return the name of the user in the settings of the repository's git, or else that of the operating system."""
-    from reconciler.manifests.git import Git
     from reconciler.paths import git_repository_of
 
-    environ = environment.environ
-    repository = git_repository_of(environment.cwd)
-    name = Git(repository, environ).user_name() if repository else ""
+    environ, name = environment.environ, ""
+    if repository := git_repository_of(environment.cwd):
+        from reconciler.manifests.git import Git
+
+        name = Git(repository, environ).user_name()
     return name or next(filter(None, map(environ.get, _USER_VARIABLES)), "")
 
 

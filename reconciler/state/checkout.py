@@ -203,19 +203,21 @@ def head_of(folder: Path, environ: Mapping[str, str]) -> tuple[str, str]:
     if repository is None or git is None:
         return "", ""
     head = _read(git / "HEAD")
-    if head == _REFTABLE:
+    in_table = head == _REFTABLE
+    if in_table:
         head = _ask_git(repository, environ)
     if not head.startswith(_BRANCH):
         return head, ""
-    commit = _resolve(git, head.removeprefix("ref: "))
-    return commit or _ask_commit(repository, environ), head.removeprefix(_BRANCH)
+    found = "" if in_table else _resolve(git, head.removeprefix("ref: "))
+    is_known = _COMMIT.fullmatch(found) or not (found or in_table)  # before the first commit there is none
+    return found if is_known else _ask_commit(repository, environ), head.removeprefix(_BRANCH)
 
 
 def _resolve(git: Path, reference: str) -> str:
-    """Return the commit of a reference that is in a file of its own; linked worktrees share them."""
+    """Return the content of a reference, which has a file of its own or is packed; linked worktrees share them."""
     common = git / (_read(git / "commondir") or ".")
-    found = _read(common / reference)
-    return found if _COMMIT.fullmatch(found) else ""
+    lines = (line.partition(" ") for line in _read(common / "packed-refs").splitlines())
+    return _read(common / reference) or next((commit for commit, _, name in lines if name == reference), "")
 
 
 def _read(file: Path) -> str:

@@ -92,6 +92,10 @@ def test_without_ci_they_come_from_git(repository: Repository, tmp_path: Path) -
     copy("worktree", "add", "--quiet", "-b", "wip/<b>", str(tmp_path / "linked"))
     assert run_of(copy.folder, path) == (head, "main", shown)
     assert run_of(tmp_path / "linked", path) == (head, "wip/<b>", shown)
+    without_git, new = {"PATH": os.devnull, "USER": "ada"}, tmp_path / "new"
+    new.mkdir()
+    assert run_of(copy.folder, without_git) == (head, "main", "ada"), "a packed branch is read without git, too"
+    assert run_of(Repository(new).folder, path)[:2] == ("", "main"), "before the first commit"
     copy("checkout", "--quiet", "--detach")
     assert run_of(copy.folder, path)[:2] == (head, "")
 

@@ -43,6 +43,11 @@ PLUGINS = {"importlib.metadata"}
 EXTRAS = {"huggingface_hub", "pyarrow"}
 MANIFESTS = {"reconciler.manifests.workspace", "reconciler.manifests.manifest", "csv", "jsonschema"}
 YAML = {"yaml"}
+PROCESSES = {"reconciler.manifests.git", "subprocess"}
+RECORDS = {"reconciler.domain.lock", "reconciler.environment", "reconciler.state.checkout", "logging"}
+MONITORING = {"reconciler.commands._monitoring", "apprise"}
+TARGETS = {"reconciler.reports.documents.targets"}
+PLANNING = {"reconciler.planning.events", "reconciler.planning.prune", "reconciler.planning.stages"}
 
 
 class Trace(Struct, frozen=True):
@@ -81,9 +86,9 @@ RECORDED = tuple(
         "status specs/adder.yaml",
     )
 )
-WITHOUT_MANIFESTS = (*RECORDED, "applied: resolve adder --format json", "applied: status --report status.md")
+WITH_RUN = ("applied: resolve adder --format json", "applied: status --report status.md")
 OFFLINE = (
-    *(f"applied: {command}" for command in ("validate", "validate --locked", "history adder", "graph")),
+    *(f"applied: {command}" for command in ("validate", "validate --locked", "graph")),
     *(
         f"{project}: {command}"
         for project in ("gl", "vertex")
@@ -94,11 +99,13 @@ OFFLINE = (
 UNNEEDED = {
     **dict.fromkeys(
         ("applied: --version", "applied: version", "applied: --help", "applied: help"),
-        HTTP | DRAWING | PLUGINS | MANIFESTS | YAML,
+        HTTP | DRAWING | PLUGINS | MANIFESTS | YAML | PROCESSES | RECORDS | MONITORING | TARGETS,
     ),
-    **dict.fromkeys(WITHOUT_MANIFESTS, HTTP | DRAWING | PLUGINS | MANIFESTS),
-    **dict.fromkeys(OFFLINE, HTTP | DRAWING | PLUGINS | EXTRAS | {"jsonschema"}),
-    "applied: plan": PLUGINS | EXTRAS | DRAWING | {"pygments", "jsonschema", "uvicorn", "google.auth"},
+    **dict.fromkeys(RECORDED, HTTP | DRAWING | PLUGINS | MANIFESTS | PROCESSES | MONITORING | TARGETS | PLANNING),
+    **dict.fromkeys(WITH_RUN, HTTP | DRAWING | PLUGINS | MANIFESTS | PROCESSES | MONITORING),
+    **dict.fromkeys(OFFLINE, HTTP | DRAWING | PLUGINS | EXTRAS | PROCESSES | MONITORING | {"jsonschema"}),
+    "applied: history adder": HTTP | DRAWING | PLUGINS | EXTRAS | MONITORING | {"jsonschema"},
+    "applied: plan": PLUGINS | EXTRAS | DRAWING | MONITORING | {"pygments", "jsonschema", "uvicorn", "google.auth"},
 }
 """What each command must not import, in the order in which one process runs them."""
 PLUGIN = "elsewhere: resolve"
