@@ -33,6 +33,8 @@ _DIRECTIVES: Final = ("replace", "delete", "merge")
 _REFERENCE: Final = re.compile(r"\$(\$)?\{([A-Z][A-Z0-9_]{0,62})\}")
 MAX_EXPANSION: Final = 2**20
 """The most characters that the variables of one manifest expand to."""
+_SUGGESTED: Final = 10
+"""How many unknown names of a selector are compared with all known names, which takes long for many."""
 _METADATA: Final = ("name", "labels", "formerly")
 
 
@@ -140,10 +142,11 @@ class Overlay(Struct, frozen=True):
                 )
 
     def _unknown_names(self, selector: ManifestSelector, path: FieldPath) -> Iterator[Problem]:
-        for index, name in enumerate(selector.names):
-            if name not in self.names:
-                remedy = suggest(name, sorted(self.names), otherwise="remove it")
-                yield self._problem((*path, "names", index), f'no manifest is named "{shorten(name)}"', remedy)
+        known = sorted(self.names)
+        unknown = ((index, name) for index, name in enumerate(selector.names) if name not in self.names)
+        for number, (index, name) in enumerate(unknown):
+            remedy = suggest(name, known if number < _SUGGESTED else (), otherwise="remove it")
+            yield self._problem((*path, "names", index), f'no manifest is named "{shorten(name)}"', remedy)
 
     def _problem(self, path: FieldPath, message: str, remedy: str, severity: Severity = "error") -> Problem:
         place = self.document.place(path) if self.document else Place(self.file)

@@ -112,7 +112,9 @@ class Decided(LockEvent, frozen=True):
     decision: Decision
 
     def apply_to(self, lock: Lock) -> Lock:
-        """Add the decision to the history, the last one first."""
+        """Add the decision to the history, the last one first, unless it was saved without a confirmation."""
+        if self.decision in lock.history:
+            return lock
         return replace(lock, history=(self.decision, *lock.history)[:MAX_DECISIONS])
 
 

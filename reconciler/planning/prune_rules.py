@@ -12,6 +12,7 @@ from reconciler.domain.model import Manifest, RemoteModel, Source, State
 from reconciler.domain.plan import Pruning, World
 from reconciler.planning.generations import ResolvedGeneration
 from reconciler.planning.live_proof import is_adopted
+from reconciler.planning.stages import recorded_stage
 
 
 class LiveGeneration(Struct, frozen=True):
@@ -139,9 +140,8 @@ def _in_use(context: PruneContext, generation: LiveGeneration) -> str:
     if context.is_orphan(generation.name) or generation.locked is None:
         return ""
     block, target = context.block(generation.name), context.world.target
-    uses = [f"it is serving in {target.first_stage}" if target.stages else "it is serving"]
-    if not block.serves(generation.key):
-        uses = []
+    first = f"it is serving in {target.first_stage}" if target.stages else "it is serving"
+    uses = [first] if block.serves(generation.key) else []
     uses += [use for name, stage in block.stages.items() if (use := _use_in(name, stage, generation.key))]
     if uses:
         return "; ".join(uses)
@@ -166,8 +166,8 @@ def _next_use(context: PruneContext, block: LockedModel, name: str, generation: 
     if serving and generation.created_at <= serving.created_at:
         return ""
     before = [stage.name for stage in target.stages_before(name)]
-    records = {stage: block if stage == target.first_stage else block.in_stage(stage) for stage in (name, *before)}
-    if any(generation.key in record.rejected for record in records.values()):
+    records = (block.record_of(recorded_stage(target, stage)) for stage in (name, *before))
+    if any(generation.key in record.rejected for record in records):
         return ""
     was_serving = (
         stage

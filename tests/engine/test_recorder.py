@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.errors import LockConflict, TimeoutReached
+from reconciler.domain.errors import LockConflict, ServiceError, TimeoutReached
 from reconciler.domain.lock import Lock, LockedModel, LockedTarget
 from reconciler.engine.recorder import Recorder
 from reconciler.environment import Deadline
@@ -201,6 +201,24 @@ def test_a_lease_keeps_unsaved_events() -> None:
     with recorder.lease():
         pass
     assert loads(store[-1], "lock").models.keys() == {"words", "letters"}
+
+
+def test_a_decision_whose_save_was_not_confirmed_is_recorded_once() -> None:
+    class Unconfirmed(Saved):
+        def write(self, text: str) -> bool:
+            super().write(text)
+            if len(self) == 1:
+                raise ServiceError("no answer", "run the command again", code="UNREACHABLE")
+            return True
+
+    store = Unconfirmed()
+    recorder = Recorder(Lock(), store, Time().clock)
+    with pytest.raises(ServiceError):
+        recorder.emit(TARGETED, STARTED, recorder.decided("adopt", "numbers"))
+    recorder.emit(replace(STARTED, name="words"))
+    recorder.flush()
+    (decision,) = loads(store[-1], "lock").history
+    assert (decision.action, len(loads(store[-1], "lock").models)) == ("adopt", 2)
 
 
 def test_saved_events_are_not_replayed() -> None:

@@ -200,6 +200,14 @@ def test_examples_are_data(tmp_path: Path) -> None:
             ),
         ),
         (
+            f"  selector: {{names: [number-generator, {', '.join(f'number-{i:02}' for i in range(11))}]}}\n",
+            "\n".join(
+                f'reconcile.yaml:8:{40 + 11 * i}: spec.selector.names[{i + 1}]: no manifest is named "number-{i:02}"; '
+                + ("did you mean number-generator?" if i < 10 else "remove it")
+                for i in range(11)
+            ),
+        ),
+        (
             "  overrides: [{selector: {matchLabels: {a: b}}, spec: {displayName: b}}]\n",
             (
                 "reconcile.yaml:8:15: spec.overrides[0]: no selected manifest matches this override; remove it, or"
@@ -227,7 +235,7 @@ def test_messages_point_at_the_target(tmp_path: Path, target: str, message: str)
         found = messages(_with(tmp_path, target))
     except InvalidInput as error:
         found = [str(problem) for problem in error.problems]
-    assert found == [message]
+    assert found == message.split("\n")
 
 
 @each_row(
