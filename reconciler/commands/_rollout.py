@@ -298,8 +298,8 @@ def promotion_requests(
         current = lock.in_stage(stage)
         published = published_lock(current, pointer, manifests)
         named = {withheld.name for withheld in before if withheld.stage == stage}
-        found = withheld_promotions(published, current, manifests)
-        more = tuple(replace(held, stage=stage) for held in found if held.name not in named)
+        found = withheld_promotions(published, current, manifests, stage)
+        more = tuple(held for held in found if held.name not in named)
         serving = {} if stage else requested_serving(published, current, manifests)
         requests = PromotionRequests({**serving, **requests.serving}, (*before, *more))
     started = requests.withhold(project)

@@ -427,7 +427,8 @@ class Restored(_GenerationEvent, frozen=True):
 class Withheld(_GenerationEvent, frozen=True):
     """A changed lockfile names this generation as serving; until its promotion, ``checkpoint`` of ``before`` serves.
 
-    In a stage, it is requested unless the change has a request of its own, ``requested``.
+    In a stage, it is requested unless the change has a request of its own, ``requested``. Both keys are equal if another
+    checkpoint is named, or none in a stage.
     """
 
     before: str | None
@@ -442,7 +443,7 @@ class Withheld(_GenerationEvent, frozen=True):
         """
         if self.stage:
             record = model.stage(self.stage)
-            if record.serving != self.key:
+            if record.serving != self.key and (record.serving or self.key != self.before):
                 return model
             requested = self.requested or (record.requested if self.before == self.key else self.key)
             kept = replace(record, serving=self.before, checkpoint=self.checkpoint, requested=requested)

@@ -219,10 +219,13 @@ def published_lock(lock: Lock, pointer: Mapping[str, Served], manifests: Iterabl
     return replace(lock, models={name: last(name, model) for name, model in lock.models.items()})
 
 
-def withheld_promotions(base: Lock, head: Lock, manifests: Iterable[Manifest]) -> tuple[Withheld, ...]:
+def withheld_promotions(
+    base: Lock, head: Lock, manifests: Iterable[Manifest], stage: str = ""
+) -> tuple[Withheld, ...]:
     """Return the promotions that a changed lockfile contains, to be made by this run instead, after the checks.
 
-    A rollback is not withheld: it has rejected the generation that served before.
+    A rollback is not withheld: it has rejected the generation that served before. In a ``stage`` after the first one,
+    a ready generation keeps serving if the changed lockfile names none: apply would promote no other one.
     """
     former_names = {manifest.name: manifest.formerly for manifest in manifests}
     found: list[Withheld] = []
@@ -232,12 +235,15 @@ def withheld_promotions(base: Lock, head: Lock, manifests: Iterable[Manifest]) -
         before = recorded.serving_generation if recorded else None
         key, kept = model.serving_key, model.generation(before.key if before else None)
         checkpoint = before.checkpoint if before else ""
-        if key is None or (recorded and recorded.serving_key in model.rejected):
+        is_ready = kept is not None and kept.state is State.ACTIVE
+        if key is None and not (stage and is_ready):
+            continue
+        if key and recorded and recorded.serving_key in model.rejected:
             continue
         if recorded and recorded.serving_key == key and (kept is None or kept.checkpoint == checkpoint):
             continue
-        is_ready = kept is not None and kept.state is State.ACTIVE
-        found.append(Withheld(name, key, kept.key if kept and is_ready else None, checkpoint))
+        kept_key = kept.key if kept and is_ready else None
+        found.append(Withheld(name, key or kept_key or "", kept_key, checkpoint, stage))
     return tuple(found)
 
 
@@ -257,11 +263,11 @@ def withheld_in_stages(base: Lock, head: Lock, manifests: Iterable[Manifest], ta
             if _is_other_rollback(former[name], after.models.get(name))
         }
         before = replace(before, models={**before.models, **returned})
-        for held in withheld_promotions(before, after, manifests):
+        for held in withheld_promotions(before, after, manifests, stage.name):
             known, record = former.get(held.name) or LockedStage(), head.models[held.name].stage(stage.name)
             requested = record.requested if record.requested != known.requested else None
             if not (requested and requested == known.serving and record.serving == known.previous):
-                found.append(replace(held, stage=stage.name, requested=requested))
+                found.append(replace(held, requested=requested))
     return tuple(found)
 
 

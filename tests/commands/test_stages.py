@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from support.cases import each_row
 from support.cli_world import Cli
 from support.git_repository import Repository
 
@@ -57,6 +61,19 @@ class Team:
         self.git("checkout", "-q", "main")
         self.git("merge", "-q", "--no-ff", "-m", "merge", f"promote-{stage}")
         return answer.out
+
+    def published_nothing(self, model: dict[str, Any], *options: str) -> str:
+        """Deploy a lockfile with this record of the model, and return what the run reports; undo it afterwards."""
+        pointers = [self.reconcile.specs / f"{stage}.json" for stage in ("dev", "staging", "production")]
+        before = [pointer.read_text() for pointer in pointers]
+        document = json.loads(self.reconcile.lock_file.read_text())
+        document["models"]["adder"] = model
+        self.reconcile.lock_file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+        answer = self.reconcile("apply", *options, "--yes")
+        after = [pointer.read_text() for pointer in pointers]
+        self.git("checkout", "-q", ".")
+        assert after == before
+        return answer.out + answer.err
 
     def serving(self) -> Iterator[str]:
         model = self.reconcile.lock["adder"]
@@ -127,3 +144,104 @@ def test_errors_of_requests(tmp_path: Path) -> None:
     ):
         answer = team.reconcile("promote", *more)
         assert (answer.status, message in answer.err) == (status, True), answer.err
+
+
+Forge = Callable[[dict[str, Any], dict[str, Any]], None]
+
+
+def _stage(model: dict[str, Any], name: str, **fields: Any) -> None:
+    model["stages"][name] |= fields
+
+
+def _copy(model: dict[str, Any], other: dict[str, Any]) -> str:
+    """Record the generation of another model as one of this model, and return its key."""
+    model["generations"].insert(0, other["generations"][0])
+    return str(other["generations"][0]["key"])
+
+
+def _elsewhere(model: dict[str, Any], **fields: Any) -> None:
+    model["generations"][0]["remote"] = "projects/other/locations/eu/tuningJobs/7"
+    _stage(model, "staging", **fields)
+
+
+NOTHING = "adder-aaaaaaaa"
+FORGED: Mapping[str, tuple[Forge, str]] = {
+    "another model's": (lambda model, other: _stage(model, "staging", serving=other["serving"]), "NotInStage"),
+    "another model's, requested": (
+        lambda model, other: _stage(model, "staging", requested=other["serving"]),
+        "NotInStage",
+    ),
+    "another model's record": (lambda model, other: _stage(model, "staging", serving=_copy(model, other)), "NotInStage"),
+    "another model's record, requested": (
+        lambda model, other: _stage(model, "staging", requested=_copy(model, other)),
+        "NotInStage",
+    ),
+    "another model's record everywhere": (
+        lambda model, other: (
+            model.update(serving=_copy(model, other)),
+            _stage(model, "staging", serving=model["serving"], requested=model["serving"]),
+        )[1],
+        "RecordMismatch",
+    ),
+    "another project's": (
+        lambda model, _: _elsewhere(model, requested=model["serving"]),
+        "RecordMismatch",
+    ),
+    "a missing one": (lambda model, _: _stage(model, "staging", serving=NOTHING), "NotInStage"),
+    "a missing one, requested": (lambda model, _: _stage(model, "staging", requested=NOTHING), "NotInStage"),
+    "never in the stage before": (
+        lambda model, _: _stage(model, "production", serving=model["serving"]),
+        "NotInStage",
+    ),
+    "requested, and never in the stage before": (
+        lambda model, _: _stage(model, "production", requested=model["serving"]),
+        "NotInStage",
+    ),
+    "rejected": (
+        lambda model, _: _stage(model, "staging", serving=model["serving"], rejected=[model["serving"]]),
+        "RejectedInStage",
+    ),
+    "none": (lambda model, _: model["stages"]["production"].pop("serving"), "stages.production.serving: "),
+}
+
+
+@pytest.fixture(scope="module")
+def two_generations(tmp_path_factory: pytest.TempPathFactory) -> Team:
+    """A model whose new generation is in dev, and whose old one is everywhere else."""
+    team = Team(tmp_path_factory.mktemp("team"))
+    team.reconcile.manifest("doubler")
+    team.git.commit()
+    team.deploy()
+    team.request("staging")
+    team.deploy()
+    team.request("production")
+    team.reconcile.clock.now += timedelta(hours=25)
+    team.deploy()
+    team.reconcile.manifest("adder", epochs=3)
+    team.git.commit()
+    team.deploy()
+    first, *later = team.serving()
+    assert later == [later[0]] * 2 != [first, first]
+    return team
+
+
+@each_row(("forge", "reason"), FORGED.values(), ids=FORGED.keys())
+def test_a_forged_stage_publishes_nothing(two_generations: Team, forge: Forge, reason: str) -> None:
+    team = two_generations
+    model, other = (team.reconcile.lock[name] for name in ("adder", "doubler"))
+    recorded = json.dumps(model["generations"])
+    forge(model, other)
+    is_fact = json.dumps(model["generations"]) != recorded
+    told = team.published_nothing(model, *(() if is_fact else ("--base", team.deployed)))
+    assert reason in told
+    if is_fact:
+        assert "changed fact" in team.published_nothing(model, "--base", team.deployed), "refused before anything else"
+
+
+def test_a_pointer_of_the_stage_before_that_was_changed_publishes_nothing(two_generations: Team) -> None:
+    team, staging = two_generations, two_generations.reconcile.specs / "staging.json"
+    new, old, _ = team.serving()
+    staging.write_text(staging.read_text().replace(old, new))
+    model = team.reconcile.lock["adder"]
+    model["stages"]["production"]["requested"] = new
+    assert "changed out-of-band, not overwritten" in team.published_nothing(model)

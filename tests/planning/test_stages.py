@@ -165,6 +165,18 @@ CONDITIONS: Mapping[str, tuple[Lock, dict[str, Any], str, str]] = {
         Reason.REQUESTED_UNREADY,
         f"; {OLD.key} keeps serving in production",
     ),
+    "training": (
+        REQUESTED,
+        {"observation": Observation({OLD.remote: live(OLD), NEW.remote: live(NEW, state="CREATING")})},
+        Reason.REQUESTED_UNREADY,
+        "its state is CREATING",
+    ),
+    "failed": (
+        REQUESTED,
+        {"observation": Observation({OLD.remote: live(OLD), NEW.remote: live(NEW, state="FAILED")})},
+        Reason.REQUESTED_UNREADY,
+        "its state is FAILED",
+    ),
     "never recorded": (
         lock_of(first="other", production=stage(requested="other")),
         {},
@@ -504,6 +516,12 @@ def test_a_merge_moves_records_by_name_when_one_side_reordered_the_stages() -> N
 FORGED: Mapping[str, tuple[LockedStage, LockedStage, LockedStage]] = {
     "another generation": (stage(), stage(serving=NEW.key), stage(requested=NEW.key)),
     "a first generation": (LockedStage(), stage(serving=NEW.key), LockedStage(requested=NEW.key)),
+    "none": (stage(serving=NEW.key), LockedStage(), stage(serving=NEW.key)),
+    "none, and a rejection": (
+        stage(serving=NEW.key),
+        LockedStage(rejected=(NEW.key,)),
+        stage(serving=NEW.key, rejected=(NEW.key,)),
+    ),
     "another checkpoint": (stage(), stage(checkpoint="7"), stage()),
     "a rollback to what served before": (
         stage(serving=NEW.key, previous=OLD.key),

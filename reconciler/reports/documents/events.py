@@ -418,6 +418,12 @@ def _refused(event: events.Refused, time: str) -> RefusedLine:
     return RefusedLine(time=time, name=event.name, message=str(event.error), reason=event.reason)
 
 
+def _withheld(event: events.Withheld, time: str) -> UnservedLine | None:
+    if event.key == event.before:
+        return None
+    return UnservedLine(time=time, name=event.name, key=event.key, stage=event.stage)
+
+
 def _unserved(event: events.Unserved, time: str) -> UnservedLine:
     return UnservedLine(time=time, name=event.name, key=event.key)  # in all stages
 
@@ -435,11 +441,10 @@ _SAME_FIELDS: Final[Mapping[type[Event], type[ModelLine]]] = {
     events.Renamed: RenamedLine,
     events.Claimed: ClaimedLine,
     events.Forgotten: ForgottenLine,
-    events.Withheld: UnservedLine,
     events.Deleted: DeletedLine,
 }
 """Events that have every field of their line under the same name."""
-_BUILDERS: Final[Mapping[type[Event], Callable[[Any, str], ModelLine]]] = {
+_BUILDERS: Final[Mapping[type[Event], Callable[[Any, str], ModelLine | None]]] = {
     events.Started: _started,
     events.Adopted: _started,
     events.Progressed: _progress,
@@ -448,4 +453,5 @@ _BUILDERS: Final[Mapping[type[Event], Callable[[Any, str], ModelLine]]] = {
     events.Rejected: _rejected,
     events.Refused: _refused,
     events.Unserved: _unserved,
+    events.Withheld: _withheld,
 }

@@ -189,6 +189,10 @@ def _serving_line(event: events.Event) -> Line | None:
             return "warning", f"rejected: {key}: {reason}"
         case events.Restored(_, key):
             return "promote", f"no longer rejected: {key}"
+        case events.Withheld(_, key, before, _, stage) if key == before:
+            return "warning", f"keeps serving{f' in {stage}' if stage else ''}: {key}"
+        case events.Withheld(_, key, _, _, stage) if stage:
+            return "warning", f"not serving in {stage}: {key}"
         case events.Unserved(_, key) | events.Withheld(_, key):
             return "warning", f"no longer serving: {key}"
         case _:
