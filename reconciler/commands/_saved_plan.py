@@ -195,6 +195,10 @@ def _recorded_changes(saved: Mapping[str, RecordedFacts], current: Mapping[str, 
         if before.serving != after.serving:
             serving = f"from {before.serving or 'none'} to {after.serving or 'none'}"
             yield f"the serving generation of {name} changed {serving}"
+        for stage in sorted(before.stages.keys() | after.stages.keys()):
+            old, new = before.stages.get(stage, "none"), after.stages.get(stage, "none")
+            if old != new:
+                yield f"the serving generation of {name} in {stage} changed from {old} to {new}"
         if before.rejected != after.rejected:
             yield f"the rejected generations of {name} changed"
         for key, digest in before.generations.items():

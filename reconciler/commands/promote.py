@@ -145,8 +145,11 @@ def _report(project: Project, stage: Stage, found: _Request, chosen: Sequence[_R
     now = project.session.environment.clock()
     requested = model.stage(stage.name).requested == found.key
     unmet = list(unmet_conditions(request, model, target, publication, now)) if requested else []
-    notes = [f"not promoted to {stage.name} yet: {condition.message}" for condition in unmet]
-    if requested and not unmet:
+    manifest = project.manifest(found.name)
+    suspension = manifest.lifecycle.suspension(now) if manifest and requested else None
+    waiting = [f"{found.name} is suspended{suspension}"] if suspension else []
+    notes = [f"not promoted to {stage.name} yet: {cause}" for cause in (*waiting, *(known.message for known in unmet))]
+    if requested and not notes:
         notes.append(f"the conditions of {stage.name} hold now; apply runs its checks and proves the generation")
     if not requested:
         notes.append(f"{found.key} is serving in {stage.name} already")

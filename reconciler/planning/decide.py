@@ -50,7 +50,13 @@ def decide(context: ReconcileContext) -> tuple[Action, ...]:
     suspension = context.manifest.lifecycle.suspension(context.now)
     if suspension is None:
         return actions
-    blocked = ", ".join(str(action.kind) for action in actions if action.kind in EFFECTS)
+    requested = [name for name, stage in context.locked.stages.items() if stage.requested and context.request.promotes]
+    blocked = ", ".join(
+        (
+            *(str(action.kind) for action in actions if action.kind in EFFECTS),
+            *(f"promote to {name}" for name in requested),
+        )
+    )
     message = f"spec.lifecycle.suspend is set{suspension}" + (f" and holds back: {blocked}" if blocked else "")
     return (context.action(Kind.HOLD, Reason.SUSPENDED, message=message),)
 

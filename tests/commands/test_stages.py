@@ -131,6 +131,40 @@ def test_dev_staging_and_production_train_once(tmp_path: Path) -> None:
     assert new not in (team.reconcile.specs / "production.json").read_text()
 
 
+def test_a_saved_plan_promotes_exactly_what_it_contains(tmp_path: Path) -> None:
+    team = Team(tmp_path)
+    team.deploy()
+    plan, (key,) = ("plan", "--base", team.deployed, "--out", "plan.json"), team.serving()
+    assert team.reconcile(*plan).status == 0
+    team.request("staging")
+    assert f"{key} would be promoted" in team.reconcile("apply", "plan.json").err, "the plan has no promotion"
+    assert list(team.serving()) == [key]
+    assert f"promote {key} to staging" in team.reconcile(*plan).out
+    target = team.reconcile.specs / "reconcile.yaml"
+    text = target.read_text()
+    target.write_text(text.replace("staging.json", "other.json"))
+    stale = team.reconcile("apply", "plan.json").err
+    assert "stages.staging.publish of the target changed from staging.json to other.json" in stale
+    target.write_text(text)
+    applied = team.reconcile("apply", "plan.json")
+    assert (applied.status, list(team.serving())) == (0, [key, key]), applied.err
+    assert key in (team.reconcile.specs / "staging.json").read_text()
+    assert "plan.json is stale" in team.reconcile("apply", "plan.json").err
+    team.git.commit()
+    team.deploy()
+
+    team.request("production")
+    team.reconcile.manifest("adder", epochs=3, more="  lifecycle: {suspend: true}\n")
+    team.git.commit()
+    team.reconcile.clock.now += timedelta(hours=25)
+    held = "(Suspended): spec.lifecycle.suspend is set and holds back: create, promote to production"
+    assert held in " ".join(team.deploy().split())
+    assert list(team.serving()) == [key, key]
+    again = team.reconcile("promote", "adder", "--stage", "production")
+    assert "not promoted to production yet: adder is suspended" in again.out
+    assert "adder is suspended" in team.reconcile("rollback", "adder", "--stage", "staging", "--reason", "x").err
+
+
 def test_errors_of_requests(tmp_path: Path) -> None:
     team = Team(tmp_path)
     team.deploy()

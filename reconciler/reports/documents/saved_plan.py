@@ -16,7 +16,7 @@ from reconciler.domain.document import Digest, Moment, NonEmpty, Record, Report,
 from reconciler.domain.errors import Place
 from reconciler.domain.labels import LabelRequirement
 from reconciler.domain.lock import Lock, LockedGeneration, limits_by_name
-from reconciler.domain.model import Manifest, Target
+from reconciler.domain.model import Manifest, Stage, Target
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.reports.documents.plan import Commit, PlanReport
 
@@ -63,6 +63,8 @@ class RecordedFacts(Record, frozen=True, kw_only=True):
     origin and promoted checkpoint."""
     serving: str = ""
     """The key of the serving generation."""
+    stages: Mapping[str, str] = {}
+    """The keys of the generations that are serving in the stages after the first one."""
 
 
 class PlanFacts(Record, frozen=True):
@@ -125,12 +127,22 @@ def plan_facts(manifests: Sequence[Manifest], target: Target, lock: Lock) -> Pla
     """Return what a plan depends on besides live state, which its actions contain."""
     fields = {name: getattr(target, attribute) for name, attribute in _TARGET_FIELDS.items()}
     settings = {f"{target.provider}.{name}": _scalar(value) for name, value in target.settings.items()}
+    stages = {f"stages.{stage.name}.{field}": value for stage in target.stages for field, value in _stage(stage).items()}
     limits = {f"limits.{name}": limit for name, limit in limits_by_name(target).items()}
     return PlanFacts(
-        target={name: value for name, value in {**fields, **settings, **limits}.items() if value not in (None, "")},
+        target={name: value for name, value in {**fields, **settings, **limits, **stages}.items() if value not in (None, "")},
         manifests={manifest.name: _manifest(manifest) for manifest in manifests},
         recorded={manifest.name: _recorded(lock, manifest) for manifest in manifests if _is_recorded(lock, manifest)},
     )
+
+
+def _stage(stage: Stage) -> dict[str, str]:
+    return {
+        "after": stage.after,
+        "soak": "" if stage.soak is None else str(stage.soak),
+        "publish": stage.publish,
+        "checks": checks_digest(stage.checks) if stage.checks else "",
+    }
 
 
 def _scalar(value: object) -> str | int:
@@ -156,8 +168,11 @@ def _recorded(lock: Lock, manifest: Manifest) -> RecordedFacts:
     models = [lock.models[name] for name in manifest.names if name in lock.models]
     generations = [generation for model in models for generation in model.generations if generation.remote]
     return RecordedFacts(
-        rejected=tuple(sorted(key for model in models for key in model.rejected)),
+        rejected=tuple(sorted(key for model in models for key in model.barred_keys)),
         serving=next((model.serving_key for model in models if model.serving_key), ""),
+        stages={
+            name: stage.serving for model in models for name, stage in model.stages.items() if stage.serving is not None
+        },
         generations={generation.key: _digest(_unchanging(generation)) for generation in generations},
     )
 
