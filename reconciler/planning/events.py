@@ -425,10 +425,10 @@ class Restored(_GenerationEvent, frozen=True):
 
 
 class Withheld(_GenerationEvent, frozen=True):
-    """A changed lockfile names this generation as serving; until its promotion, ``checkpoint`` of ``before`` serves.
+    """A changed lockfile names this generation as serving; until it is promoted, ``checkpoint`` of ``before`` serves.
 
-    In a stage, it is requested unless the change has a request of its own, ``requested``. Both keys are equal if another
-    checkpoint is named, or none in a stage.
+    In a stage, it is requested unless the change has a request of its own, ``requested``. Both keys are equal if only
+    the checkpoint changed, or if a stage names no generation.
     """
 
     before: str | None

@@ -219,9 +219,7 @@ def published_lock(lock: Lock, pointer: Mapping[str, Served], manifests: Iterabl
     return replace(lock, models={name: last(name, model) for name, model in lock.models.items()})
 
 
-def withheld_promotions(
-    base: Lock, head: Lock, manifests: Iterable[Manifest], stage: str = ""
-) -> tuple[Withheld, ...]:
+def withheld_promotions(base: Lock, head: Lock, manifests: Iterable[Manifest], stage: str = "") -> tuple[Withheld, ...]:
     """Return the promotions that a changed lockfile contains, to be made by this run instead, after the checks.
 
     A rollback is not withheld: it has rejected the generation that served before. In a ``stage`` after the first one,

@@ -205,7 +205,10 @@ FORGED: Mapping[str, tuple[Forge, str]] = {
         lambda model, other: _stage(model, "staging", requested=other["serving"]),
         "NotInStage",
     ),
-    "another model's record": (lambda model, other: _stage(model, "staging", serving=_copy(model, other)), "NotInStage"),
+    "another model's record": (
+        lambda model, other: _stage(model, "staging", serving=_copy(model, other)),
+        "NotInStage",
+    ),
     "another model's record, requested": (
         lambda model, other: _stage(model, "staging", requested=_copy(model, other)),
         "NotInStage",

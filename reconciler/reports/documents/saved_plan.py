@@ -127,10 +127,14 @@ def plan_facts(manifests: Sequence[Manifest], target: Target, lock: Lock) -> Pla
     """Return what a plan depends on besides live state, which its actions contain."""
     fields = {name: getattr(target, attribute) for name, attribute in _TARGET_FIELDS.items()}
     settings = {f"{target.provider}.{name}": _scalar(value) for name, value in target.settings.items()}
-    stages = {f"stages.{stage.name}.{field}": value for stage in target.stages for field, value in _stage(stage).items()}
+    stages = {
+        f"stages.{stage.name}.{field}": value for stage in target.stages for field, value in _stage(stage).items()
+    }
     limits = {f"limits.{name}": limit for name, limit in limits_by_name(target).items()}
     return PlanFacts(
-        target={name: value for name, value in {**fields, **settings, **limits, **stages}.items() if value not in (None, "")},
+        target={
+            name: value for name, value in {**fields, **settings, **limits, **stages}.items() if value not in (None, "")
+        },
         manifests={manifest.name: _manifest(manifest) for manifest in manifests},
         recorded={manifest.name: _recorded(lock, manifest) for manifest in manifests if _is_recorded(lock, manifest)},
     )

@@ -189,14 +189,17 @@ def _serving_line(event: events.Event) -> Line | None:
             return "warning", f"rejected: {key}: {reason}"
         case events.Restored(_, key):
             return "promote", f"no longer rejected: {key}"
-        case events.Withheld(_, key, before, _, stage) if key == before:
-            return "warning", f"keeps serving{f' in {stage}' if stage else ''}: {key}"
-        case events.Withheld(_, key, _, _, stage) if stage:
-            return "warning", f"not serving in {stage}: {key}"
-        case events.Unserved(_, key) | events.Withheld(_, key):
-            return "warning", f"no longer serving: {key}"
+        case events.Unserved() | events.Withheld():
+            return "warning", _unserved(event)
         case _:
             return None
+
+
+def _unserved(event: events.Unserved | events.Withheld) -> str:
+    if isinstance(event, events.Unserved):
+        return f"no longer serving: {event.key}"
+    serving = f"serving in {event.stage}" if event.stage else "serving"
+    return f"{'keeps' if event.key == event.before else 'no longer'} {serving}: {event.key}"
 
 
 class PlainProgress:
