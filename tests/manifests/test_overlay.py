@@ -200,11 +200,11 @@ def test_examples_are_data(tmp_path: Path) -> None:
             ),
         ),
         (
-            f"  selector: {{names: [number-generator, {', '.join(f'number-{i:02}' for i in range(11))}]}}\n",
+            f"  selector: {{names: [number-generator, number-generato{', number-generato'.join('abcdefghijk')}]}}\n",
             "\n".join(
-                f'reconcile.yaml:8:{40 + 11 * i}: spec.selector.names[{i + 1}]: no manifest is named "number-{i:02}"; '
-                + ("did you mean number-generator?" if i < 10 else "remove it")
-                for i in range(11)
+                f"reconcile.yaml:8:{40 + 18 * number}: spec.selector.names[{number + 1}]: no manifest is named"
+                f' "number-generato{letter}"; {"did you mean number-generator?" if number < 10 else "remove it"}'
+                for number, letter in enumerate("abcdefghijk")
             ),
         ),
         (
