@@ -28,6 +28,7 @@ Difference = Annotated[float, Meta(ge=-1, le=1, extra={"expected": "a number fro
 Position = Annotated[int, Meta(ge=1, extra={"expected": "a whole number, 1 or more"})]
 """A line or column, counted from 1."""
 Digest = Annotated[str, Meta(pattern=f"^sha256:[0-9a-f]{{64}}{END}", extra={"expected": "a sha256 digest"})]
+Commit = Annotated[str, Meta(pattern=f"^[0-9a-f]{{40,64}}{END}", extra={"expected": "the hash of a commit"})]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """An RFC 3339 time as the service wrote it, empty if it is unknown."""
 Moment = Annotated[
@@ -75,7 +76,7 @@ class RunInfo(Record, frozen=True, kw_only=True):
     """The command line, without secrets; omitted for the Python API."""
     reconciler: NonEmpty
     """The version of reconcile."""
-    commit: str = ""
+    commit: Commit = ""
     """The commit: of the CI job, or else HEAD."""
     branch: str = ""
     """The branch: of the CI job, or else of HEAD."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -14,29 +15,11 @@ from reconciler.state.lockfile import dumps
 from support.cases import each_row
 from support.render_values import ACTIVE, held_to, locks, schema
 
-NAMES = (
-    "plan",
-    "status",
-    "validation",
-    "lock",
-    "resolve",
-    "result",
-    "drift",
-    "doctor",
-    "prompt",
-    "graph",
-    "serving",
-    "error",
-    "change",
-    "refresh",
-    "history",
-    "migration",
-    "models",
-    "inspection",
-    "data-diff",
-    "events",
-    "saved-plan",
-)
+SCHEMAS = Path(__file__).parents[2] / "schemas"
+PUBLISHED = sorted(file.name.removesuffix(".schema.json") for file in SCHEMAS.glob("*.json"))
+DECLARED = {"target", "tuned-model"}
+"""Documents that people write, whose schemas have alternatives."""
+NAMES = [name for name in PUBLISHED if name not in DECLARED]
 
 
 def described(part: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -55,6 +38,17 @@ def test_a_schema_describes_every_property(name: str) -> None:
     assert [
         where for where, one in described(schema(name), name) if not (one.get("title") and one.get("description"))
     ] == []
+
+
+def test_every_stage_and_commit_has_its_pattern() -> None:
+    found = [(where, one) for name in NAMES for where, one in described(schema(name), name)]
+    named = [
+        (where, one)
+        for where, one in found
+        if where.endswith((".stage", "RunInfo.commit")) and "Decision" not in where  # decisions are only shown
+    ]
+    assert len(named) > 10
+    assert [where for where, one in named if "pattern" not in one] == []
 
 
 def objects(part: Any) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.document import Key, LockfilePath, ManifestName, NonEmpty, Record, Remote
 from reconciler.domain.errors import ExitStatus
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, StageName
 from reconciler.domain.model import Resources, Sampling, State
 from reconciler.domain.plan import Action, Kind, Reason
 from reconciler.reports.documents.envelope import TargetReport
@@ -65,7 +65,7 @@ class ChangeReport(TargetReport, frozen=True, kw_only=True, tag="Change"):
     command: Literal["adopt", "forget", "cancel", "promote"]
     """The command."""
     name: ManifestName
-    stage: str = ""
+    stage: StageName = ""
     """The removed stage whose record is dropped; omitted for other commands."""
     outcome: Literal["planned", "done", "unchanged"]
     """The outcome: `planned` before approval, `unchanged` when there was nothing to do."""
@@ -147,7 +147,7 @@ class ServingReport(TargetReport, frozen=True, kw_only=True, tag="Serving"):
     """
 
     name: ManifestName
-    stage: str = ""
+    stage: StageName = ""
     """The stage; omitted for the first one."""
     changed: bool
     """Whether the serving generation changed."""
@@ -232,7 +232,7 @@ class ResolveReport(TargetReport, frozen=True, kw_only=True, tag="Resolve"):
     verified: bool
     """Whether the service was queried and its models prove the records. Otherwise the lockfile states this, and only
     the project, location and provider were checked."""
-    stage: str = ""
+    stage: StageName = ""
     """The stage of the target; omitted without stages, and in the output of a command without `--stage`."""
     models: tuple[ResolvedModel, ...]
     """Every resolved manifest, by name."""

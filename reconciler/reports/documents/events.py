@@ -11,7 +11,7 @@ from msgspec import Meta
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.document import Count, Document, Key, ManifestName, Moment, NonEmpty, Record, Remote, TotalSteps
 from reconciler.domain.errors import ExitStatus
-from reconciler.domain.lock import format_time
+from reconciler.domain.lock import StageName, format_time
 from reconciler.domain.model import State
 from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.version import __version__
@@ -144,7 +144,7 @@ class PromotedLine(RemoteLine, frozen=True, kw_only=True, tag="promoted"):
 
     checkpoint: str = ""
     """The ID of the checkpoint; omitted for the default one."""
-    stage: str = ""
+    stage: StageName = ""
     """The stage; omitted for the first one."""
 
 
@@ -182,7 +182,7 @@ class CheckedLine(GenerationLine, frozen=True, kw_only=True, tag="check"):
 
     report: CheckResults
     """The results of the checks that ran."""
-    stage: str = ""
+    stage: StageName = ""
     """The stage that they were run for; omitted for the first one."""
 
 
@@ -191,35 +191,35 @@ class RejectedLine(GenerationLine, frozen=True, kw_only=True, tag="rejected"):
 
     message: str = ""
     """The reason for the rejection."""
-    stage: str = ""
+    stage: StageName = ""
     """The stage; omitted for the first one."""
 
 
 class RestoredLine(GenerationLine, frozen=True, kw_only=True, tag="restored"):
     """A generation is no longer rejected."""
 
-    stage: str = ""
+    stage: StageName = ""
     """The stage; omitted for the first one."""
 
 
 class RequestedLine(GenerationLine, frozen=True, kw_only=True, tag="requested"):
     """The promotion of a generation to a stage was requested."""
 
-    stage: NonEmpty
+    stage: StageName
     """The stage."""
 
 
 class RequestRemovedLine(GenerationLine, frozen=True, kw_only=True, tag="requestRemoved"):
     """The requested promotion of a generation to a stage was removed, because the generation was rejected."""
 
-    stage: NonEmpty
+    stage: StageName
     """The stage."""
 
 
 class UnservedLine(GenerationLine, frozen=True, kw_only=True, tag="unserved"):
     """A generation is no longer serving."""
 
-    stage: str = ""
+    stage: StageName = ""
     """The stage; omitted for the first one."""
 
 

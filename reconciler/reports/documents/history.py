@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import field
 
-from reconciler.domain.document import Attempt, Count, NonEmpty, Record
+from reconciler.domain.document import Attempt, Count, ManifestName, NonEmpty, Record
 from reconciler.domain.lock import Decision, Lock, LockedGeneration, Origin
 from reconciler.domain.model import (
     Capabilities,
@@ -116,7 +116,7 @@ class HistoryReport(TargetReport, frozen=True, kw_only=True, tag="History"):
     """The service is not queried: the document contains what the lockfile records."""
     lockfile: str
     """The path of the lockfile."""
-    name: str = ""
+    name: ManifestName = ""
     """The manifest's metadata.name; omitted for the decisions about all models."""
     manifest: str = ""
     """The manifest's file relative to the root; omitted for a model that is no longer managed."""

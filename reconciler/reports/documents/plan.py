@@ -24,6 +24,7 @@ from reconciler.domain.document import (
     Remote,
     Scalar,
 )
+from reconciler.domain.lock import StageName
 from reconciler.domain.model import (
     Capabilities,
     Conversation,
@@ -115,7 +116,7 @@ class PlannedAction(Record, frozen=True, kw_only=True):
     """The action."""
     reason: Reason
     """The reason; a stable name."""
-    stage: str = ""
+    stage: StageName = ""
     """The stage that the action is about; omitted for the first one."""
     key: Key = ""
     remote: Remote = ""

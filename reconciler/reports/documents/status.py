@@ -22,9 +22,18 @@ from reconciler.domain.document import (
     NonEmpty,
     Record,
     Remote,
+    Time,
     TotalSteps,
 )
-from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedStage, Origin
+from reconciler.domain.lock import (
+    Lock,
+    LockedGeneration,
+    LockedHyperparameters,
+    LockedModel,
+    LockedStage,
+    Origin,
+    StageName,
+)
 from reconciler.domain.model import (
     Capabilities,
     Dataset,
@@ -62,11 +71,11 @@ class TrainingData(Record, frozen=True):
 class StageUse(Record, frozen=True, kw_only=True):
     """What a generation is in a stage of the target."""
 
-    stage: NonEmpty
+    stage: StageName
     """The name of the stage."""
     use: Literal["serving", "requested", "previous", "rejected"]
     """Whether it is serving there, its promotion is requested, it was serving before, or it was rejected there."""
-    since: Annotated[str, Meta(examples=["2026-11-30T12:00:00Z"])] = ""
+    since: Time = ""
     """When the serving generation was promoted, according to the lockfile; RFC 3339."""
 
 

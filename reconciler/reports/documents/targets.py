@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
-from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Record, Report
+from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Record, Report, Time
 from reconciler.domain.errors import ExitStatus, ReconcileError
 from reconciler.domain.lock import EARLIEST, Lock, StageName, parse_time
 from reconciler.domain.model import State
@@ -32,7 +32,7 @@ class ListedModel(Record, frozen=True, kw_only=True):
     """`failed` if its last training or its checks failed; `held` if an action is held; `pending` if the manifest is
     ahead of the lockfile; `training`; `orphaned` if no manifest declares it; `unselected` if the target does not select
     its manifest; `inSync` otherwise."""
-    serving: str = ""
+    serving: Key = ""
     """The key of the serving generation; omitted if there is none."""
     stages: Mapping[StageName, Key] = {}
     """The keys of the serving generations of the stages after the first one."""
@@ -83,11 +83,11 @@ class ListedTarget(Record, frozen=True, kw_only=True):
     """The Google Cloud project."""
     location: str = ""
     """The location of the service."""
-    stages: tuple[str, ...] = ()
+    stages: tuple[StageName, ...] = ()
     """The names of its stages, in order; omitted without stages."""
     lockfile: str = ""
     """The path or the address of its lockfile."""
-    last_change: str = ""
+    last_change: Time = ""
     """The latest time in the lockfile: RFC 3339; omitted if nothing is recorded."""
     manifests: tuple[ManifestName, ...] = ()
     """The manifests that it selects."""
@@ -208,7 +208,7 @@ class TargetResult(Record, frozen=True, kw_only=True):
 
     target: NonEmpty
     """The target's name."""
-    model: str = ""
+    model: ManifestName = ""
     """The model's name, if the command was run for several models."""
     exit_status: ExitStatus
     """The exit status that the command would have for this target or model alone."""
