@@ -82,6 +82,12 @@ class Browser:
         nodes = self.devtools("Accessibility.getFullAXTree")["nodes"]
         return {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]}
 
+    def presents(self, role: str, name: str) -> bool:
+        """Whether a screen reader presents a part with this role and name; quicker than the whole of a large page."""
+        root = self.devtools("DOM.getDocument", depth=0)["root"]["backendNodeId"]
+        query = {"backendNodeId": root, "role": role, "accessibleName": name}
+        return any(not node["ignored"] for node in self.devtools("Accessibility.queryAXTree", **query)["nodes"])
+
     def devtools(self, method: str, **parameters: Any) -> Any:
         """A call of the DevTools protocol."""
         return self.driver.execute_cdp_cmd(method, parameters)
