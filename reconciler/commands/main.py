@@ -220,9 +220,10 @@ class _FailingStream(WrappedStream):
         self._failed = failed
 
     def write(self, text: str) -> int:
-        """Write a text."""
-        with self._checked():
-            self.stream.write(text)
+        """Write a text; an empty one, with which click tries a stream, is not written."""
+        if text != "":
+            with self._checked():
+                self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:

@@ -73,7 +73,7 @@ _NEXT: Final[Mapping[Platform, tuple[str, ...]]] = {
         "Optional: enable the merge queue.",
     ),
     "gitlab": (
-        "Include the file in .gitlab-ci.yml: include: [{{local: .gitlab/reconcile{suffix}.yml}}].",
+        "Add {{local: .gitlab/reconcile{suffix}.yml}} to the list of include in .gitlab-ci.yml.",
         "Write the requirements for pip to install reconcile, with hashes, into .gitlab/reconcile.txt.",
         "Protect the environment reconcile-train{suffix}, with access for those who approve spending.",
         "Protect the environment reconcile-decisions{suffix}, with access for those who approve rollbacks.",

@@ -178,7 +178,7 @@ def test_gitlab(reconcile: Cli) -> None:
 
     assert made.status == 0, made.err
     assert made.out.startswith("wrote .gitlab/reconcile.txt\nwrote .gitlab/reconcile.yml\n")
-    assert "1. Include the file in .gitlab-ci.yml: include: [{local: .gitlab/reconcile.yml}].\n" in made.out
+    assert "1. Add {local: .gitlab/reconcile.yml} to the list of include in .gitlab-ci.yml.\n" in made.out
 
 
 def test_the_manifests_may_stand_in_the_working_folder(reconcile: Cli) -> None:

@@ -307,10 +307,12 @@ def test_schema_lists_and_prints(reconcile: Cli) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
 def test_a_full_disk_is_a_message_and_reports_are_written(reconcile: Cli) -> None:
     reconcile.manifest("adder")
+    arguments = ["plan", "--format", "json", "--report", "plan.json"]
     with Path("/dev/full").open("w") as full:
-        process = subprocess.run(
-            [sys.executable, "-m", "reconciler", "plan", "--report", "plan.json"],  # how the interpreter ends counts
+        process = subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "reconciler", *arguments],  # how the interpreter ends counts
             cwd=reconcile.folder,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},  # then such a device also refuses empty texts, as click writes
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
