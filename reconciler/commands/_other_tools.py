@@ -27,6 +27,7 @@ _LEASE: Final = "the lock of a run that was killed is released by itself; run `r
 _TARGETS: Final = "run `reconcile targets`, and pass `--target NAME` to a command"
 _CREDENTIALS: Final = "run `reconcile doctor`, which checks the credentials"
 _SUSPEND: Final = "set spec.lifecycle.suspend in the manifest, and run `reconcile apply`"
+_RESUME: Final = "remove spec.lifecycle.suspend from the manifest, and run `reconcile apply`"
 _RETRAIN: Final = "run `reconcile apply --replace NAME`, which shows the plan and asks before it trains"
 
 _TERRAFORM: Final[Mapping[str, str]] = {
@@ -83,7 +84,7 @@ _KUBECTL: Final[Mapping[str, str]] = {
     "rollout history": "run `reconcile history NAME`",
     "rollout pause": _SUSPEND,
     "rollout restart": _RETRAIN,
-    "rollout resume": "remove spec.lifecycle.suspend from the manifest, and run `reconcile apply`",
+    "rollout resume": _RESUME,
     "rollout status": "run `reconcile wait`",
     "rollout undo": _ROLLBACK,
     "run": "run `reconcile prompt NAME`",
@@ -116,20 +117,65 @@ _ARGO_CD: Final[Mapping[str, str]] = {
     "proj": _TARGETS,
     "repo": "run `reconcile doctor`",
 }
+_PLAIN: Final[Mapping[str, str]] = {
+    "deploy": "run `reconcile apply`",
+    "lint": "run `reconcile validate`",
+    "ls": "run `reconcile list`",
+    "pause": _SUSPEND,
+    "remove": _DESTROY,
+    "resume": _RESUME,
+    "retry": "run `reconcile apply --retry NAME`, which shows the plan and asks before it trains",
+    "rm": _DESTROY,
+    "suspend": _SUSPEND,
+    "sync": "run `reconcile apply`",
+    "train": "run `reconcile apply`",
+    "undo": _ROLLBACK,
+    "unlock": _LEASE,
+    "watch": "run `reconcile status --watch`",
+}
+"""Words that people type without a tool in mind; several of them resemble a command with another effect."""
 _REMOTE: Final = r"[A-Za-z0-9][A-Za-z0-9./@_-]*"
+_APPROVE: Final = "see {approval} in `reconcile help {command}`"
+_FORMAT: Final = "pass --format json, or run `reconcile list -o {value}`"
+_PATH: Final = "pass the path without {name}, as in `reconcile {command} {value}`"
+_BUILD: Final = "pass its output, as in `kubectl kustomize {value} | reconcile {command} - --root {value}`"
+_WATCH: Final = "run `reconcile status --watch`"
+_OTHER_TARGETS: Final = "run `reconcile targets`"
+_THIS_TARGET: Final = "pass --target NAME"
 _OPTIONS: Final[Mapping[str, str]] = {
+    "-A": _OTHER_TARGETS,
     "-C": "pass -C DIR before the command, as in `reconcile -C DIR plan`",
+    "-R": _PATH,
+    "-auto-approve": _APPROVE,
     "-chdir": "pass -C {value} before the command",
-    "-auto-approve": "see --yes in `reconcile help apply`",
-    "-f": "pass the path without -f, as in `reconcile {command} {value}`",
+    "-destroy": "`reconcile destroy` shows its plan first; read `reconcile help destroy`",
+    "-detailed-exitcode": "pass --detailed-exitcode",
+    "-f": _PATH,
+    "-json": "pass --format json",
+    "-k": _BUILD,
+    "-n": _THIS_TARGET,
+    "-no-color": "pass --color never",
+    "-o": _FORMAT,
+    "-out": "pass --out {value}",
+    "-refresh-only": "run `reconcile drift`",
+    "-replace": "pass --replace {value}",
     "-target": "pass --only NAME",
     "-var": "set spec.variables of the target",
     "-var-file": "set spec.variables of each target, and pass --target NAME",
-    "--filename": "pass the path without --filename, as in `reconcile {command} {value}`",
-    "--namespace": "pass --target NAME",
+    "-w": _WATCH,
+    "-y": _APPROVE,
+    "--all-namespaces": _OTHER_TARGETS,
+    "--auto-approve": _APPROVE,
+    "--context": _THIS_TARGET,
+    "--exit-code": "pass --detailed-exitcode",
+    "--filename": _PATH,
+    "--kustomize": _BUILD,
+    "--namespace": _THIS_TARGET,
+    "--output": _FORMAT,
+    "--recursive": _PATH,
     "--selector": "pass -l",
-    "-n": "pass --target NAME",
-    "-w": "run `reconcile status --watch`",
+    "--watch": _WATCH,
+    "--yes": _APPROVE,
 }
 """The remedies by option; Terraform's begin with one hyphen."""
 
@@ -142,7 +188,7 @@ def remedy_for(arguments: Sequence[str], known: Collection[str], unsuggested: Co
     words = [argument for argument in arguments if not argument.startswith("-")]
     for count in (2, 1):
         command = " ".join(words[:count])
-        for remedies in (_TERRAFORM, _KUBECTL, _ARGO_CD):
+        for remedies in (_TERRAFORM, _KUBECTL, _ARGO_CD, _PLAIN):
             if command in remedies:
                 return command, _with_words(remedies[command], words[count:])
     similar = get_close_matches(arguments[0], known, n=1)
@@ -172,5 +218,7 @@ def option_remedy(arguments: Sequence[str], option: str) -> tuple[str, str]:
         letters = set(name[1:]) if not name.startswith("--") else ()
         if name in _OPTIONS and (name == option or option.removeprefix("-") in letters):
             value = value or next(iter(arguments[position + 1 :]), "PATH")
-            return name, _OPTIONS[name].format(command=arguments[0], value=shlex.quote(value))
+            approval = "--confirm" if arguments[0] == "destroy" else "--yes"
+            known = {"command": arguments[0], "name": name, "value": shlex.quote(value), "approval": approval}
+            return name, _OPTIONS[name].format(**known)
     return "", ""
