@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,7 @@ from reconciler.commands._saved_plan import saved_plan
 from reconciler.commands._targets import finish_targets
 from reconciler.domain.errors import ExitStatus, UsageError
 from reconciler.domain.plan import Observation, Plan, Request
+from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import ALL_TARGETS, check_names
 from reconciler.planning.datasets import missing_dataset_notices
@@ -216,4 +218,8 @@ def show(
     def run(command_input: CommandInput) -> CommandResult[PlanReport]:
         return plan(environment, command_input, request, offline=offline, detailed=detailed, base=base, out=out)
 
-    return finish_targets(environment, output, command_input, names, run, "plan")
+    status = finish_targets(environment, output, command_input, names, run, "plan")
+    if out:
+        file = terminal_safe(shlex.quote(out))
+        output.say(lambda _style, _width: f"saved {terminal_safe(out)}; carry it out with `reconcile apply {file}`")
+    return status

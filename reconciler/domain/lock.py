@@ -404,7 +404,9 @@ class LockedModel(Record, frozen=True):
         return replace(self, generations=tuple(newest_first))
 
 
-DecidedAction = Literal["promote", "rollback", "adopt", "forget", "refresh", "prune", "unprotect", "cancel", "claim"]
+DecidedAction = Literal[
+    "promote", "rollback", "adopt", "forget", "refresh", "prune", "destroy", "unprotect", "cancel", "claim"
+]
 """What people decide."""
 
 

@@ -9,7 +9,7 @@ from functools import reduce
 from msgspec.structs import replace
 
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
-from reconciler.domain.lock import parse_time
+from reconciler.domain.lock import DecidedAction, parse_time
 from reconciler.domain.model import Handle, RemoteModel, State
 from reconciler.domain.plan import Action, KeptGeneration, Observation, Plan, Reason, Request
 from reconciler.engine.execute import RunContext
@@ -51,6 +51,7 @@ class Pruner:
         self._provider = context.provider
         self._recorder = context.recorder
         self._request = request
+        self._action: DecidedAction = "destroy" if request.pruning and request.pruning.destroys else "prune"
         self._unprotected = tuple(map(Unprotected, unprotected))
         self._kept: set[str] = set()
         self._no_longer_planned: dict[GenerationId, str] = {}
@@ -236,7 +237,7 @@ class Pruner:
                 self._recorder.emit(Kept(action.name, action.key, planned.state))
             self._refuse(action, error)
         else:
-            decided = self._recorder.decided("prune", action.name, action.key)
+            decided = self._recorder.decided(self._action, action.name, action.key)
             self._recorder.emit(Deleted(action.name, action.key, action.remote), decided)
 
     def _refuse(self, action: Action, error: ReconcileError) -> None:
@@ -260,7 +261,7 @@ class Pruner:
                 continue
             model = self._recorder.lock.models.get(action.name)
             for generation in model.generations if model else ():
-                decided = self._recorder.decided("prune", action.name, generation.key)
+                decided = self._recorder.decided(self._action, action.name, generation.key)
                 self._recorder.emit(Deleted(action.name, generation.key, generation.remote), decided)
 
     def _take_out_of_service(self, action: Action) -> None:

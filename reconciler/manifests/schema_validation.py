@@ -345,6 +345,14 @@ def _type(error: Any, path: list[Any]) -> Iterator[Finding]:
     yield path, invalid(error.instance, expected), _type_remedy(types[-1], error)
 
 
+def _fields_example(schema: Mapping[str, Any]) -> str:
+    """Return a mapping with the first field of a schema; empty if it has no example."""
+    for name, field in schema.get("properties", {}).items():
+        for example in field.get("examples", ())[:1]:
+            return f"{{{name}: {example}}}"
+    return ""
+
+
 def _type_remedy(expected: str, error: Any) -> str:
     value, remedy = error.instance, _TYPES[expected][1]
     if isinstance(value, str) and type(_unquoted(value)) in _UNQUOTED.get(expected, ()):
@@ -354,6 +362,8 @@ def _type_remedy(expected: str, error: Any) -> str:
         return "put it in quotes" if fits else str(error.schema["patternErrorMessage"])
     if expected == "integer" and "minimum" in error.schema:
         remedy += f" of at least {error.schema['minimum']}"
+    if expected != "object" and (fields := _fields_example(error.schema)):
+        remedy += f", or fields as in {fields}"
     return f"{remedy}, or delete the line" if value is None else remedy
 
 

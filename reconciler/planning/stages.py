@@ -174,7 +174,7 @@ def _unmet_publication(
     stage, key, after = request.stage, request.key, request.stage.after
     if publication is None:
         if stage.soak or target.destination(after):
-            message = f"what is published in {after} was not read; run reconcile plan without --offline"
+            message = f"what is published in {after} was not read; run reconcile plan to read it, without --offline"
             yield Unmet(Reason.SOAK_UNKNOWN, message)
         return
     problem = f"{publication.problem}; {publication.remedy}" if publication.problem else ""

@@ -507,7 +507,7 @@ def test_destroy_deletes_what_is_selected_and_asks_for_the_target(both: Cli, mon
     for arguments, message in {
         (): "stdin is not a terminal; pass --confirm with the name of the target to approve",
         ("--confirm", "prod"): '--confirm "prod": the target is "default"; check --target and --confirm',
-        ("--yes",): "No such option '--yes'.",
+        ("--yes",): "no such option --yes; see --confirm in `reconcile help destroy`",
         ("bogus", "--confirm", "default"): "bogus not found: no manifest and no model in",
     }.items():
         assert message in both("destroy", *arguments).err
@@ -520,6 +520,7 @@ def test_destroy_deletes_what_is_selected_and_asks_for_the_target(both: Cli, mon
     assert (done.status, both("list", "-o", "name").out) == (0, "words\n")
     assert held_to("plan", both("destroy", "--dry-run", "--format", "json").document)["summary"]["delete"] == 0
     assert "words" in both("status", "--live").out
+    assert "  destroy  adder  " in both("history").out
 
 
 def test_destroy_of_a_selection_reads_the_other_manifests_too(both: Cli) -> None:

@@ -30,6 +30,7 @@ def planned(reconcile: Cli, *arguments: str) -> dict[str, Any]:
     """A plan that was saved, held to its schemas."""
     done = reconcile("plan", "--out", "plan.json", *arguments)
     assert done.status in {0, 1}, done.err
+    assert done.err.endswith("saved plan.json; carry it out with `reconcile apply plan.json`\n")
     document = held_to("saved-plan", json.loads((reconcile.folder / "plan.json").read_text()))
     held_to("plan", document["plan"])
     return document

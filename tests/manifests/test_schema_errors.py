@@ -117,6 +117,13 @@ _IN_SPEC = [
         '9:24: spec.lifecycle.protect: invalid value "true": expected true or false; remove the quotes',
     ),
     (
+        "  lifecycle: {suspend: 2026-12-31}\n",
+        (
+            '9:24: spec.lifecycle.suspend: invalid value "2026-12-31": expected a mapping or true or false; set true '
+            "or false, or fields as in {until: 2026-12-31}"
+        ),
+    ),
+    (
         "  lifecycle: {suspend: {until: 2026-02-30, reason: x}}\n",
         (
             '9:32: spec.lifecycle.suspend.until: invalid value "2026-02-30": expected a date or a time that exists; '

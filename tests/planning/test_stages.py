@@ -124,7 +124,12 @@ CONDITIONS: Mapping[str, tuple[Lock, dict[str, Any], str, str]] = {
         Reason.SOAK_UNKNOWN,
         "this clone is shallow; fetch all",
     ),
-    "not read": (REQUESTED, {"publications": {}}, Reason.SOAK_UNKNOWN, "run reconcile plan without --offline"),
+    "not read": (
+        REQUESTED,
+        {"publications": {}},
+        Reason.SOAK_UNKNOWN,
+        "run reconcile plan to read it, without --offline",
+    ),
     "not published": (
         REQUESTED,
         {"publications": {("production", NAME): Publication()}},

@@ -50,13 +50,12 @@ SYMBOLS: Final[Mapping[Kind, tuple[str, Role]]] = {
     Kind.HOLD: ("!", "hold"),
     Kind.NOOP: ("=", "muted"),
 }
-_KEEPS_SERVING: Final = "the current generation keeps serving until this one is ready"
 _REASONS: Final[Mapping[Reason, str]] = {
-    Reason.CONTENT_CHANGED: f"the content changed; {_KEEPS_SERVING}",
+    Reason.CONTENT_CHANGED: "the content changed",
     Reason.MISSING: "the recorded generation no longer exists at the service",
     Reason.RETRY_REQUESTED: "attempt {attempt}, requested with --retry",
-    Reason.REPLACE_REQUESTED: f"attempt {{attempt}}, requested with --replace; {_KEEPS_SERVING}",
-    Reason.PARENT_CHANGED: f"the parent changed; {_KEEPS_SERVING}",
+    Reason.REPLACE_REQUESTED: "attempt {attempt}, requested with --replace",
+    Reason.PARENT_CHANGED: "the parent changed",
     Reason.READY: "the training completed",
 }
 """Reasons of creations and promotions, where the action alone does not explain itself."""
@@ -141,7 +140,9 @@ def action_details(action: PlannedAction, explained: dict[str, str]) -> Iterator
     named = action.action in {Kind.CREATE, Kind.PROMOTE} and not action.stage
     reason = _REASONS.get(action.reason, "") if named else ""
     if reason:
-        yield "why", reason.format(attempt=action.attempt)
+        keeps = action.action is Kind.CREATE and action.serving
+        until = "; the current generation keeps serving until this one is ready" if keeps else ""
+        yield "why", reason.format(attempt=action.attempt) + until
     if action.message:
         first = explained.setdefault(action.message, action.name)
         yield "why", action.message if first == action.name else f"same as {first}"

@@ -68,6 +68,8 @@ def test_changed_content_shows_what_changed_and_that_the_old_one_serves_meanwhil
         FieldChange("hyperparameters.epochCount", None, 5),
     )
     changed = replace(CREATE, reason=Reason.CONTENT_CHANGED, changes=changes, dataset=None, training=None, source=None)
+    assert "why                the content changed\n" in body(changed), "no generation is serving"
+    changed = replace(changed, serving="number-generator-22222222")
     assert body(changed) == lines(
         """
         specs/number-generator.yaml
@@ -87,7 +89,7 @@ def test_changed_content_shows_what_changed_and_that_the_old_one_serves_meanwhil
         (Reason.RETRY_REQUESTED, "attempt 2, requested with --retry"),
         (
             Reason.REPLACE_REQUESTED,
-            "attempt 2, requested with --replace; the current generation keeps serving until this one is ready",
+            "attempt 2, requested with --replace",
         ),
     ],
 )
