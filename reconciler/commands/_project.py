@@ -214,7 +214,8 @@ class RecordedProject(Struct, frozen=True, kw_only=True):
         """Return the error for a name that is neither declared nor recorded."""
         names = sorted(self.names)
         known = f"known names: {join_names(names)}" if names else "add a manifest, or pass the root that has one"
-        remedy = suggest(name, names, otherwise=known)
+        kind = name.lower() in {"tm", "tunedmodel", "tunedmodels", "models"}
+        remedy = "leave out the kind: every name is that of a model" if kind else suggest(name, names, otherwise=known)
         return ReconcileError(f"{name} not found: no manifest and no model in {self.lockfile} has this name", remedy)
 
     def _no_serving_generation(self, name: str) -> ReconcileError:

@@ -22,6 +22,13 @@ _WIDE_HEADINGS: Final = (*_HEADINGS, "REMOTE", "GENERATIONS", "PROTECTED", "MANI
 _MOST_NAMES: Final = 20
 
 
+class _Form(click.Choice[str]):
+    """The output format; kubectl accepts ``-o=json`` for ``-o json`` too."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(value.removeprefix("="), param, ctx)
+
+
 def _text(report: StatusReport, form: str) -> str:
     if form == "name":
         return "\n".join(terminal_safe(model.name) for model in report.models)
@@ -63,7 +70,7 @@ def _wide_cells(model: ModelStatus) -> tuple[str, ...]:
     "--output",
     "--format",
     "format",
-    type=click.Choice(["table", "wide", "json", "yaml", "name"]),
+    type=_Form(["table", "wide", "json", "yaml", "name"]),
     default="table",
     show_default=True,
     help="Output format. wide has more columns, json and yaml have the document of status, name only the names.",

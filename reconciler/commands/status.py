@@ -68,6 +68,7 @@ def status(
         root=project.root,
         model_details=details_of(project, lock, observation) if command_input.model_details else (),
         orphans=find_orphans(project),
+        now=environment.clock(),
     )
     return CommandResult(report, projects=(project,))
 

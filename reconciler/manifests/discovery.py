@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _SPECS = "specs"
+_WORKING_DIRECTORY = "the working directory"
+"""What messages call the directory of manifests from stdin."""
 DEFAULT = "default"
 EMBEDDED = "embedded"
 ALL_TARGETS = "all"
@@ -94,7 +96,7 @@ def find_root(path: str, target: str, cwd: Path) -> Root:
             return Root(candidate, file)
     if target == EMBEDDED:
         return Root(directory, None)
-    raise _target_not_found(target, "the working directory" if path == STDIN else path, directory)
+    raise _target_not_found(target, _WORKING_DIRECTORY if path == STDIN else path, directory)
 
 
 def given_paths(paths: Sequence[str], cwd: Path) -> tuple[str, ...]:
@@ -113,7 +115,7 @@ def find_targets(path: str, cwd: Path) -> tuple[Path, tuple[str, ...]]:
         names = [name for file in target_files(candidate) if (name := target_name(file)) and file.is_file()]
         if names:
             return candidate, tuple(sorted(names, key=lambda name: (name != DEFAULT, name)))
-    shown = "the working directory" if path == STDIN else path
+    shown = _WORKING_DIRECTORY if path == STDIN else path
     raise UsageError(f"no target in {shown} or a directory above it", "run `reconcile init` to create one")
 
 
@@ -125,7 +127,10 @@ def _target_not_found(target: str, shown: str, directory: Path) -> UsageError:
         message = f"--target {ALL_TARGETS} is not supported here: this command works on one target at a time"
     if known:
         return UsageError(message, f"set --target to one of: {list_choices(target, filter(None, known))}")
-    return UsageError(message, "run `reconcile init` to create a target, or pass `--target embedded`")
+    remedy = "run `reconcile init` to create a target, or pass `--target embedded`"
+    if shown == _WORKING_DIRECTORY:  # of manifests from stdin
+        remedy = "pass `--root FOLDER` if the target is in FOLDER or above it, or " + remedy
+    return UsageError(message, remedy)
 
 
 class UnknownPathError(UsageError):

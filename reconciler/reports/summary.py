@@ -401,7 +401,7 @@ def _status(report: StatusReport) -> ReportSummary:
     serving = sum(model.serving is not None for model in report.models)
     return _summary(
         report,
-        f"{counted(len(rows), 'model is', 'models are')} recorded, {serving} of them serving.",
+        f"{counted(len(rows), 'model is', 'models are')} recorded, {serving} serving.",
         rows,
         failed=any(row.level == "failed" for row in rows),
         remarks=[*origin_of(report), *(_access(report.access) if report.access else ())],
@@ -664,7 +664,14 @@ def _combined(report: CombinedReport) -> ReportSummary:
         [replace(row, name=f"{part.target}/{row.name}") for part in parts for row in part.rows],
         failed=any(part.failed for part in parts),
         warnings=[f"{part.target}: {warning}" for part in parts for warning in part.warnings],
-        remarks=[f"{part.target}: {text}" for part in parts for text in (part.summary, *part.remarks)],
+        remarks=[
+            remark
+            for part, result in zip(parts, report.reports, strict=True)
+            for remark in (
+                f"{part.target}{' (simulated training)' if is_simulated(result.report) else ''}: {part.summary}",
+                *(f"{part.target}: {text}" for text in part.remarks),
+            )
+        ],
     )
     kind = _RESULTS.get(report.command, report.command.capitalize())
     return replace(summary, kind=kind, target=", ".join(dict.fromkeys(part.target for part in parts)))

@@ -52,7 +52,9 @@ def test_the_everyday_commands_from_an_empty_folder(reconcile: Cli) -> None:
     assert not reconcile.lock_file.exists()
     done(reconcile, "apply --yes")
     repository.commit()
-    assert done(reconcile, "get -o name").split() == ["adder", "words"]
+    assert done(reconcile, "get -o=name").split() == ["adder", "words"]
+    assert "tunedmodels not found" in (asked := reconcile("get", "tunedmodels", "words")).err
+    assert "leave out the kind: every name is that of a model" in asked.err
     assert done(reconcile, "list -l 'team in (texts, other),!beta' -o name") == "words\n"
     assert done(reconcile, "-C specs list -l team!=texts -o name") == "adder\n"
 
@@ -90,6 +92,7 @@ def suspend_until_later(reconcile: Cli, manifest: Path) -> None:
     ended = done(reconcile, "plan")
     assert "the suspension of adder until 2026-01-05 (no budget) has ended" in ended
     assert "1 to create" in ended
+    assert "suspended" not in done(reconcile, "status")
     document = held_to("drift", reconcile("drift", "--format", "json").document)
     found = [finding for finding in document["findings"] if finding["class"] == "SuspensionExpired"]
     assert [(finding["name"], finding["remedy"]) for finding in found] == [

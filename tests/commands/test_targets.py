@@ -88,6 +88,7 @@ def test_a_broken_target_hides_no_other(reconcile: Cli) -> None:
     assert json.loads(texts[".json"]) == combined
     assert texts[".md"].startswith("<!-- reconcile:plan:bad%2C%20dev%2C%20prod -->\n### ❌ Plan for target")
     assert "`prod/speller`" in texts[".md"]
+    assert "- dev (simulated training): " in texts[".md"]
     assert all(word in texts[".html"] for word in ("Plan", "bad", "speller", "for targets bad, dev, prod"))
     suites = ET.fromstring(texts[".xml"].encode())  # noqa: S314 - written here
     assert [(suite.get("name"), suite.get("tests"), suite.get("failures")) for suite in suites] == [

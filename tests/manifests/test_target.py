@@ -514,7 +514,7 @@ def test_a_target_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None
 
 
 def test_the_working_folder_of_standard_input(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no reconcile.yaml in the working directory or a directory above it"):
+    with pytest.raises(UsageError, match=r"no reconcile.yaml in the working directory .* pass `--root FOLDER` if the"):
         load_in(tmp_path, "-", stdin="")
 
 

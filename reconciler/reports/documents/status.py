@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from msgspec import Meta, Struct
@@ -350,7 +351,7 @@ class ModelStatus(Record, frozen=True, kw_only=True):
     protect: bool
     """Whether it is protected from deletion."""
     suspend: Suspension | None = None
-    """The suspension that its manifest declared when it was last applied; it may have ended."""
+    """The suspension that its manifest declared when it was last applied; omitted if it has ended."""
     in_progress: bool
     """Whether a generation is training."""
     orphaned: bool = False
@@ -422,8 +423,11 @@ def status_report(
     root: str = "",
     model_details: tuple[ModelDetails, ...] = (),
     orphans: Collection[str] = (),
+    now: datetime | None = None,
 ) -> StatusReport:
     """Return the report of every recorded model; ``orphans`` are those that no manifest declares.
+
+    A suspension that has ended ``now`` is omitted.
 
     ``live`` has the live state by remote name and overrides the record; without it ``verified`` is false. ``reach`` is
     the access of an address, if it was requested.
@@ -434,8 +438,12 @@ def status_report(
         lockfile=lockfile,
         verified=live is not None,
         models=tuple(
-            replace(_model(name, live or {}, (lock, lock.models[name], capabilities)), orphaned=name in orphans)
-            for name in sorted(lock.models)
+            replace(
+                _model(name, live or {}, (lock, model, capabilities)),
+                orphaned=name in orphans,
+                suspend=None if model.suspend and now and model.suspend.has_ended(now) else model.suspend,
+            )
+            for name, model in sorted(lock.models.items())
         ),
         access=access_summary(reach) if reach else None,
         model_details=model_details,
@@ -451,7 +459,6 @@ def _model(name: str, live: Mapping[str, RemoteModel], context: _Context) -> Mod
         manifest=model.manifest,
         serving=ServingKey(serving.key, serving.remote, serving.checkpoint) if serving else None,
         protect=model.protect,
-        suspend=model.suspend,
         in_progress=any(generation.state is State.CREATING for generation in generations),
         generations=generations,
     )
