@@ -480,9 +480,9 @@ def _degraded(case: _Case) -> Iterator[Finding]:
 def _unverifiable(case: _Case) -> Iterator[Finding]:
     """Find a serving generation that the lockfile does not describe, or whose training data is unknown."""
     locked = case.context.locked
-    if locked.serving_key and locked.generation(locked.serving_key) is None:
-        message = f"the lockfile records {locked.serving_key} as serving, but has no record of that generation"
-        yield case.finding(DriftClass.UNVERIFIABLE, message, key=locked.serving_key, remedy=case.command("refresh"))
+    for key in sorted(locked.served_keys - locked.by_key.keys()):
+        message = f"the lockfile records {key} as serving, but has no record of that generation"
+        yield case.finding(DriftClass.UNVERIFIABLE, message, key=key, remedy=case.command("refresh"))
     recorded = case.serving.locked if case.serving else None
     if recorded and (recorded.dataset.claimed or recorded.dataset.unknown):
         path = case.context.manifest.dataset.path

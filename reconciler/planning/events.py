@@ -476,7 +476,7 @@ class Renamed(ModelEvent, frozen=True):
     def apply_to(self, lock: Lock) -> Lock:
         """Move the records; the published key stays under the former name until the pointer is updated."""
         former = lock.models.get(self.former)
-        if former is None or not (former.generations or former.rejected):
+        if former is None or not (former.generations or former.barred_keys):
             return lock
         present = lock.models.get(self.name) or LockedModel(self.manifest)
         merged = replace(

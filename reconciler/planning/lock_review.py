@@ -308,14 +308,14 @@ class _Review:
                 yield from self._model(name, before or LockedModel(after.manifest), after, is_new=before is None)
 
     def _removed(self, name: str, before: LockedModel) -> Iterator[LockChange]:
-        if has_content(before) or before.published:
+        if has_content(before) or before.published_keys:
             serving = before.generation(before.serving)
             yield LockChange(
                 kind="decision",
                 name=name,
                 path=("models", name),
                 field="generations",
-                before=", ".join(generation.key for generation in before.generations) or before.published,
+                before=", ".join([known.key for known in before.generations] or sorted(before.published_keys)),
                 remote=serving.remote if serving else "",
             )
 

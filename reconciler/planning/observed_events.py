@@ -272,8 +272,8 @@ def _events(lock: Lock, manifest: Manifest) -> Iterator[Moved]:
 
 
 def has_content(model: LockedModel) -> bool:
-    """Return whether more is recorded than the key in the published pointer."""
-    return bool(model.generations or model.rejected)
+    """Return whether more is recorded than the keys in the published pointers."""
+    return bool(model.generations or model.barred_keys)
 
 
 def _describe_rename(former: LockedModel, event: events.Renamed) -> str:

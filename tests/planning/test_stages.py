@@ -13,11 +13,13 @@ from reconciler.domain.checks import Check, Expectation, RecordedChecks
 from reconciler.domain.lock import Lock, LockedModel, LockedStage, LockedTarget, record_target
 from reconciler.domain.model import Manifest, Sampling, Stage, Target
 from reconciler.domain.plan import Action, Kind, Observation, Plan, Publication, Reason, Request, World
+from reconciler.planning.drift import drift
 from reconciler.planning.events import (
     Declared,
     Event,
     Promoted,
     Rejected,
+    Renamed,
     Requested,
     RequestRemoved,
     Restored,
@@ -60,7 +62,7 @@ def stage(**fields: Any) -> LockedStage:
     return LockedStage(**{"serving": OLD.key, **fields})
 
 
-def planned(lock: Lock, **changes: Any) -> Plan:
+def world_of(lock: Lock, **changes: Any) -> World:
     world = World(
         manifests=(manifest(NEW),),
         lock=lock,
@@ -70,7 +72,11 @@ def planned(lock: Lock, **changes: Any) -> Plan:
         observation=Observation({made.remote: live(made, created=created) for created, made in ((1, OLD), (2, NEW))}),
         publications={("production", NAME): PUBLISHED, ("eu", NAME): PUBLISHED},
     )
-    return plan(replace(world, **changes))
+    return replace(world, **changes)
+
+
+def planned(lock: Lock, **changes: Any) -> Plan:
+    return plan(world_of(lock, **changes))
 
 
 def stage_actions_of(current: Plan) -> list[Action]:
@@ -571,6 +577,18 @@ def test_a_pointer_that_was_edited_is_a_request(before: LockedStage, after: Lock
     rows = review_lock(base, head, (manifest(NEW),), TARGET, chosen_ids=True)
     assert rows, "it is a row at the top of the plan"
     assert all(row.kind == "decision" and row.field.startswith("stages.production.") for row in rows)
+
+
+def test_a_block_with_records_of_a_later_stage_only_counts() -> None:
+    for kept in (LockedStage(published=OLD.key), LockedStage(rejected=(OLD.key,))):
+        base = replace(lock_of(), models={NAME: LockedModel("numbers.yaml", stages={"production": kept})})
+        (row,) = review_lock(base, replace(base, models={}), (), TARGET, chosen_ids=True)
+        assert (row.kind, row.name) == ("decision", NAME), "its removal is a row"
+        renamed = record(base, Renamed("other", NAME, "other.yaml"))
+        assert ("other" in renamed.models) is bool(kept.rejected), "only a published key stays under the former name"
+    lost = lock_of(production=stage(serving="lost"))
+    messages = [finding.message for finding in drift(world_of(lost))]
+    assert "the lockfile records lost as serving, but has no record of that generation" in messages
 
 
 def test_a_lockfile_with_other_stages_than_target_and_base_is_refused() -> None:
