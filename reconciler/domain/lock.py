@@ -357,6 +357,15 @@ class LockedModel(Record, frozen=True):
         """Return the stages in which the generation with that key serves, sorted; the first one has no name."""
         return tuple(sorted(name for name, served in self.serving_by_stage.items() if served == key))
 
+    def served_checkpoints(self, key: str, checkpoint: str) -> tuple[str, ...]:
+        """Return the IDs of the checkpoints with which a generation serves in the stages; empty for the default one.
+
+        ``checkpoint`` is that of the generation, which is the one of the first stage.
+        """
+        first = [checkpoint] if self.serves(key) else []
+        later = [stage.checkpoint for stage in self.stages.values() if stage.serving == key]
+        return tuple(dict.fromkeys((*first, *later)))
+
     @property
     def serving_key(self) -> str | None:
         """The key of the serving generation, or ``None``."""

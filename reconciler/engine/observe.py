@@ -73,7 +73,11 @@ async def observe(
         for generation in model.generations
         if generation.state in {*EXPECTED_STATES, State.DELETING}
         and re.fullmatch(provider.capabilities.remote_pattern, generation.remote)
-        and _is_requested(generation, models.get(generation.remote), serves=model.serves(generation.key))
+        and _is_requested(
+            generation,
+            models.get(generation.remote),
+            model.served_checkpoints(generation.key, generation.checkpoint),
+        )
     ]
     answers = await run_bounded(provider.observe, map(_handle, requested), concurrency)
     gone = set()
@@ -96,12 +100,12 @@ async def observe_generation(provider: Provider, generation: LockedGeneration, o
     return find_live_model(generation, owner, Observation({generation.remote: live})) if live else None
 
 
-def _is_requested(generation: LockedGeneration, model: RemoteModel | None, *, serves: bool) -> bool:
+def _is_requested(generation: LockedGeneration, model: RemoteModel | None, served: Iterable[str]) -> bool:
     """Whether a list does not prove that a model is gone, how its training ended, or that it is not deployed."""
     if model is None or generation.state is State.DELETING:  # an interrupted run may have deleted the model
         return True
     ended = generation.state is State.CREATING and model.state is not State.CREATING
-    return ended or (serves and not model.is_deployed(generation.checkpoint))
+    return ended or not all(map(model.is_deployed, served))
 
 
 def _handle(generation: LockedGeneration) -> Handle:

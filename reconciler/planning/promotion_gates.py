@@ -25,7 +25,7 @@ def update_actions(context: ReconcileContext, desired: ResolvedGeneration | None
             yield context.action(
                 Kind.HOLD, Reason.ACCESS_UNAVAILABLE, generation, context.unreadable[generation.remote]
             )
-        for checkpoint in _served_checkpoints(context, generation):
+        for checkpoint in context.locked.served_checkpoints(generation.key, generation.checkpoint):
             if not generation.is_deployed(checkpoint):
                 yield _deployment(context, generation, checkpoint)
         mutable = context.serves(generation) or generation is desired
@@ -38,13 +38,6 @@ def update_actions(context: ReconcileContext, desired: ResolvedGeneration | None
         if changes or access:
             reason = Reason.DRIFTED if changes else Reason.ACCESS_CHANGED
             yield replace(context.action(Kind.UPDATE, reason, generation), changes=changes, access=access)
-
-
-def _served_checkpoints(context: ReconcileContext, generation: ResolvedGeneration) -> Iterable[str]:
-    """Return the IDs of the checkpoints with which a generation serves in the stages; empty for the default one."""
-    first = [generation.checkpoint] if context.serves(generation) else []
-    later = [stage.checkpoint for stage in context.locked.stages.values() if stage.serving == generation.key]
-    return dict.fromkeys((*first, *later))
 
 
 def _deployment(context: ReconcileContext, generation: ResolvedGeneration, checkpoint: str) -> Action:

@@ -7,15 +7,18 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedModel
-from reconciler.domain.model import State
+from reconciler.domain.lock import Lock, LockedModel, LockedStage
+from reconciler.domain.model import RemoteModel, State
 from reconciler.domain.plan import Observation
 from reconciler.domain.ports import Provider
 from reconciler.engine.observe import observe, run_bounded
 from support.core_strategies import generation
 from support.engine_world import LIST, World, manifest, tuning
+from support.provider_fake import FakeJobs, FakeProvider
+from support.provider_service import Time
 
 
 @pytest.fixture
@@ -39,6 +42,23 @@ def test_a_missing_model_is_requested_by_name(world: World, state: State) -> Non
     seen = world.with_provider(looking(recorded("numbers-aaaaaaaa", state)))
     assert seen.gone == {"tunedModels/numbers-aaaaaaaa"}
     assert world.relay.lines == [LIST, "GET /v1beta3/tunedModels/numbers-aaaaaaaa"]
+
+
+def test_a_list_without_the_endpoint_of_a_generation_that_serves_in_any_stage_proves_nothing() -> None:
+    class Lagging(FakeProvider):
+        async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:  # noqa: ARG002 - it has no loss curves
+            return tuple(replace(model, undeployed=frozenset({""})) for model in self.jobs.jobs.values())
+
+    jobs = FakeJobs(Time().clock, jobs={"jobs/1": RemoteModel("jobs/1", State.ACTIVE)})
+    known = generation(remote="jobs/1")
+    for model, deployed in (
+        (LockedModel("n.yaml", known.key, generations=(known,)), True),
+        (LockedModel("n.yaml", generations=(known,), stages={"eu": LockedStage(serving=known.key)}), True),
+        (LockedModel("n.yaml", generations=(known,)), False),
+    ):
+        looked = looking(Lock(models={"numbers": model}))
+        seen = asyncio.run(looked(Lagging(jobs)))  # type: ignore[arg-type] # it has what an observation needs
+        assert seen.models["jobs/1"].deployed is deployed
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.MISSING, State.DELETED, State.CANCELLED])

@@ -466,10 +466,7 @@ def _model(name: str, live: Mapping[str, RemoteModel], context: _Context) -> Mod
 
 def _generation(generation: LockedGeneration, live: RemoteModel | None, context: _Context) -> GenerationStatus:
     _, model, _ = context
-    checkpoints = {
-        generation.checkpoint,
-        *(stage.checkpoint for stage in model.stages.values() if stage.serving == generation.key),
-    }
+    checkpoints = {generation.checkpoint, *model.served_checkpoints(generation.key, generation.checkpoint)}
     resources = live.resources if live and live.resources != Resources() else generation.resources
     return live_generation(
         GenerationStatus,
