@@ -222,6 +222,9 @@ def command(environment: Environment, /, *, live: bool, stage: str | None, **val
         names, values["paths"] = _options.leading_names(values["paths"], environment.cwd)
     result = resolve(environment, input_of(values), names, live=live, stage=stage)
     if not result.document.models:
-        output.warning("no model is recorded as serving; run reconcile apply to train and promote models")
+        where = f" in {stage}" if stage else ""
+        later = f"; to a stage after the first one, promote them with reconcile promote --all --stage {stage}"
+        remedy = f"run reconcile apply to train and promote models{later if stage else ''}"
+        output.warning(f"no model is recorded as serving{where}; {remedy}")
     output.result(result.document, lambda _style, _width: resolve_text(result.document, Layout(), bare=len(names) == 1))
     return result.exit_status

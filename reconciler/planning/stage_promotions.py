@@ -62,8 +62,8 @@ def _unready(generation: ResolvedGeneration | None) -> str:
         return "the lockfile does not record it"
     if generation.mismatch:
         return describe_mismatch(generation)
-    if generation.live is None:
-        return "the service does not show it"
+    if generation.live is None and generation.state is State.ACTIVE:
+        return "its live state is not known; run reconcile plan without --offline"
     return f"its state is {generation.state}"
 
 

@@ -88,7 +88,12 @@ def test_dev_staging_and_production_train_once(tmp_path: Path) -> None:
     (key,) = team.serving()
     assert f"checking {key}: 1 check" in first, "the first stage has checks of its own too"
     assert "1 of 1 checks passed" in team.reconcile("check").out
+    unserved = team.reconcile("resolve", "--stage", "staging").err
+    assert "serving in staging; run reconcile apply" in unserved
+    assert "promote them with reconcile promote --all --stage staging" in unserved
     assert "nothing" not in team.request("staging")
+    (listed,) = team.reconcile("targets", "--format", "json").document["targets"]
+    assert listed["models"][0]["state"] == "pending", "the service was not queried"
     assert f"promote {key} to staging" in team.deploy()
     assert "not promoted to production yet" in team.request("production")
     held = team.deploy()

@@ -109,6 +109,8 @@ class TargetsReport(Report, frozen=True, kw_only=True, tag="Targets"):
 
 
 _FAILED: Final = frozenset({Reason.FAILED, Reason.CANCELLED, Reason.CHECKS_FAILED})
+_UNREAD: Final = frozenset({Reason.SOAK_UNKNOWN, Reason.REQUESTED_UNREADY})
+"""Why a request for a stage is held in a plan for which the service was not queried."""
 _SEVERITY: Final[tuple[ModelState, ...]] = (
     "failed",
     "held",
@@ -147,7 +149,7 @@ def _state(kind: Kind, reason: Reason) -> ModelState:
         return "failed"
     match kind:
         case Kind.HOLD:
-            return "held"
+            return "pending" if reason in _UNREAD else "held"
         case Kind.WAIT:
             return "training"
         case Kind.NOOP:
