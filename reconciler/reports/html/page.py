@@ -622,7 +622,7 @@ PLOT: Final = {
 
 
 def page(document: Document) -> str:
-    """Return the page of a Plan, Drift, Result, Status, Check, History, Inspection or Error document.
+    """Return the page of a document of a kind in ``_PAGES``.
 
     Raises:
         UsageError: for a document of another kind.
