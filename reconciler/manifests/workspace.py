@@ -271,7 +271,7 @@ def _skip_notes(skipped: Mapping[str, str]) -> Iterator[Problem]:
     others = [file for file, reason in skipped.items() if reason != TEMPLATE]
     if others:
         files = "files are" if len(others) > 1 else "file is"
-        further = f": {join_names(others[1:], _NAMED)}" if len(others) > 1 else ""
+        further = f": this one, {join_names(others[1:], _NAMED)}" if len(others) > 1 else ""
         message = f"{len(others)} YAML {files} skipped, without manifests{further}"
         yield Problem(Place(others[0]), "", message, severity="note")
 

@@ -160,8 +160,8 @@ def test_files_of_other_tools_are_skipped_with_a_note_unless_they_are_named(tmp_
     workspace = load_in(tmp_path)
     assert messages(workspace) == [
         (
-            "chart/Chart.yaml:1:1: 9 YAML files are skipped, without manifests: chart/values.yaml, ci/workflow.yml,"
-            " compose.yaml and 5 more"
+            "chart/Chart.yaml:1:1: 9 YAML files are skipped, without manifests: this one, chart/values.yaml,"
+            " ci/workflow.yml, compose.yaml and 5 more"
         )
     ]
     assert [manifest.name for manifest in workspace.manifests] == ["number-generator"]

@@ -316,7 +316,8 @@ def plan_summary(report: PlanReport) -> str:
 
 
 def _count_in_sync(report: PlanReport) -> int:
-    return sum(action.reason is Reason.IN_SYNC for action in report.actions)
+    pending = {action.name for action in report.actions if action.reason is not Reason.IN_SYNC}  # perhaps in a stage
+    return len({action.name for action in report.actions} - pending)
 
 
 def _counts(summary: PlanSummary, always: tuple[str, ...]) -> Iterator[str]:

@@ -144,6 +144,8 @@ def test_models_in_sync_are_counted_or_listed() -> None:
     assert "1 model is in sync.\nPlan: 1 to create" in render_text(document)
     assert "words-abcdefgh" not in render_text(document)
     assert "words.yaml\n  = words                in sync\n" in render_text(document, verbose=True)
+    soaking = replace(IN_SYNC, kind=Kind.HOLD, reason=Reason.SOAKING, stage="production")
+    assert "in sync" not in drawn(IN_SYNC, soaking), "the model waits in a stage"
 
 
 def test_nothing_to_do() -> None:
