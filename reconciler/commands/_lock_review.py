@@ -29,6 +29,7 @@ from reconciler.manifests.git import (
     open_repository,
     resolve_base,
 )
+from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.yaml_parser import parse
 from reconciler.paths import git_repository_of
 from reconciler.planning.datasets import with_dataset_versions
@@ -279,19 +280,34 @@ _ADDRESSES: Final = ("lock", "publish")
 
 
 def _address_changes(project: Project, files: Mapping[str, BaseFile]) -> Iterator[PlacedChange]:
-    """Yield the changed addresses of the lockfile and the pointer; those of a new target are not changes."""
+    """Yield the changed addresses of the lockfile and the pointers; those of a new target or stage are not changes."""
     session, target = project.session, project.target
     file = session.root / target_file_name(target.name)
     if not file.is_file():
         return  # the built-in target
     before = _spec_at(files[file.name].content, target.file)
     document = next(iter(parse(file.read_bytes(), target.file).documents), None)
-    for field in _ADDRESSES if before is not None else ():
-        old, new = (before or {}).get(field), document.value.get("spec", {}).get(field) if document else None
-        if old != new and document:
-            path = ("spec", field)
+    if before is None or document is None:
+        return
+    after = mapping(document.value.get("spec"))
+    known = {name: stage.get("publish") for name, stage in _stages(before).values()}
+    changes: list[tuple[tuple[str | int, ...], str, Any, Any]] = [
+        (("spec", field), field, before.get(field), after.get(field)) for field in _ADDRESSES
+    ]
+    for index, (name, stage) in _stages(after).items():
+        path, new = ("spec", "stages", index, "publish"), stage.get("publish")
+        changes.append((path, f"stages.{name}.publish", known.get(name, new), new))
+    for path, field, old, new in changes:
+        if old != new:
             change = LockChange(kind="decision", name="", path=path, field=field, before=_text(old), after=_text(new))
             yield PlacedChange(change, document.place(path))
+
+
+def _stages(spec: Mapping[str, Any]) -> dict[int, tuple[str, Mapping[str, Any]]]:
+    """Return the stages in the spec of a target file, which can be invalid, by index, with their names."""
+    declared = spec.get("stages")
+    stages = [*map(mapping, declared)] if isinstance(declared, list) else []
+    return {index: (str(stage.get("name")), stage) for index, stage in enumerate(stages)}
 
 
 def _spec_at(content: bytes | None, shown: str) -> Mapping[str, Any] | None:

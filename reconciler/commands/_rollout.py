@@ -477,7 +477,7 @@ def change_serving(
         changed=bool(events),
         before=(before or "") if events else "",
         reason=reason,
-        published=publisher.shown,
+        published=stage_publisher(project, stage or project.target.first_stage).shown,
         serving=ServingGeneration(key=chosen.key, remote=run.chosen.address, checkpoint=run.chosen.checkpoint),
         stage=stage,
         still_serving=recorder.lock.models[name].stages_serving(before) if events and not stage else (),

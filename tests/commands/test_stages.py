@@ -100,7 +100,9 @@ def test_dev_staging_and_production_train_once(tmp_path: Path) -> None:
     assert "held in production: Soaking" in held
     assert list(team.serving()) == [key, key]
     team.reconcile.clock.now += timedelta(hours=24)
-    assert f"check {key} for production: 1 check" in team.deploy()
+    promoted = team.deploy()
+    assert f"check {key} for production: 1 check" in promoted
+    assert f"promoted to production: {key}" in promoted
     assert list(team.serving()) == [key, key, key]
     (generation,) = team.reconcile.lock["adder"]["generations"]
     assert generation["attempt"] == 0, "trained once"
@@ -118,6 +120,7 @@ def test_dev_staging_and_production_train_once(tmp_path: Path) -> None:
     new, last, middle = team.serving()
     assert (new == middle, last) == (True, key)
     rejected = team.reconcile("rollback", "adder", "--stage", "staging", "--reason", "too long")
+    assert "published   specs/staging.json\n" in rejected.out
     assert (rejected.status, f"{key} is now serving in staging instead of {new}" in rejected.out) == (0, True)
     assert list(team.serving()) == [new, key, key]
     assert key in (team.reconcile.specs / "staging.json").read_text()
@@ -150,6 +153,8 @@ def test_a_saved_plan_promotes_exactly_what_it_contains(tmp_path: Path) -> None:
     target.write_text(text.replace("staging.json", "other.json"))
     stale = team.reconcile("apply", "plan.json").err
     assert "stages.staging.publish of the target changed from staging.json to other.json" in stale
+    moved = team.reconcile("plan", "--base", team.deployed).out
+    assert "stages.staging.publish: staging.json → other.json" in moved, "a changed address is a row of the plan"
     target.write_text(text)
     applied = team.reconcile("apply", "plan.json")
     assert (applied.status, list(team.serving())) == (0, [key, key]), applied.err

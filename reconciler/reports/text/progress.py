@@ -104,7 +104,7 @@ def curve_of(model: RemoteModel, total_steps: int | None, now: datetime) -> Curv
 class EventPhrases:
     """Describes events; remembers the length and the phase of each training.
 
-    The end of a promotion or of a deletion has no line: the result reports it.
+    The end of a promotion without a stage, or to the first one, and of a deletion has no line: the result reports it.
     """
 
     def __init__(self, *, simulated: bool) -> None:
@@ -189,17 +189,19 @@ def _serving_line(event: events.Event) -> Line | None:
             return "warning", f"rejected: {key}: {reason}"
         case events.Restored(_, key):
             return "promote", f"no longer rejected: {key}"
-        case events.Unserved() | events.Withheld():
-            return "warning", _unserved(event)
+        case events.Promoted() | events.Unserved() | events.Withheld():
+            return _changed_serving(event)
         case _:
             return None
 
 
-def _unserved(event: events.Unserved | events.Withheld) -> str:
+def _changed_serving(event: events.Promoted | events.Unserved | events.Withheld) -> Line | None:
+    if isinstance(event, events.Promoted):
+        return ("promote", f"promoted to {event.stage}: {event.key}") if event.stage else None
     if isinstance(event, events.Unserved):
-        return f"no longer serving: {event.key}"
+        return "warning", f"no longer serving: {event.key}"
     serving = f"serving in {event.stage}" if event.stage else "serving"
-    return f"{'keeps' if event.key == event.before else 'no longer'} {serving}: {event.key}"
+    return "warning", f"{'keeps' if event.key == event.before else 'no longer'} {serving}: {event.key}"
 
 
 class PlainProgress:
