@@ -295,8 +295,8 @@ def _address_changes(project: Project, files: Mapping[str, BaseFile]) -> Iterato
         (("spec", field), field, before.get(field), after.get(field)) for field in _ADDRESSES
     ]
     for index, (name, stage) in _stages(after).items():
-        path, new = ("spec", "stages", index, "publish"), stage.get("publish")
-        changes.append((path, f"stages.{name}.publish", known.get(name, new), new))
+        new = stage.get("publish")
+        changes.append((("spec", "stages", index, "publish"), f"stages.{name}.publish", known.get(name, new), new))
     for path, field, old, new in changes:
         if old != new:
             change = LockChange(kind="decision", name="", path=path, field=field, before=_text(old), after=_text(new))
