@@ -101,8 +101,7 @@ def test_dev_staging_and_production_train_once(tmp_path: Path) -> None:
     assert list(team.serving()) == [key, key]
     team.reconcile.clock.now += timedelta(hours=24)
     promoted = team.deploy()
-    assert f"check {key} for production: 1 check" in promoted
-    assert f"promoted to production: {key}" in promoted
+    assert promoted.index(f"check {key} for production: 1 check") < promoted.index(f"promoted to production: {key}")
     assert list(team.serving()) == [key, key, key]
     (generation,) = team.reconcile.lock["adder"]["generations"]
     assert generation["attempt"] == 0, "trained once"
