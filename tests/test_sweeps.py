@@ -16,6 +16,7 @@ from sweeps import BUGS, CASES, TARGETS, Part, Sweep, Tally, finds, kill, meet, 
 
 FIRST, GL_BUCKET, VERTEX, BUCKET, LOCAL = TARGETS
 KILLED = [(case.name, (FIRST, BUCKET)[number % 2]) for number, case in enumerate(CASES) if case.name != "prune"]
+_ORDINARY = (("prune", FIRST), ("apply to a stage", FIRST))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,7 +25,7 @@ def imported() -> None:
     preload()
 
 
-@pytest.mark.parametrize(("name", "target"), slow_except([*KILLED, ("prune", FIRST)], ("prune", FIRST)))
+@pytest.mark.parametrize(("name", "target"), slow_except(sorted({*KILLED, *_ORDINARY}), *_ORDINARY))
 def test_a_killed_run_loses_nothing(tmp_path: Path, name: str, target: str) -> None:
     tally = Tally()
     kill(tally, tmp_path, target, name, [signal.SIGKILL], 4, 0)
