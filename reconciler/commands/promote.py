@@ -67,7 +67,7 @@ def request_promotion(
                 f"{project.lockfile} records {recorded.first_stage} as the first stage", "run reconcile apply first"
             )
         project = replace(project, lock=arrange_stages(project.lock, stages, begins=False))
-        chosen = [_request(project, name, declared) for name in names or _differing(project, declared)]
+        chosen = [_request(project, name, declared) for name in names or _models_to_request(project, declared)]
         recorder = project.recorder()
         for found in chosen:
             if found.events:
@@ -80,8 +80,8 @@ def request_promotion(
     after = replace(after, publications=read_publications(after))
     if not chosen:
         raise ReconcileError(
-            f"every model has the same serving generation in {declared.after} and {stage}, or none in {declared.after}",
-            "nothing has to be promoted",
+            f"no model can be promoted to {stage}: none is serving in {declared.after}, or {stage} has rejected it",
+            "run reconcile status to see what is in which stage",
         )
     return CommandResult(combine_changes([_report(after, declared, found, chosen) for found in chosen]))
 
@@ -101,15 +101,20 @@ def _later_stage(project: Project, name: str) -> Stage:
     return stage
 
 
-def _differing(project: Project, stage: Stage) -> list[str]:
-    """Return the models with another serving generation in the stage before, which was not rejected in this stage."""
+def _models_to_request(project: Project, stage: Stage) -> list[str]:
+    """Return the models with another serving generation in the stage before; if there are none, those that have it.
+
+    A job that prepares promotions on a schedule succeeds if there is nothing to request. What the stage has rejected is
+    requested by name only.
+    """
     before = recorded_stage(project.target, stage.after)
-    found = []
+    differing: list[str] = []
+    same: list[str] = []
     for name, model in project.lock.models.items():
         record, key = model.stage(stage.name), model.record_of(before).serving
-        if key and key not in (record.serving, record.requested, *record.rejected):
-            found.append(name)
-    return found
+        if key and key not in record.rejected:
+            (same if key in (record.serving, record.requested) else differing).append(name)
+    return differing or same
 
 
 def _request(project: Project, name: str, stage: Stage) -> _Request:

@@ -108,7 +108,7 @@ def test_dev_staging_and_production_train_once(tmp_path: Path) -> None:
     for stage in ("dev", "staging", "production"):
         assert team.reconcile("resolve", "adder", "--stage", stage).out == f"{generation['remote']}\n"
         assert key in (team.reconcile.specs / f"{stage}.json").read_text()
-    again = team.reconcile("promote", "adder", "--stage", "production")
+    again = team.reconcile("promote", "--all", "--stage", "production")
     assert (again.status, "is serving in production already" in again.out) == (0, True)
 
     team.reconcile.manifest("adder", epochs=3)
@@ -169,7 +169,7 @@ def test_a_saved_plan_promotes_exactly_what_it_contains(tmp_path: Path) -> None:
     held = "(Suspended): spec.lifecycle.suspend is set and holds back: create, promote to production"
     assert held in " ".join(team.deploy().split())
     assert list(team.serving()) == [key, key]
-    again = team.reconcile("promote", "adder", "--stage", "production")
+    again = team.reconcile("promote", "--all", "--stage", "production")
     assert "not promoted to production yet: adder is suspended" in again.out
     assert "adder is suspended" in team.reconcile("rollback", "adder", "--stage", "staging", "--reason", "x").err
 
