@@ -11,7 +11,7 @@ from reconciler.domain.document import NonEmpty, Record
 Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
 _KEY: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,251}[A-Za-z0-9])?"
 _VALUE: Final = r"[^\s,()!=]*"
-_SET: Final = rf"\(\s*(?P<values>{_VALUE}(?:\s*,\s*{_VALUE})*)\s*\)"
+_SET: Final = rf"\(\s*(?P<values>{_VALUE}(?:\s*+,\s*+{_VALUE})*+)\s*\)"
 _REQUIREMENT: Final = (
     rf"\s*(?:!\s*(?P<absent>{_KEY})"
     rf"|(?P<key>{_KEY})(?:\s+(?P<set>in|notin)\s*{_SET}|\s*(?P<sign>==?|!=)\s*(?P<value>{_VALUE}))?)\s*(?:,|\Z)"
