@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import sweeps
-from support.cases import slow_except
+from support.cases import slow, slow_except
 from support.simulation import preload
 from sweeps import BUGS, CASES, TARGETS, Part, Sweep, Tally, finds, kill, meet, races, storms
 
@@ -45,22 +45,22 @@ def test_killed_trainers_and_runs_lose_nothing(tmp_path: Path, name: str, most: 
     assert tally.examples == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("target", "number"), [(VERTEX, signal.SIGTERM)])
+@pytest.mark.parametrize(("target", "number"), slow([(VERTEX, signal.SIGTERM)]))
 def test_an_interrupted_run_loses_nothing(tmp_path: Path, target: str, number: int) -> None:
     tally = Tally()
     kill(tally, tmp_path, target, "apply", [number], 3, 3)
     assert tally.examples == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "name"),
-    [
-        (FIRST, "rollback and rollback of the same model"),
-        (BUCKET, "apply and rollback"),
-        (GL_BUCKET, "prune and rollback"),
-    ],
+    slow(
+        [
+            (BUCKET, "apply and rollback"),
+            (FIRST, "rollback and rollback of the same model"),
+            (GL_BUCKET, "prune and rollback"),
+        ]
+    ),
 )
 def test_runs_that_meet_lose_nothing(tmp_path: Path, target: str, name: str) -> None:
     tally = Tally()
@@ -69,16 +69,14 @@ def test_runs_that_meet_lose_nothing(tmp_path: Path, target: str, name: str) -> 
     assert tally.examples == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("target", "seed"), [(FIRST, 8), (BUCKET, 7), (LOCAL, 1)])
+@pytest.mark.parametrize(("target", "seed"), slow([(FIRST, 8), (BUCKET, 7), (LOCAL, 1)]))
 def test_runs_that_race_lose_nothing(tmp_path: Path, target: str, seed: int) -> None:
     tally = Tally()
     races(tally, tmp_path, target, [seed])
     assert tally.examples == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("target", "seeds"), [(FIRST, range(3)), (BUCKET, range(3, 6)), (LOCAL, range(3))])
+@pytest.mark.parametrize(("target", "seeds"), slow([(BUCKET, range(3, 6)), (FIRST, range(3)), (LOCAL, range(3))]))
 def test_a_storm_of_faults_loses_nothing(tmp_path: Path, target: str, seeds: range) -> None:
     tally = Tally()
     storms(tally, tmp_path, target, seeds)
@@ -86,16 +84,15 @@ def test_a_storm_of_faults_loses_nothing(tmp_path: Path, target: str, seeds: ran
     assert tally.examples == []
 
 
-@pytest.mark.slow
-def test_random_sequences_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seeds", slow([(range(2),)]))
+def test_random_sequences_lose_nothing(tmp_path: Path, seeds: range) -> None:
     tally = Tally()
-    sweeps.sequences(tally, tmp_path, FIRST, range(2))
-    assert tally.injected["sequences"] == 2
+    sweeps.sequences(tally, tmp_path, FIRST, seeds)
+    assert tally.injected["sequences"] == len(seeds)
     assert tally.examples == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("bug", slow([(bug,) for bug in BUGS]))
 def test_a_planted_bug_is_found(tmp_path: Path, bug: str) -> None:
     tally = finds(bug, tmp_path)
     assert tally.failed

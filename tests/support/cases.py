@@ -71,6 +71,13 @@ def slow_except(cases: Iterable[tuple[Any, ...]], *ordinary: tuple[Any, ...]) ->
     return [pytest.param(*case, marks=() if case in ordinary else pytest.mark.slow) for case in every]
 
 
+def slow(cases: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Return slow cases of one kind; the first is the one that the gate runs."""
+    first, *others = cases
+    gate = pytest.param(*first, marks=(pytest.mark.slow, pytest.mark.gate))
+    return [gate, *(pytest.param(*case, marks=pytest.mark.slow) for case in others)]
+
+
 def in_turn(argument: str, values: Iterable[str]) -> Callable[[Callable[..., None]], Any]:
     """Return a decorator for tests that run with one of the values each, in turn; with the others they are slow."""
     every: Sequence[str] = list(values)
