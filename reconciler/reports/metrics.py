@@ -186,7 +186,7 @@ def _result(report: ResultReport) -> Mapping[str, set[str]]:
 
     return {
         "failed_models": names(Outcome.FAILED, Outcome.REFUSED),
-        "held_models": names(Outcome.HELD),
+        "held_models": names(Outcome.HELD) | {model.name for model in report.models if model.held_stages},
         "pending_models": names(Outcome.PENDING),
         "orphaned_models": names(Outcome.ORPHANED),
     }

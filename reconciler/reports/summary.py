@@ -334,7 +334,7 @@ def _result(report: ResultReport) -> ReportSummary:
     return _summary(
         report,
         result_summary(report),
-        [*_lock_changes(report), *(_outcome(model, report.target.root, explained) for model in report.models)],
+        [*_lock_changes(report), *(row for model in report.models for row in _outcomes(model, report, explained))],
         failed=report.exit_status not in {ExitStatus.OK, ExitStatus.STILL_TRAINING},
         warnings=[*_dropped(report), *([f"Not published: {report.unpublished}"] if report.unpublished else [])],
         remarks=next_steps(report),
@@ -345,6 +345,15 @@ def _dropped(report: ResultReport) -> Iterator[str]:
     for model in report.models:
         if model.dropped_examples:
             yield f"{model.name}: {dropped_text(model.dropped_examples)}"
+
+
+def _outcomes(model: ModelOutcome, report: ResultReport, explained: dict[str, str]) -> Iterator[SummaryRow]:
+    outcome = _outcome(model, report.target.root, explained)
+    yield outcome
+    for held in model.held_stages:
+        why = ": ".join(filter(None, [held.reason, held.message]))
+        level: Level = "failed" if held.fails else "warning"
+        yield replace(outcome, part=held.stage, word="held", level=level, why=why, details=())
 
 
 def _outcome(model: ModelOutcome, root: str, explained: dict[str, str]) -> SummaryRow:

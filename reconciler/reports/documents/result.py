@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Final
 
@@ -15,7 +15,7 @@ from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Posit
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, DroppedExamples, Target
-from reconciler.domain.plan import Action, Kind, Plan, Reason
+from reconciler.domain.plan import REQUESTED_HOLDS, Action, Kind, Plan, Reason
 from reconciler.planning.costs import Billing, billing_of
 from reconciler.planning.events import Cancelled, Checked, Completed, Deleted, Event, Failed, Promoted, Refused, Updated
 from reconciler.reports.documents.envelope import Loss, Places, TargetReport, number, target_summary
@@ -44,6 +44,24 @@ class Outcome(TableEnum):
     ORPHANED = "orphaned", "no manifest declares it: it is an orphan"
 
 
+class HeldStage(Record, frozen=True):
+    """A stage after the first one whose requested promotion is held."""
+
+    stage: NonEmpty
+    """The name of the stage."""
+    reason: Reason
+    """The reason why it is held; a stable name."""
+    key: Key = ""
+    """The key of the requested generation."""
+    message: str = ""
+    """A sentence for the reader."""
+
+    @property
+    def fails(self) -> bool:
+        """Whether the run fails because of it: nothing but a user can resolve the hold."""
+        return self.reason not in REQUESTED_HOLDS
+
+
 class ModelOutcome(Record, frozen=True):
     """The outcome of one manifest."""
 
@@ -68,6 +86,8 @@ class ModelOutcome(Record, frozen=True):
     """The results of the checks that ran."""
     deleted: tuple[NonEmpty, ...] = ()
     """The keys of the generations that were deleted."""
+    held_stages: tuple[HeldStage, ...] = ()
+    """The held promotions to later stages, if something else is the outcome."""
     file: str = ""
     """The manifest's path relative to the root; `-` is standard input."""
     line: Position | None = None
@@ -128,12 +148,19 @@ def result_report(
     models: dict[str, ModelOutcome] = {}
     outcomes = tuple(outcomes)
     changed = {(outcome.name, outcome.key) for outcome in outcomes}
-    for action in sorted(plan.actions, key=lambda action: (action.name, action.key) in changed):  # the last one counts
+    held: dict[str, list[Action]] = {}
+    for action in plan.actions:
+        if action.stage and action.kind is Kind.HOLD:
+            held.setdefault(action.name, []).append(action)
+    rest = (action for action in plan.actions if action not in held.get(action.name, ()))
+    for action in sorted(rest, key=lambda action: (action.name, action.key) in changed):  # the last one counts
         remaining = _remaining(action, promotes=promotes)
         if remaining.state not in SETTLED or action.name not in models:  # a hold stays beside what is in sync
             models[action.name] = remaining
     for outcome in outcomes:
         models[outcome.name] = _merged(outcome, models.get(outcome.name))
+    for name, stages in held.items():
+        models[name] = _with_stages(models.get(name), stages)
     files = {action.name: action.file for action in plan.actions}
     return ResultReport(
         simulated=capabilities.simulated,
@@ -183,6 +210,16 @@ def _remaining(action: Action, *, promotes: bool) -> ModelOutcome:
         remote=action.remote,
         message=action.message or _remaining_work(action),
     )
+
+
+def _with_stages(outcome: ModelOutcome | None, held: Sequence[Action]) -> ModelOutcome:
+    """Return the outcome with the promotions that are held; a model that nothing else happened to is held itself."""
+    stages = tuple(HeldStage(action.stage, action.reason, action.key, action.message) for action in held)
+    if outcome is not None and outcome.state not in SETTLED:
+        return replace(outcome, held_stages=stages)
+    failing = next((position for position, stage in enumerate(stages) if stage.fails), 0)
+    others = (*stages[:failing], *stages[failing + 1 :])
+    return replace(_remaining(held[failing], promotes=True), held_stages=others)
 
 
 def _remaining_work(action: Action) -> str:

@@ -40,7 +40,7 @@ from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.inspection import InspectionReport
 from reconciler.reports.documents.models import MigrationReport
 from reconciler.reports.documents.plan import DataChange, LockfileChange, PlannedAction, PlanReport
-from reconciler.reports.documents.result import SETTLED, ModelOutcome, ResultReport
+from reconciler.reports.documents.result import SETTLED, ModelOutcome, Outcome, ResultReport
 from reconciler.reports.documents.status import ModelStatus, StatusReport
 from reconciler.reports.documents.targets import CombinedReport
 from reconciler.reports.html import loss_chart
@@ -252,7 +252,7 @@ def _action_row(action: PlannedAction, explained: dict[str, str], root: str) -> 
 
 def _result(report: ResultReport) -> PageModel:
     explained: dict[str, str] = {}
-    rows = [_outcome_row(model, explained, report.target.root) for model in report.models]
+    rows = [row for model in report.models for row in _outcome_rows(model, explained, report.target.root)]
     settled = {OUTCOMES[state][0] for state in SETTLED}
     changed = _lock_rows(report, Cell(), Cell())
     unpublished = (f"Not published: {report.unpublished}",) if report.unpublished else ()
@@ -271,6 +271,22 @@ def _result(report: ResultReport) -> PageModel:
         rows=(*changed, *sorted(_without(rows, _IN_SYNC), key=lambda row: row.states[0] in settled)),
         folded=_only(rows, _IN_SYNC),
     )
+
+
+def _outcome_rows(model: ModelOutcome, explained: dict[str, str], root: str) -> Iterator[TableRow]:
+    yield _outcome_row(model, explained, root)
+    for held in model.held_stages:
+        held_model = ModelOutcome(
+            model.name,
+            Outcome.HELD,
+            held.reason,
+            held.key,
+            message=f"in {held.stage}: {held.message}",
+            file=model.file,
+            line=model.line,
+            column=model.column,
+        )
+        yield _outcome_row(held_model, explained, root)
 
 
 def _outcome_row(model: ModelOutcome, explained: dict[str, str], root: str) -> TableRow:

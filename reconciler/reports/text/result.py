@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.text import terminal_safe
-from reconciler.reports.documents.result import SETTLED, ModelOutcome, Outcome, ResultReport
+from reconciler.reports.documents.result import SETTLED, HeldStage, ModelOutcome, Outcome, ResultReport
 from reconciler.reports.text.check import passed_text
 from reconciler.reports.text.format import (
     Layout,
@@ -67,8 +68,15 @@ def _model_lines(model: ModelOutcome, explained: dict[str, str], column: int, la
     name = f"{terminal_safe(model.name):<{column}}"
     colored = f"{name}  {layout.style(role, word)}{reason}: "
     yield from layout.lines(f"{name}  {word}{reason}: ", outcome_details(model, explained), colored=colored)
+    for held in model.held_stages:
+        yield from layout.lines(f"  {held_in(held)} ({held.reason}): ", held.message, "error" if held.fails else "hold")
     if model.dropped_examples:
         yield from layout.lines("  warning: ", dropped_text(model.dropped_examples), "warning")
+
+
+def held_in(held: HeldStage) -> str:
+    """Return the words for a stage whose promotion is held."""
+    return f"held in {terminal_safe(held.stage)}"
 
 
 def outcome_details(model: ModelOutcome, explained: dict[str, str]) -> str:
@@ -104,8 +112,10 @@ def result_summary(report: ResultReport) -> str:
         in_sync = counted(summary.get(Outcome.IN_SYNC, 0), "model matches its manifest", "models match their manifests")
         return f"No changes. {in_sync}; {cost}."
     counts = ", ".join(f"{summary[state]} {word}" for state, (word, _) in OUTCOMES.items() if state in summary)
+    held = Counter(held_in(stage) for model in report.models for stage in model.held_stages)
+    stages = "".join(f"; {number} {words}" for words, number in held.items())
     simulated = " Training is simulated." if report.simulated and summary.keys() & _TRAINS else ""
-    return f"Models: {counts}; {cost}.{simulated}"
+    return f"Models: {counts}{stages}; {cost}.{simulated}"
 
 
 def next_steps(report: ResultReport) -> Iterator[str]:

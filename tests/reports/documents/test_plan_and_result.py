@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reconciler.domain.errors import ExitStatus, Place, Problem
 from reconciler.domain.model import Capabilities, Sampling, Target
@@ -16,6 +17,9 @@ from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import number, target_summary
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
+from reconciler.reports.html.page import page
+from reconciler.reports.summary import summarize
+from reconciler.reports.writer import render_text
 from support.cases import each_row
 from support.render_values import (
     CREATE,
@@ -282,3 +286,42 @@ def test_resolve_tells_how_to_ask_each_model() -> None:
 )
 def test_a_number_is_spelt_so_that_json_holds_it(loss: float | None, spelt: float | str | None) -> None:
     assert number(loss) == spelt
+
+
+READY = ModelOutcome(IN_SYNC.name, Outcome.READY, key=KEY, remote=REMOTE)
+HELD_STAGES: dict[str, tuple[ModelOutcome | None, list[Reason], Outcome, list[str], str]] = {
+    # what happened to the model in the first stage, the reasons of the holds, and the outcome with the stages beside it
+    "trained, not in stage": (READY, [Reason.NOT_IN_STAGE], Outcome.READY, ["production"], "failed"),
+    "trained, rejected": (READY, [Reason.REJECTED_IN_STAGE], Outcome.READY, ["production"], "warning"),
+    "trained, soaking": (READY, [Reason.SOAKING], Outcome.READY, ["production"], "warning"),
+    "in sync": (None, [Reason.NOT_IN_STAGE], Outcome.HELD, [], "failed"),
+    "in sync, two": (None, [Reason.SOAKING, Reason.NOT_IN_STAGE], Outcome.HELD, ["production"], "failed"),
+}
+
+
+@each_row(("done", "reasons", "state", "beside", "worst"), HELD_STAGES.values(), ids=tuple(HELD_STAGES))
+def test_a_held_stage_does_not_hide_the_outcome_of_the_model(
+    done: ModelOutcome | None, reasons: list[Reason], state: Outcome, beside: list[str], worst: str
+) -> None:
+    held = [
+        replace(IN_SYNC, kind=Kind.HOLD, reason=reason, key="old-22222222", message="it waits", stage=stage)
+        for reason, stage in zip(reasons, ("production", "eu"), strict=False)
+    ]
+    report = result_report(
+        plan=Plan((IN_SYNC, *held)),
+        target=TARGET,
+        capabilities=REAL,
+        outcomes=(done,) if done else (),
+        requests=1,
+        seconds=1,
+        exit_status=Plan(tuple(held)).exit_status,
+    )
+    document = held_to("result", report)
+    assert (model(document)["state"], document["summary"]) == (state, {state.value: 1})
+    assert [stage["stage"] for stage in model(document).get("heldStages", [])] == beside
+    assert [row.level for row in summarize(report).rows].count(cast("Any", worst)) == 1
+    text, failed = render_text(report), worst == "failed"
+    assert [reason.value in text for reason in reasons] == [True] * len(reasons)
+    assert ("ready: " in text, "1 held in production" in text) == (state is Outcome.READY, beside == ["production"])
+    assert report.exit_status == (ExitStatus.ERROR if failed else ExitStatus.OK)
+    assert [reason.value in page(report) for reason in reasons] == [True] * len(reasons)
