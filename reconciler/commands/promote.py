@@ -72,7 +72,7 @@ def request_promotion(
         for found in chosen:
             if found.events:
                 decided = recorder.decided(
-                    "promote", found.name, found.key, before=found.before, stage=stage, reason=reason
+                    "request", found.name, found.key, before=found.before, stage=stage, reason=reason
                 )
                 recorder.emit(*found.events, decided)
         recorder.flush()

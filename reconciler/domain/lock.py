@@ -414,7 +414,7 @@ class LockedModel(Record, frozen=True):
 
 
 DecidedAction = Literal[
-    "promote", "rollback", "adopt", "forget", "refresh", "prune", "destroy", "unprotect", "cancel", "claim"
+    "request", "promote", "rollback", "adopt", "forget", "refresh", "prune", "destroy", "unprotect", "cancel", "claim"
 ]
 """What people decide."""
 

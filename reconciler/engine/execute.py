@@ -311,10 +311,25 @@ class Executor:
         await self._require_model(action)
         time, checkpoint = format_time(self._context.clock()), "".join(action.checkpoints)
         promoted = events.Promoted(manifest.name, action.key, action.remote, time, checkpoint)
-        self._recorder.emit(self._in_stage(promoted, manifest, action.stage) if action.stage else promoted)
+        if action.stage:
+            self._recorder.emit(self._in_stage(promoted, manifest, action.stage), self._decided(action))
+        else:
+            self._recorder.emit(promoted)
         self._recorder.flush()
         with suppress(ReconcileError):
             self.publish()
+
+    def _decided(self, action: Action) -> events.Decided:
+        """Return the entry of the history about a requested promotion; it repeats the reason of the request."""
+        lock = self._recorder.lock
+        before = lock.models[action.name].stage(action.stage).serving or ""
+        about = ("request", action.name, action.key, action.stage)
+        reason = next(
+            (one.reason for one in lock.history if (one.action, one.model, one.generation, one.stage) == about), ""
+        )
+        return self._recorder.decided(
+            "promote", action.name, action.key, before=before, stage=action.stage, reason=reason
+        )
 
     def _in_stage(self, promoted: events.Promoted, manifest: Manifest, stage: str) -> events.Promoted:
         """Return the promotion to a stage, with the sampling of the stage that the generation comes from."""

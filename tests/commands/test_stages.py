@@ -55,7 +55,7 @@ class Team:
     def request(self, stage: str) -> str:
         """Merge a pull request that requests a promotion."""
         self.git("checkout", "-q", "-B", f"promote-{stage}")
-        answer = self.reconcile("promote", "--all", "--stage", stage)
+        answer = self.reconcile("promote", "--all", "--stage", stage, "--reason", f"{stage} needs it")
         assert answer.status == 0, answer.out + answer.err
         self.git.commit()
         self.git("checkout", "-q", "main")
@@ -82,6 +82,19 @@ class Team:
         )
 
 
+def in_production(team: Team, key: str) -> None:
+    assert list(team.serving()) == [key, key, key]
+    decisions = team.reconcile("history", "adder", "--format", "json").document["decisions"]
+    assert [(one["action"], one["stage"], one["generation"], one["reason"]) for one in decisions] == [
+        (action, stage, key, f"{stage} needs it")
+        for stage in ("production", "staging")
+        for action in ("promote", "request")
+    ]
+    history = team.reconcile("history", "adder").out
+    assert f"{key} for production" in history
+    assert f"{key} to production" in history
+
+
 def test_dev_staging_and_production_train_once(tmp_path: Path) -> None:
     team = Team(tmp_path)
     first = team.deploy()
@@ -102,7 +115,7 @@ def test_dev_staging_and_production_train_once(tmp_path: Path) -> None:
     team.reconcile.clock.now += timedelta(hours=24)
     promoted = team.deploy()
     assert promoted.index(f"check {key} for production: 1 check") < promoted.index(f"promoted to production: {key}")
-    assert list(team.serving()) == [key, key, key]
+    in_production(team, key)
     (generation,) = team.reconcile.lock["adder"]["generations"]
     assert generation["attempt"] == 0, "trained once"
     for stage in ("dev", "staging", "production"):

@@ -46,6 +46,7 @@ _USES: Final = {
     "previous": "previously in",
     "rejected": "rejected in",
 }
+_STAGE_WORDS: Final[Mapping[str, str]] = {"request": "for", "promote": "to"}
 _UNAVAILABLE: Final[Mapping[tuple[str, ...], str]] = {
     ("before",): "the earlier data set is not available",
     ("after",): "this data set is not available",
@@ -89,7 +90,7 @@ def decision_time(decision: Decision) -> str:
 def decision_text(decision: Decision) -> str:
     """Return the generations and the stage of a decision, by which user it was made, at which commit and why."""
     keys = " → ".join(filter(None, (decision.before, decision.generation)))
-    stage = f"in {decision.stage}" if decision.stage else ""
+    stage = f"{_STAGE_WORDS.get(decision.action, 'in')} {decision.stage}" if decision.stage else ""
     actor = f"by {decision.actor}" if decision.actor else ""
     commit = f"at {decision.commit[:12]}" if decision.commit else ""
     return ": ".join(filter(None, (" ".join(filter(None, (keys, stage, actor, commit))), decision.reason)))
