@@ -325,7 +325,12 @@ class Executor:
         before = lock.models[action.name].stage(action.stage).serving or ""
         about = ("request", action.name, action.key, action.stage)
         reason = next(
-            (one.reason for one in lock.history if (one.action, one.model, one.generation, one.stage) == about), ""
+            (
+                decision.reason
+                for decision in lock.history
+                if (decision.action, decision.model, decision.generation, decision.stage) == about
+            ),
+            "",
         )
         return self._recorder.decided(
             "promote", action.name, action.key, before=before, stage=action.stage, reason=reason
