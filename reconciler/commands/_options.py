@@ -77,6 +77,13 @@ def selector(text: str) -> tuple[LabelRequirement, ...]:
     """Parse a label selector, such as ``team=demo`` or ``tier in (gold, silver),!beta``."""
     from reconciler.domain.labels import parse_selector
 
+    if text.startswith("="):
+        raise click.BadParameter(f"invalid label selector {text!r}: write -l {text[1:]}, without =.")
+    if re.fullmatch(r"ock(-timeout)?=(true|false|[0-9]+[a-z]*)", text):
+        raise click.BadParameter(
+            f"-l{text} is an option of Terraform; remove it: plan needs no lock, and a run that changes something takes"
+            " its own."
+        )
     try:
         return parse_selector(text)
     except ValueError:

@@ -80,8 +80,8 @@ def _wide_cells(model: ModelStatus) -> tuple[str, ...]:
 def command(environment: Environment, /, **values: Any) -> int:
     """List models with their state. Offline. Also available as get.
 
-    Reads the lockfile and no manifest. With NAMES, lists only these models. An argument that exists
-    as a path is a path.
+    Reads the lockfile and no manifest: run reconcile plan to see models that were never applied. With
+    NAMES, lists only these models. An argument that exists as a path is a path.
     """
     form = values["format"]
     values["format"] = form if form in {"json", "yaml"} else "text"

@@ -126,7 +126,8 @@ def _target_not_found(target: str, shown: str, directory: Path) -> UsageError:
     if known and target == ALL_TARGETS:
         message = f"--target {ALL_TARGETS} is not supported here: this command works on one target at a time"
     if known:
-        return UsageError(message, f"set --target to one of: {list_choices(target, filter(None, known))}")
+        every = "; reconcile status --target all shows every target" if target == ALL_TARGETS else ""
+        return UsageError(message, f"set --target to one of: {list_choices(target, filter(None, known))}{every}")
     remedy = "run `reconcile init` to create a target, or pass `--target embedded`"
     if shown == _WORKING_DIRECTORY:  # of manifests from stdin
         remedy = "pass `--root FOLDER` if the target is in FOLDER or above it, or " + remedy

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from reconciler.domain.document import Document
 from reconciler.domain.text import shorten, terminal_safe
+from reconciler.redaction import redact
 from reconciler.reports.summary import LEVELS, Level, ReportSummary, SummaryRow, summarize
 from reconciler.reports.text.format import Detail, counted
 
@@ -58,7 +59,7 @@ def code(text: str) -> str:
     A pipe is written between two spans, because it ends a table cell even inside code. The start of a comment is split
     too, so that a search for a marker finds no untrusted text.
     """
-    first, *rest = _APART.split(terminal_safe(text))
+    first, *rest = _APART.split(terminal_safe(redact(text)))  # what is split is not found afterwards
     return _span(first) + "".join(
         f"&#{ord(apart)};{_span(piece)}" for apart, piece in zip(*[iter(rest)] * 2, strict=True)
     )
@@ -75,7 +76,7 @@ def _span(text: str) -> str:
 
 def prose(text: str) -> str:
     """Return untrusted text as sentences: plain words unchanged, everything else as code; line breaks are kept."""
-    return "<br>".join(filter(None, map(_line, text.split("\n"))))
+    return "<br>".join(filter(None, map(_line, redact(text).split("\n"))))
 
 
 def _line(text: str) -> str:
@@ -233,7 +234,7 @@ def _folded(row: SummaryRow, details: Sequence[Detail]) -> str:
 
 def _html(text: str) -> str:
     """Return the text for an HTML element, where GitHub does not interpret ``<code>``."""
-    return escape(terminal_safe(text))
+    return escape(terminal_safe(redact(text)))
 
 
 def _listed(details: Sequence[Detail]) -> Iterator[str]:

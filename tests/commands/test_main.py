@@ -151,6 +151,10 @@ USAGE_ERRORS = {
     "plan --bogus": "No such option",
     "apply --timeout soon": "invalid duration 'soon': expected a value like 90s, 30m or 1h30m.",
     "plan -l team=a=b": "invalid label selector 'team=a=b': expected a selector like team=demo, tier!=gold, ",
+    "plan -lock=false": "-lock=false is an option of Terraform; remove it: plan needs no lock",
+    "plan -lock-timeout=30s": "-lock-timeout=30s is an option of Terraform; remove it",
+    "plan -l=team=demo": "invalid label selector '=team=demo': write -l team=demo, without =.",
+    "list --target all": "default; reconcile status --target all shows every target",
     "plan nowhere": "nowhere",
     "schema Tuned": 'unknown kind "Tuned"',
 }

@@ -279,7 +279,10 @@ UNREADABLE = {
     ),
     "a decision that does not exist": (
         forged(action="grant"),
-        ": history[0].action: expected one of promote, rollback, adopt, forget, refresh, prune, destroy, unprotect,",
+        (
+            ": history[0].action: expected one of request, promote, rollback, adopt, forget, refresh, prune, destroy,"
+            " unprotect,"
+        ),
     ),
     "a decision at an odd time": (forged(time="tomorrow"), ": history[0].time: expected a time in UTC"),
     "a decision with a long reason": (forged(reason="x" * 501), ": history[0].reason: expected a text of at most 500"),

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import ExitStatus, Place, UsageError
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.domain.text import terminal_safe
+from reconciler.redaction import secrets_of
 from reconciler.reports.documents.doctor import doctor_report
 from reconciler.reports.documents.plan import DataBase, DataChange, DataSample, PlanReport, plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 GITHUB = 65_536
+RESULT: dict[str, Any] = {
+    "plan": Plan(()),
+    "target": TARGET,
+    "capabilities": SIMULATED,
+    "requests": 1,
+    "seconds": 1,
+    "exit_status": ExitStatus.ERROR,
+}
 HOSTILE = (
     "@octocat",
     "(@acme/team)",
@@ -442,6 +451,19 @@ def test_a_document_without_such_a_face_is_refused_with_those_that_have_one() ->
         "unsupported kind of document Doctor: expected Check, Combined, DataDiff, Drift, Error, History, Inspection,"
         " Migration, Plan, Result, Status, Targets, Validation; write the report as JSON (.json)"
     )
+
+
+SECRETS = ("pass|word|with|pipes", "two words and | more", "a<!--b<!--c<!--d", "first line\nsecond line")
+
+
+@each_row("secret", SECRETS)
+def test_a_secret_is_hidden_before_it_is_split(secret: str) -> None:
+    failed = ModelOutcome("numbers", Outcome.FAILED, message=f"the service answered {secret}; {'x' * 300}")
+    with secrets_of({"API_TOKEN": secret}):
+        drawn = [code(secret), prose(f"it is {secret}."), markdown(result_report(**RESULT, outcomes=(failed,)))]
+    shown = unescape("".join(drawn)).replace("`", "")
+    assert [piece for piece in re.split(r"[|\n]|<!--", secret) if piece.strip() in shown and len(piece) > 1] == []
+    assert shown.count("[secret]") >= len(drawn)
 
 
 def test_what_hides_is_written_out() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -27,6 +27,7 @@ from reconciler.domain.document import (
     TotalSteps,
 )
 from reconciler.domain.lock import (
+    EARLIEST,
     Lock,
     LockedGeneration,
     LockedHyperparameters,
@@ -49,7 +50,9 @@ from reconciler.domain.model import (
     Suspension,
     Target,
 )
+from reconciler.domain.plan import Reason
 from reconciler.planning.costs import Billing, billing_of
+from reconciler.planning.stages import request_of, unmet_conditions
 from reconciler.planning.training_time import CountedProgress, counted_progress, epoch_count, last_epoch
 from reconciler.reports.documents.envelope import Loss, TargetReport, number, target_summary
 
@@ -78,6 +81,24 @@ class StageUse(Record, frozen=True, kw_only=True):
     """Whether it is serving there, its promotion is requested, it was serving before, or it was rejected there."""
     since: Time = ""
     """When the serving generation was promoted, according to the lockfile; RFC 3339."""
+    held: Reason | None = None
+    """Why the requested promotion is held, if the lockfile alone shows it; a stable name."""
+    message: str = ""
+    """The hold in a sentence."""
+
+
+def _with_holds(uses: Iterable[StageUse], request: tuple[str, LockedModel, str], target: Target) -> Iterator[StageUse]:
+    """Yield the uses of a generation, with the reasons of holds that the lockfile alone shows."""
+    name, model, key = request
+    stages = {stage.name: stage for stage in target.later_stages}
+    for use in uses:
+        stage = stages.get(use.stage) if use.use == "requested" else None
+        unmet = None
+        if stage:
+            found = request_of(name, model, target, stage, key)
+            unmet = next(unmet_conditions(found, model, target, None, EARLIEST), None)
+        is_known = unmet and unmet.reason is not Reason.SOAK_UNKNOWN  # which the lockfile cannot show
+        yield replace(use, held=unmet.reason, message=unmet.message) if unmet and is_known else use
 
 
 def stage_uses(lock: Lock, model: LockedModel, key: str) -> tuple[StageUse, ...]:
@@ -439,7 +460,7 @@ def status_report(
         verified=live is not None,
         models=tuple(
             replace(
-                _model(name, live or {}, (lock, model, capabilities)),
+                _model(name, live or {}, (lock, model, capabilities), target),
                 orphaned=name in orphans,
                 suspend=None if model.suspend and now and model.suspend.has_ended(now) else model.suspend,
             )
@@ -450,9 +471,14 @@ def status_report(
     )
 
 
-def _model(name: str, live: Mapping[str, RemoteModel], context: _Context) -> ModelStatus:
-    _, model, _ = context
+def _model(name: str, live: Mapping[str, RemoteModel], context: _Context, target: Target) -> ModelStatus:
+    lock, model, _ = context
     generations = tuple(_generation(known, live.get(known.remote), context) for known in model.generations)
+    if lock.target and lock.target.stages == tuple(stage.name for stage in target.stages):
+        generations = tuple(
+            replace(known, stages=tuple(_with_holds(known.stages, (name, model, known.key), target)))
+            for known in generations
+        )
     serving = model.serving_generation
     return ModelStatus(
         name=name,

@@ -159,8 +159,12 @@ def _model_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
 def _stage_details(generation: GenerationStatus) -> Iterator[tuple[Role, str, str]]:
     if stages := stages_text(generation, "serving"):
         yield "good", "serving", f"{generation.key} in {stages}"
-    if stages := stages_text(generation, "requested"):
+    requested = [use for use in generation.stages if use.use == "requested"]
+    if stages := ", ".join(use.stage for use in requested if not use.held):
         yield "wait", "requested", f"{generation.key} for {stages}; reconcile plan shows what it waits for"
+    for use in requested:
+        if use.held:
+            yield "hold", "held", f"{generation.key} for {use.stage} ({use.held}): {use.message}"
 
 
 def _experiment(generation: GenerationStatus) -> Iterator[tuple[Role, str, str]]:

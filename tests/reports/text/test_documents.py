@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
+from reconciler.domain.document import json_text
 from reconciler.domain.errors import ExitStatus, Place, Problem
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedStage, LockedTarget
-from reconciler.domain.model import Capabilities, DroppedExample, DroppedExamples, Failure, RemoteModel, State
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedStage, record_target
+from reconciler.domain.model import Capabilities, DroppedExample, DroppedExamples, Failure, RemoteModel, Stage, State
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.change import ResolvedModel, ResolveReport
@@ -20,6 +21,8 @@ from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport, result_report
 from reconciler.reports.documents.status import status_report
+from reconciler.reports.html.page import page
+from reconciler.reports.junit import junit
 from reconciler.reports.summary import summarize
 from reconciler.reports.text.change import resolve_text
 from reconciler.reports.text.format import Layout, ansi
@@ -150,14 +153,39 @@ def test_status_without_asking_the_service_says_so() -> None:
             f"serving: {KEY} in staging\nrequested: {KEY} for production; reconcile plan shows what it waits for",
             "note",
         ),
+        (
+            LockedStage(requested="old-22222222"),
+            (
+                f"serving: {KEY} in staging\nheld: old-22222222 for production (NotInStage): old-22222222 is"
+                f" requested, and {KEY} is serving in staging; request it with reconcile promote number-generator"
+                " --stage production"
+            ),
+            "warning",
+        ),
+        (
+            LockedStage(requested="bad-22222222"),
+            (
+                f"serving: {KEY} in staging\nheld: bad-22222222 for production (RejectedInStage): bad-22222222 was"
+                " rejected in staging; the request is removed; promote another generation"
+            ),
+            "warning",
+        ),
     ],
-    ids=["serving", "requested"],
+    ids=["serving", "requested", "no longer in the stage before", "rejected in the stage before"],
 )
 def test_a_report_has_the_stages_of_a_model(stage: LockedStage, why: str, level: str) -> None:
-    model = LockedModel("n.yaml", KEY, generations=(ACTIVE,), stages={"production": stage})
-    target = LockedTarget("default", "embedded", "demo", stages=("staging", "production"))
-    (row,) = summarize(status_report(Lock(target, {"number-generator": model}), TARGET, SIMULATED, LOCKFILE)).rows
+    older = tuple(
+        replace(ACTIVE, key=key, promote_time="2026-01-01T00:00:00Z") for key in ("old-22222222", "bad-22222222")
+    )
+    model = LockedModel("n.yaml", KEY, ("bad-22222222",), generations=(ACTIVE, *older), stages={"production": stage})
+    target = replace(TARGET, stages=(Stage("staging"), Stage("production", "staging")))
+    lock = Lock(record_target(target), {"number-generator": model})
+    document = status_report(lock, target, SIMULATED, LOCKFILE)
+    (row,) = summarize(document).rows
     assert (row.why, row.level) == (why, level)
+    drawn = [render_text(document), page(document), junit(document), json_text(document)]
+    reasons = [name for name in ("NotInStage", "RejectedInStage") if name in why]
+    assert [name for name in reasons for text in drawn if name not in text] == []
 
 
 @given(locks)
