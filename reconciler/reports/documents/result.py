@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Position, Record, Remote, TableEnum
 from reconciler.domain.errors import ExitStatus
-from reconciler.domain.lock import Lock
+from reconciler.domain.lock import Lock, StageName
 from reconciler.domain.model import Capabilities, DroppedExamples, Target
 from reconciler.domain.plan import REQUESTED_HOLDS, Action, Kind, Plan, Reason
 from reconciler.planning.costs import Billing, billing_of
@@ -47,7 +47,7 @@ class Outcome(TableEnum):
 class HeldStage(Record, frozen=True):
     """A stage after the first one whose requested promotion is held."""
 
-    stage: NonEmpty
+    stage: StageName
     """The name of the stage."""
     reason: Reason
     """The reason why it is held; a stable name."""

@@ -52,7 +52,6 @@ from reconciler.domain.model import (
 )
 from reconciler.domain.plan import Reason
 from reconciler.planning.costs import Billing, billing_of
-from reconciler.planning.stages import request_of, unmet_conditions
 from reconciler.planning.training_time import CountedProgress, counted_progress, epoch_count, last_epoch
 from reconciler.reports.documents.envelope import Loss, TargetReport, number, target_summary
 
@@ -95,6 +94,9 @@ def _with_holds(uses: Iterable[StageUse], request: tuple[str, LockedModel, str],
         stage = stages.get(use.stage) if use.use == "requested" else None
         unmet = None
         if stage:
+            # Imported here because most targets have no stages, and status should start quickly.
+            from reconciler.planning.stages import request_of, unmet_conditions
+
             found = request_of(name, model, target, stage, key)
             unmet = next(unmet_conditions(found, model, target, None, EARLIEST), None)
         is_known = unmet and unmet.reason is not Reason.SOAK_UNKNOWN  # which the lockfile cannot show
