@@ -29,9 +29,9 @@ class ListedModel(Record, frozen=True, kw_only=True):
 
     name: ManifestName
     state: ModelState
-    """`failed` if its last training or its checks failed; `held` if an action is held; `pending` if the manifest is
-    ahead of the lockfile; `training`; `orphaned` if no manifest declares it; `unselected` if the target does not select
-    its manifest; `inSync` otherwise."""
+    """`failed` if its last training failed; `held` if an action is held, as after failed checks; `pending` if the
+    manifest is ahead of the lockfile; `training`; `orphaned` if no manifest declares it; `unselected` if the target
+    does not select its manifest; `inSync` otherwise."""
     serving: Key = ""
     """The key of the serving generation; omitted if there is none."""
     stages: Mapping[StageName, Key] = {}
@@ -54,7 +54,7 @@ class ModelCounts(Record, frozen=True, kw_only=True):
     held: Count
     """Models with an action that is held."""
     failed: Count
-    """Models whose last training or checks failed."""
+    """Models whose last training failed."""
     orphaned: Count
     """Recorded models that no manifest declares."""
     unselected: Count
@@ -108,7 +108,7 @@ class TargetsReport(Report, frozen=True, kw_only=True, tag="Targets"):
     """The targets, by name."""
 
 
-_FAILED: Final = frozenset({Reason.FAILED, Reason.CANCELLED, Reason.CHECKS_FAILED})
+_FAILED: Final = frozenset({Reason.FAILED, Reason.CANCELLED})
 _UNREAD: Final = frozenset({Reason.SOAK_UNKNOWN, Reason.REQUESTED_UNREADY})
 """Why a request for a stage is held in a plan for which the service was not queried."""
 _SEVERITY: Final[tuple[ModelState, ...]] = (

@@ -373,9 +373,9 @@ def _drift(report: DriftReport) -> PageModel:
         role="hold" if report.drifted else "good",
         lines=(drift_summary(report).removeprefix("Drift: "),),
         heading="Differences",
-        tallies=_tallies(rows, roles | {finding.kind: _finding_mark(finding)[1] for finding in findings}),
-        rows=_without(rows, DriftClass.IN_SYNC),
-        folded=_only(rows, DriftClass.IN_SYNC),
+        tallies=_tallies(rows, roles | {_finding_word(finding): _finding_mark(finding)[1] for finding in findings}),
+        rows=_without(rows, _IN_SYNC),
+        folded=_only(rows, _IN_SYNC),
         remarks=tuple(unchanged_models(report.unmanaged or 0)),
         timeline=_timeline(report.findings),
     )
@@ -394,7 +394,12 @@ def _timeline(findings: Iterable[Finding]) -> tuple[RetirementEntry, ...]:
 def _finding_mark(finding: Finding) -> tuple[str, Role]:
     weight = finding_weight(finding)
     sign, role = SIGNS[weight]
-    return sign, "warning" if weight == "note" else role
+    roles: Mapping[str, Role] = {"note": "warning", DriftClass.IN_SYNC: "good"}
+    return sign, roles.get(weight, role)
+
+
+def _finding_word(finding: Finding) -> str:
+    return _IN_SYNC if finding.kind is DriftClass.IN_SYNC else finding.kind
 
 
 def _finding_row(similar: Sequence[Finding]) -> TableRow:
@@ -403,9 +408,11 @@ def _finding_row(similar: Sequence[Finding]) -> TableRow:
     sign, role = _finding_mark(finding)
     name = finding.name
     return TableRow(
-        tuple(filter(None, (finding.kind, cause))),
+        tuple(filter(None, (_finding_word(finding), cause))),
         (
-            Cell(finding.kind, role=role, sign=sign, notes=(cause or weight,) if weight != finding.kind else ()),
+            Cell(
+                _finding_word(finding), role=role, sign=sign, notes=(cause or weight,) if weight != finding.kind else ()
+            ),
             Cell(name or finding.remote, model=name, code=not name),
             Cell(finding.message, details=tuple(_finding_details(similar))),
             Cell(minute(finding.since), order=finding.since),

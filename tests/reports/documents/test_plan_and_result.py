@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reconciler.domain.errors import ExitStatus, Place, Problem
+from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, Sampling, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.change import ResolvedModel, ResolveReport
@@ -17,6 +18,7 @@ from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import number, target_summary
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
+from reconciler.reports.documents.targets import listed_models
 from reconciler.reports.html.page import page
 from reconciler.reports.summary import summarize
 from reconciler.reports.writer import render_text
@@ -325,3 +327,17 @@ def test_a_held_stage_does_not_hide_the_outcome_of_the_model(
     assert ("ready: " in text, "1 held in production" in text) == (state is Outcome.READY, beside == ["production"])
     assert report.exit_status == (ExitStatus.ERROR if failed else ExitStatus.OK)
     assert [reason.value in page(report) for reason in reasons] == [True] * len(reasons)
+
+
+@each_row(
+    ("reason", "state"),
+    [
+        (Reason.CHECKS_FAILED, "held"),
+        (Reason.SUSPENDED, "held"),
+        (Reason.FAILED, "failed"),
+        (Reason.CANCELLED, "failed"),
+    ],
+)
+def test_targets_has_the_word_of_the_plan_for_a_held_model(reason: Reason, state: str) -> None:
+    (listed,) = listed_models(Plan((replace(IN_SYNC, kind=Kind.HOLD, reason=reason),)), Lock(), ())
+    assert listed.state == state

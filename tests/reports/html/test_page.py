@@ -163,7 +163,7 @@ def test_models_in_sync_are_folded_in_drift_and_are_no_notes() -> None:
     synced = Finding(kind=DriftClass.IN_SYNC, severity="note", name="capitals", message="it is as declared")
     report = drift_page()
     root = parsed(page(replace(report, findings=(synced, *report.findings))))
-    assert [row[:3] for row in rows(root.one("table", **IN_SYNC))] == [["= InSync", "capitals", "it is as declared"]]
+    assert [row[:3] for row in rows(root.one("table", **IN_SYNC))] == [["= in sync", "capitals", "it is as declared"]]
 
 
 def test_models_in_sync_are_folded_in_a_report_on_several_targets() -> None:
