@@ -25,6 +25,7 @@ from reconciler.commands.resolve import resolve_serving
 from reconciler.domain.document import json_text
 from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError, StalePlan
 from reconciler.domain.plan import Action, Kind, Reason, Request
+from reconciler.domain.target_option import DEFAULT_TARGET, commands_for, use_target
 from reconciler.engine.apply import ApplyOptions
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, EventSink
@@ -55,7 +56,7 @@ __all__ = [
 @contextmanager
 def _redacted_errors() -> Iterator[None]:
     """Remove known secrets from the errors of a function, as the command line does; their causes are dropped."""
-    with secrets_of(Environment().environ):
+    with secrets_of(Environment().environ), commands_for(DEFAULT_TARGET):
         try:
             yield
         except ReconcileError as error:
@@ -139,6 +140,7 @@ def plan(project: Project, *, retry: Iterable[str] = (), replace: Iterable[str] 
     if isinstance(retry, str) or isinstance(replace, str):
         raise TypeError("retry and replace are collections of names, not one string")
     _require_no_event_loop()
+    use_target(project.target.name)
     request = plan_command.complete_request(Request(frozenset(retry), frozenset(replace)), project)
     project = project.reread_lock()
     requests = promotion_requests(project)
@@ -187,6 +189,7 @@ def resolve(project: Project, name: str, *, stage: str | None = None) -> str:
     Raises:
         ReconcileError: when there is no serving generation, or it is not ready, or no such stage.
     """
+    use_target(project.target.name)
     return resolve_serving(project.reread_lock().in_stage(stage), name).remote
 
 

@@ -18,6 +18,7 @@ from reconciler.commands._session import display_path
 from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import REMOTE_SCHEME, Manifest
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import shorten
 from reconciler.manifests.discovery import STDIN, Selection, absolute, target_file_name
 from reconciler.manifests.git import (
@@ -104,7 +105,8 @@ class LockReview(Struct, frozen=True):
         if change.field == "file":
             return "remove the attribute from .gitattributes, or the link"
         if change.kind == "fact":
-            return f"restore the value of {self.ref}; reconcile apply --train-only and reconcile wait record trainings"
+            record = for_target("reconcile apply --train-only and reconcile wait")
+            return f"restore the value of {self.ref}; {record} record trainings"
         return f"restore the value of {self.ref}, or pass --allow-decisions after a review"
 
     def rows(self, kind: str) -> tuple[LockfileChange, ...]:

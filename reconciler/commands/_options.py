@@ -20,6 +20,7 @@ from reconciler.commands._project import CommandInput
 from reconciler.commands._run_info import begin_run
 from reconciler.domain.errors import UsageError
 from reconciler.domain.identity import NAME_PATTERN
+from reconciler.domain.target_option import use_target
 from reconciler.domain.text import STEERING, join_names, terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, STDIN, Selection
@@ -134,17 +135,29 @@ def examples(*commands: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  reconcile {command}" for command in commands)
 
 
+def _use_target(_context: click.Context, _parameter: click.Parameter, target: str | None) -> str | None:
+    use_target(target)
+    return target
+
+
+def _use_targets(_context: click.Context, _parameter: click.Parameter, targets: tuple[str, ...]) -> tuple[str, ...]:
+    use_target(targets[0] if len(targets) == 1 else None)
+    return targets
+
+
 environment = click.make_pass_decorator(Environment, ensure=True)
 """Passes the command its environment: by default that of the process."""
 paths = click.argument("paths", nargs=-1, metavar="[PATHS]...")
 target = click.option(
     "--target",
+    callback=_use_target,
     envvar="RECONCILE_TARGET",
     metavar="NAME",
     help="Target to use, from reconcile.NAME.yaml. Default: the target in reconcile.yaml.",
 )
 targets = click.option(
     "--target",
+    callback=_use_targets,
     envvar="RECONCILE_TARGET",
     multiple=True,
     metavar="NAME",

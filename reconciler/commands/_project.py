@@ -21,10 +21,10 @@ from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.lock import Lock, check_owner, require_stages
 from reconciler.domain.model import Capabilities, Manifest, State, Target
 from reconciler.domain.ports import LockStore, Objects
+from reconciler.domain.target_option import use_target
 from reconciler.domain.text import join_names, suggest
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import (
-    DEFAULT,
     STDIN,
     Selection,
     UnknownPathError,
@@ -387,6 +387,7 @@ def read_workspace(environment: Environment, command_input: CommandInput) -> Wor
     """
     from reconciler.manifests.workspace import load
 
+    use_target(command_input.target)
     with _suggest_selection(command_input):
         return load(
             command_input.paths,
@@ -446,6 +447,7 @@ def open_recorded(environment: Environment, command_input: CommandInput) -> Reco
         UsageError: when a path does not exist, or there is no target.
         ReconcileError: when a file cannot be read, or the lockfile belongs to another target.
     """
+    use_target(command_input.target)
     try:
         with _suggest_selection(command_input):
             root = read_root(
@@ -500,8 +502,7 @@ def _recovery(session: Session) -> str:
     cwd = session.environment.cwd
     commit = last_version(file, session.environment.environ, is_valid)
     root = display_root(session.root, cwd)
-    option = "" if target.name == DEFAULT else f"--target {target.name}"
-    refresh = " ".join(filter(None, ["reconcile refresh", quote(root) if root else "", option]))
+    refresh = f"reconcile refresh {quote(root)}" if root else "reconcile refresh"
     if commit:
         folder = f"-C {quote(root)} " if root else ""
         return f"run `git {folder}restore --source={commit[:12]} -- {file.name}`, then `{refresh}`"

@@ -15,8 +15,9 @@ from msgspec import Struct
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Target
+from reconciler.domain.target_option import DEFAULT_TARGET, commands_for
 from reconciler.environment import Environment
-from reconciler.manifests.discovery import Root, target_files
+from reconciler.manifests.discovery import Root, target_files, target_name
 from reconciler.manifests.target import read_target
 from reconciler.providers import registry
 from reconciler.providers.spec import ProviderContext
@@ -204,11 +205,12 @@ class Session(Struct, frozen=True):
             ReconcileError: when a lockfile, or a target file that may name one, cannot be read.
         """
         stores = [
-            self.object_store(target.lock, "the lockfile")
+            (target.name, self.object_store(target.lock, "the lockfile"))
             for target in self._other_targets()
             if target.lock and target.lock != self.target.lock
         ]
-        return tuple(_require_lock(store) for store in (*map(LockFile, self._sibling_lockfiles()), *stores))
+        files = ((_target_of(path), LockFile(path)) for path in self._sibling_lockfiles())
+        return tuple(_require_lock(target, store) for target, store in (*files, *stores))
 
     def _sibling_lockfiles(self) -> list[Path]:
         own = self.lockfile
@@ -225,13 +227,18 @@ class Session(Struct, frozen=True):
             yield result.target
 
 
-def _require_lock(store: LockStore) -> Lock:
-    try:
-        text = store.read()
-        return Lock() if text is None else loads(text, str(store.path))
-    except ReconcileError as error:
-        error.remedy = f"{error.remedy}; {_DELETES_NOTHING}"
-        raise
+def _target_of(lockfile: Path) -> str:
+    return target_name(lockfile.with_suffix("").with_suffix(".yaml")) or DEFAULT_TARGET
+
+
+def _require_lock(target: str, store: LockStore) -> Lock:
+    with commands_for(target):
+        try:
+            text = store.read()
+            return Lock() if text is None else loads(text, str(store.path))
+        except ReconcileError as error:
+            error.remedy = f"{error.remedy}; {_DELETES_NOTHING}"
+            raise
 
 
 def display_root(root: Path, cwd: Path) -> str:

@@ -25,6 +25,7 @@ from reconciler.commands._project import (
 from reconciler.commands._session import EventLoop
 from reconciler.domain.errors import AccessError, ExitStatus, InterruptedRun, ReconcileError, ServiceError, UsageError
 from reconciler.domain.model import Manifest, State
+from reconciler.domain.target_option import for_target
 from reconciler.engine.check import Checker, checked_generation
 from reconciler.engine.observe import run_bounded
 from reconciler.environment import Environment
@@ -156,7 +157,7 @@ async def _examine(
         regressed=False,
         before=recorded.checks,
     )
-    gone = f"{recorded.key} is gone from the service; run reconcile apply"
+    gone = for_target(f"{recorded.key} is gone from the service; run reconcile apply")
     try:
         generation = await prove_generation(project, service, name, recorded)
         if generation is None:

@@ -15,6 +15,7 @@ from reconciler.commands._project import CommandInput, CommandResult, load_proje
 from reconciler.commands._session import EventLoop, display_root
 from reconciler.domain.errors import AccessError, ExitStatus, InvalidInput, Problem, ReconcileError, ServiceError
 from reconciler.domain.model import REMOTE_SCHEME
+from reconciler.domain.target_option import for_target
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, target_file_name
 from reconciler.providers.registry import capabilities_of, catalog_of, provider_spec
@@ -136,7 +137,7 @@ def _check_target(workspace: Workspace) -> Diagnosis:
 def _check_manifests(workspace: Workspace) -> Diagnosis:
     problems = [problem for problem in workspace.errors if problem.place.file != workspace.target.file]
     if problems:
-        return Diagnosis(f"{counted(len(problems), 'problem')} found", "run reconcile validate", "warning")
+        return Diagnosis(f"{counted(len(problems), 'problem')} found", for_target("run reconcile validate"), "warning")
     return Diagnosis(f"{counted(len(workspace.manifests), 'manifest is', 'manifests are')} valid")
 
 

@@ -10,6 +10,7 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands.status import status
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import join_names, terminal_safe
 from reconciler.environment import Environment
 from reconciler.reports.text.format import minute, table
@@ -90,10 +91,12 @@ def command(environment: Environment, /, **values: Any) -> int:
     output = output_of(values)
     result = status(environment, command_input, live=False)
     if not result.document.models:
-        output.warning("no models are recorded; run reconcile apply to train them")
+        output.warning(for_target("no models are recorded; run reconcile apply to train them"))
     if orphans := [model.name for model in result.document.models if model.orphaned]:
         output.warning(
-            f"no manifest declares {join_names(orphans, _MOST_NAMES)}; run reconcile prune --dry-run to see what prune"
-            " would delete, or reconcile forget NAME to stop managing a model"
+            for_target(
+                f"no manifest declares {join_names(orphans, _MOST_NAMES)}; run reconcile prune --dry-run to see what"
+                " prune would delete, or reconcile forget NAME to stop managing a model"
+            )
         )
     return output.finish(result, lambda _style, _width: _text(result.document, form))

@@ -18,6 +18,7 @@ import click
 from reconciler.commands._github_actions import github_actions
 from reconciler.commands._run_info import command_line
 from reconciler.domain.errors import ExitStatus, InterruptedRun, ReconcileError, UsageError
+from reconciler.domain.target_option import DEFAULT_TARGET, commands_for
 from reconciler.domain.version import __version__
 from reconciler.files import write_errors
 from reconciler.redaction import RedactedStream, WrappedStream, secrets_of
@@ -176,6 +177,7 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
                 _working_directory(folders, environment) as moved,
                 command_line(given, moved),
                 github_actions(environ, moved.cwd if moved else None),
+                commands_for(DEFAULT_TARGET),
             ):
                 return _exit_status(rest, moved)
         except UsageError as error:  # of -C; those of commands have a status already

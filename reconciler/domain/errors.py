@@ -6,6 +6,9 @@ from enum import IntEnum
 from typing import ClassVar, Literal, Self
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from reconciler.domain.target_option import for_target
 
 Severity = Literal["error", "warning", "note"]
 
@@ -65,6 +68,9 @@ class Problem(Struct, frozen=True, order=True):
     remedy: str = ""
     severity: Severity = "error"
 
+    def __post_init__(self) -> None:
+        force_setattr(self, "remedy", for_target(self.remedy))
+
     def __str__(self) -> str:
         field = f"{self.path}: " if self.path else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
@@ -74,10 +80,10 @@ class Problem(Struct, frozen=True, order=True):
 class ReconcileError(Exception):
     """The base of all errors that a user reads.
 
-    ``message`` is a sentence without a final stop; ``remedy`` is an imperative, or empty. ``outcome_unknown`` is true
-    where a request that acts only once may have been carried out although it failed, such as one whose reply was lost;
-    ``None`` where this was not determined. ``after_result`` is true if the command had a result, which has this
-    error or could not be written.
+    ``message`` is a sentence without a final stop; ``remedy`` is an imperative, or empty, whose commands get the option
+    of the current target. ``outcome_unknown`` is true where a request that acts only once may have been carried out
+    although it failed, such as one whose reply was lost; ``None`` where this was not determined. ``after_result`` is
+    true if the command had a result, which has this error or could not be written.
     """
 
     exit_status: ClassVar[ExitStatus] = ExitStatus.ERROR
@@ -88,6 +94,15 @@ class ReconcileError(Exception):
         self.remedy = remedy
         self.outcome_unknown: bool | None = None
         self.after_result = False
+
+    @property
+    def remedy(self) -> str:
+        """What the user can do, with commands for the current target."""
+        return self._remedy
+
+    @remedy.setter
+    def remedy(self, remedy: str) -> None:
+        self._remedy = for_target(remedy)
 
     def __str__(self) -> str:
         return f"{self.message}; {self.remedy}" if self.remedy else self.message

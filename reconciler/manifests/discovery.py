@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.model import API_GROUP, API_VERSION, Manifest
+from reconciler.domain.target_option import DEFAULT_TARGET
 from reconciler.domain.text import invalid, join_names, kind_of, list_choices, quote, suggest, suggest_name
 from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse, position
 from reconciler.paths import as_on_disk, file_problem, repository_of
@@ -25,7 +26,7 @@ STDIN = "-"
 _SPECS = "specs"
 _WORKING_DIRECTORY = "the working directory"
 """What messages call the directory of manifests from stdin."""
-DEFAULT = "default"
+DEFAULT = DEFAULT_TARGET
 EMBEDDED = "embedded"
 ALL_TARGETS = "all"
 """The value of ``--target`` that selects every target of the root; no target has this name."""

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import InvalidInput, Place, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import API_VERSION, Method, Target
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import join_names, quote, quote_escaped
 from reconciler.files import create_file, write_errors, write_file
 from reconciler.manifests.ci_workflows import Workflows
@@ -131,8 +132,7 @@ def add(
     files, mapping = _with_data(root, folder, _name(name, None), data, target, base_model)
     created = _write_new(directory, files | _schemas(root), repository_of(root))
     shown = os.path.relpath(folder / f"{name}.yaml", directory)
-    option = "" if target.name == DEFAULT else f" --target {target.name}"
-    return Scaffold(created, f"reconcile plan {shlex.quote(shown)}{option}", mapping=mapping)
+    return Scaffold(created, for_target(f"reconcile plan {shlex.quote(shown)}", target.name), mapping=mapping)
 
 
 def init_workflows(directory: Path, workflows: Workflows) -> Scaffold:

@@ -120,7 +120,7 @@ def require_adoptable(live: RemoteModel, scope: str, lock: Lock, other_locks: It
     if live.mark:
         raise ReconcileError(
             f"{live.remote} is managed in the scope {live.mark.scope}: it has the mark of {live.mark.name}",
-            "ask the owners of that scope to run reconcile forget",
+            "ask the owners of that scope to stop managing it",
         )
     if live.state is not State.ACTIVE:
         wait = live.state not in {State.FAILED, State.CANCELLED}

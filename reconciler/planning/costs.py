@@ -12,6 +12,7 @@ from reconciler.domain.lock import Lock, LockedEstimate, LockedGeneration
 from reconciler.domain.model import Number, Source
 from reconciler.domain.money import Money, dollars
 from reconciler.domain.plan import Action, Kind, TrainingCost, TrainingEstimate, World, hold_over_limit
+from reconciler.domain.target_option import for_target
 from reconciler.planning.training_time import number_of
 
 MILLION = 1_000_000
@@ -131,7 +132,9 @@ def _unknown(
     """Yield each reason why the cost of a training is unknown, and what to do."""
     source = action.source or Source()
     if not name and source.remote and not source.tuned_model:
-        remedy = f"run reconcile adopt NAME {source.remote} to manage it, and set spec.source to {{tunedModel: NAME}}"
+        remedy = for_target(
+            f"run reconcile adopt NAME {source.remote} to manage it, and set spec.source to {{tunedModel: NAME}}"
+        )
         yield f"the base model of {source.remote} is unknown", remedy
     elif not name:
         yield "the base model of its parent is unknown", "select the parent too"

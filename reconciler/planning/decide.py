@@ -11,6 +11,7 @@ from reconciler.domain.identity import key_of
 from reconciler.domain.lock import MAX_GENERATIONS, parse_time
 from reconciler.domain.model import BEST, CANCELLED_CODE, MOST_CHECKPOINTS, PHASES, WAITING_PHASES, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Reason, TrainingCheck
+from reconciler.domain.target_option import for_target
 from reconciler.planning.check_evaluation import most_prompts
 from reconciler.planning.diff import SOURCE_FIELD, ReconcileContext
 from reconciler.planning.generations import (
@@ -187,12 +188,13 @@ def _rolled_back(context: ReconcileContext, generation: ResolvedGeneration) -> s
     name, rejected = context.manifest.name, context.locked.rejected
     ready = (other.key for other in context.generations if other.state is State.ACTIVE and other.key not in rejected)
     other = None if context.serving else next(ready, None)
-    promote = f"promote it again with reconcile promote {name}"
-    promote += f" or {other} with reconcile promote {name} --to {other}" if other else ""
+    promote = for_target(f"promote it again with reconcile promote {name}")
+    promote += for_target(f" or {other} with reconcile promote {name} --to {other}") if other else ""
+    retrain = for_target(f"reconcile apply --replace {name}")
     why = f" ({generation.locked.rejection})" if generation.locked and generation.locked.rejection else ""
     return (
         f"the generation that satisfies this manifest was rolled back{why}, and is not trained again;"
-        f" {promote}, change the manifest, or train another one with reconcile apply --replace {name}"
+        f" {promote}, change the manifest, or train another one with {retrain}"
     )
 
 
@@ -264,16 +266,18 @@ def _obstacle(context: ReconcileContext, key: str) -> Action | None:
     if context.parent and context.parent.hold:
         return context.action(Kind.HOLD, context.parent.hold, message=context.parent.message)
     if context.manifest.dataset.unknown:
-        return context.action(Kind.HOLD, Reason.DATA_UNKNOWN, message=_NO_DATA.format(context.manifest.name))
+        return context.action(
+            Kind.HOLD, Reason.DATA_UNKNOWN, message=for_target(_NO_DATA.format(context.manifest.name))
+        )
     if len(context.locked.generations) >= MAX_GENERATIONS and context.locked.generation(key) is None:
-        message = (
+        message = for_target(
             f"{context.manifest.name} has {len(context.locked.generations)} recorded generations, and a lockfile has at"
             f" most {MAX_GENERATIONS}; reconcile prune --dry-run {context.manifest.name} lists superseded ones"
         )
         return context.action(Kind.HOLD, Reason.GUARDED, message=message)
     holder = context.taken.get(key)
     if holder:
-        message = (
+        message = for_target(
             f"the id {key} is taken by {holder.remote}, which is unmanaged; if it was made from this"
             f" manifest, run reconcile adopt {context.manifest.name} {holder.remote}; otherwise rename this manifest"
         )

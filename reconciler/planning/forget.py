@@ -8,6 +8,7 @@ from datetime import datetime
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedStage
 from reconciler.domain.model import Capabilities, Manifest, State
+from reconciler.domain.target_option import for_target
 
 CANCELLATION = "cancellation"
 """The feature of services that keep a record of a canceled training; others delete the model."""
@@ -51,7 +52,7 @@ def forget_notes(name: str, lock: Lock, *, marked: bool, unread: str = "") -> It
         yield f"the training of {generation.key} continues"
     newest = model.serving_generation or next(iter(model.generations), None)
     if newest and newest.remote and not marked:
-        yield f"to manage it again, run reconcile adopt {name} {newest.remote}"
+        yield for_target(f"to manage it again, run reconcile adopt {name} {newest.remote}")
     if marked:
         yield f"the models keep their marks: they are candidates, and a manifest named {name} adopts them again"
     for child in _children(name, lock):
@@ -110,4 +111,4 @@ def cancel_notes(name: str, capabilities: Capabilities) -> Iterator[str]:
     """Return the notes for canceling the trainings of a model."""
     if CANCELLATION not in capabilities.features:
         yield f"{capabilities.label} can cancel a training only by deleting its model"
-    yield f"it is trained again only if its inputs change, or with reconcile apply --retry {name}"
+    yield for_target(f"it is trained again only if its inputs change, or with reconcile apply --retry {name}")

@@ -30,6 +30,7 @@ from reconciler.domain.lock import (
 )
 from reconciler.domain.model import Manifest, Sampling, State, Target
 from reconciler.domain.plan import Observation
+from reconciler.domain.target_option import for_target
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.diff import declared_fields
 from reconciler.planning.events import Withheld
@@ -598,7 +599,9 @@ def verify_locked(manifests: Iterable[Manifest], scope: str, lock: Lock, lockfil
                 path="metadata.name",
                 message=f"{lockfile} has no generation of {manifest.name} that may serve: the one with this content was"
                 f" rolled back, {gone}",
-                remedy=f"change the manifest, or promote a generation with reconcile promote {manifest.name}",
+                remedy=for_target(
+                    f"change the manifest, or promote a generation with reconcile promote {manifest.name}"
+                ),
             )
         if State.ACTIVE not in states:
             recorded = f"recorded: {', '.join(sorted(states))}" if states else "none is recorded"
@@ -606,5 +609,5 @@ def verify_locked(manifests: Iterable[Manifest], scope: str, lock: Lock, lockfil
                 place=manifest.place,
                 path="metadata.name",
                 message=f"{lockfile} has no ready generation of {manifest.name} with this content ({recorded})",
-                remedy="run reconcile apply where training is allowed, and commit the lockfile",
+                remedy=for_target("run reconcile apply where training is allowed, and commit the lockfile"),
             )

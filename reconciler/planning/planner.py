@@ -25,6 +25,7 @@ from reconciler.domain.plan import (
     hold_over_records,
     limit_notices,
 )
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import join_names
 from reconciler.planning.costs import hold_over_cost, price_notices, with_costs
 from reconciler.planning.decide import decide
@@ -262,14 +263,18 @@ def _orphan_notices(world: World, actions: Iterable[Action]) -> Iterator[str]:
     unselected = sorted(world.lock.models.keys() & world.request.unread.unselected)
     if unselected:
         yield (
-            f"recorded, and not selected by the target: {join_names(unselected, _MOST_NAMES)}; nothing is changed for"
-            " them; select their manifests in spec.selector, or stop managing them with reconcile forget NAME"
+            for_target(
+                f"recorded, and not selected by the target: {join_names(unselected, _MOST_NAMES)}; nothing is changed"
+                " for them; select their manifests in spec.selector, or stop managing them with reconcile forget NAME"
+            )
         )
     orphans = [name for name in names if name not in unread]
     if orphans:
         yield (
-            f"recorded, and declared by no manifest: {join_names(orphans, _MOST_NAMES)}; review their models with"
-            " reconcile prune --dry-run, or keep them with reconcile forget NAME"
+            for_target(
+                f"recorded, and declared by no manifest: {join_names(orphans, _MOST_NAMES)}; review their models with"
+                " reconcile prune --dry-run, or keep them with reconcile forget NAME"
+            )
         )
 
 
@@ -308,7 +313,7 @@ def list_unmanaged(world: World) -> list[RemoteModel]:
 
 def _kept_message(name: str, *, unread: bool) -> str:
     kept = "no manifest declares it; it is kept"
-    return kept if unread else f"{kept}; run reconcile forget {name}, or reconcile prune --dry-run {name}"
+    return kept if unread else for_target(f"{kept}; run reconcile forget {name}, or reconcile prune --dry-run {name}")
 
 
 def orphan_actions(world: World, declared: Iterable[str]) -> Iterator[Action]:
@@ -341,7 +346,7 @@ def describe_suspicion(lock: Lock, observation: Observation) -> str:
     """Return the error for an observation in which so many models are gone that it is not trusted."""
     gone = sorted(generation.remote for _, generation in find_vanished(lock, observation))
     named = ", ".join([*gone[:_NAMED], *(["…"] if len(gone) > _NAMED else [])])
-    return (
+    return for_target(
         f"{len(gone)} recorded models are gone at once ({named}), "
         "which looks like a wrong project or wrong credentials; check them, or, if the models really were deleted, "
         "run reconcile refresh --accept-missing, which records that and keeps everything else"

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import CANCELLED_CODE, Failure, Manifest, Source, State, Target
 from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Pruning, Reason, Unread, World
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import join_names
 from reconciler.planning.generations import (
     ResolvedGeneration,
@@ -82,7 +83,9 @@ def _kept_orphans(context: PruneContext, existing: Iterable[LiveGeneration], kep
             reasons.setdefault(generation.name, kept[generation.remote])
     for name, reason in sorted(reasons.items()):
         unread = not names and context.world.request.unread.reason(name)
-        yield f"{name} is kept: {reason}" + (f"; if it is not wanted, run reconcile prune {name}" if unread else "")
+        yield f"{name} is kept: {reason}" + (
+            for_target(f"; if it is not wanted, run reconcile prune --dry-run {name}") if unread else ""
+        )
 
 
 def unread_notices(unread: Unread) -> Iterator[str]:
@@ -139,7 +142,7 @@ def without_deletions(plan: Plan, remaining: Plan) -> Plan:
     """Return the plan without deletions, with the notices of ``remaining`` and the number of its deletions."""
     count = sum(action.prunes for action in remaining.actions)
     more = "1 more generation" if count == 1 else f"{count} more generations"
-    notices = (f"{more} can be deleted; run reconcile prune",) if count else ()
+    notices = (for_target(f"{more} can be deleted; run reconcile prune --dry-run"),) if count else ()
     actions = tuple(action for action in plan.actions if not action.prunes)
     return replace(
         plan, actions=actions, notices=tuple(dict.fromkeys((*plan.notices, *remaining.notices, *notices))), kept=()
@@ -350,6 +353,8 @@ def _reason(context: PruneContext, generation: LiveGeneration) -> tuple[Reason, 
 
 
 def _cause(context: PruneContext, name: str) -> str:
+    if name in context.world.request.unread.unselected:
+        return f"the target does not select {name}"
     declared = any(name in manifest.names for manifest in context.world.manifests)
     return f"{name} is destroyed on request" if declared else f"no manifest declares {name}"
 

@@ -11,6 +11,7 @@ from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Manifest, State
 from reconciler.domain.plan import Observation
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import join_names
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.generations import (
@@ -176,14 +177,18 @@ def _recorded(name: str, model: LockedModel, key: str) -> LockedGeneration:
 
 def _keys(model: LockedModel) -> str:
     shown = [f"{generation.key} ({generation.state})" for generation in model.generations]
-    return f"pass one with --to; recorded generations: {join_names(shown)}" if shown else "run reconcile apply first"
+    return (
+        f"pass one with --to; recorded generations: {join_names(shown)}"
+        if shown
+        else for_target("run reconcile apply first")
+    )
 
 
 def _instead(model: LockedModel, *keys: str) -> str:
     others = alternatives(model, *keys)
     if others:
         return f"pass another one with --to: {join_names([generation.key for generation in others])}"
-    return f"no other generation can be promoted; {_CHANGE}"
+    return for_target(f"no other generation can be promoted; {_CHANGE}")
 
 
 def unusable_error(model: LockedModel, key: str, cause: str) -> ReconcileError:

@@ -10,6 +10,7 @@ from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.lock import parse_time
 from reconciler.domain.model import State, Target
 from reconciler.domain.plan import MARK_FIELD, Action, Kind, Reason, World
+from reconciler.domain.target_option import for_target
 from reconciler.planning.check_evaluation import most_prompts
 from reconciler.planning.diff import ReconcileContext
 from reconciler.planning.generations import ResolvedGeneration, describe_mismatch
@@ -63,7 +64,7 @@ def _unready(generation: ResolvedGeneration | None) -> str:
     if generation.mismatch:
         return describe_mismatch(generation)
     if generation.live is None and generation.state is State.ACTIVE:
-        return "its live state is not known; run reconcile plan without --offline"
+        return for_target("its live state is not known; run reconcile plan without --offline")
     return f"its state is {generation.state}"
 
 
@@ -117,7 +118,7 @@ def hold_shared_fields(context: ReconcileContext, actions: tuple[Action, ...], t
         if mark:
             yield replace(action, reason=Reason.DRIFTED, changes=mark, access=())
         if len(mark) < len(action.fields):
-            message = (
+            message = for_target(
                 f"{last} is serving {action.key} too, and shares {', '.join(_shared(action))}; approve this with"
                 f" reconcile promote {action.name} --stage {last}"
             )

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from reconciler.domain.lock import Lock, LockedModel, LockedStage, LockedTarget
 from reconciler.domain.model import MUTABLE_FIELDS, Manifest, Stage, Target
 from reconciler.domain.plan import Publication, Reason
+from reconciler.domain.target_option import for_target
 
 
 def recorded_stage(target: Target | LockedTarget, name: str) -> str:
@@ -91,7 +92,9 @@ def stage_notices(lock: Lock, target: Target) -> Iterator[str]:
             yield f"the new stage {name} begins with the generations that are serving {last}"
     for name in recorded:
         if name not in stages:
-            yield f"the stage {name} is no longer declared; its record is kept until reconcile forget --stage {name}"
+            yield for_target(
+                f"the stage {name} is no longer declared; its record is kept until reconcile forget --stage {name}"
+            )
 
 
 # requests
@@ -162,7 +165,7 @@ def unmet_conditions(
     served = model.record_of(request.before).serving
     if served != key:
         serving = f"{served} is serving" if served else "no generation is serving"
-        again = f"; request it with reconcile promote {request.name} --stage {stage.name}" if served else ""
+        again = for_target(f"; request it with reconcile promote {request.name} --stage {stage.name}") if served else ""
         yield Unmet(Reason.NOT_IN_STAGE, f"{key} is requested, and {serving} in {after}{again}")
     else:
         yield from _unmet_publication(request, target, publication, now)
@@ -174,7 +177,9 @@ def _unmet_publication(
     stage, key, after = request.stage, request.key, request.stage.after
     if publication is None:
         if stage.soak or target.destination(after):
-            message = f"what is published in {after} was not read; run reconcile plan to read it, without --offline"
+            message = for_target(
+                f"what is published in {after} was not read; run reconcile plan to read it, without --offline"
+            )
             yield Unmet(Reason.SOAK_UNKNOWN, message)
         return
     problem = f"{publication.problem}; {publication.remedy}" if publication.problem else ""

@@ -13,7 +13,8 @@ from typing import Final
 
 from reconciler.domain.document import Document, json_text
 from reconciler.domain.errors import UsageError
-from reconciler.reports.documents.envelope import kind_of
+from reconciler.domain.target_option import DEFAULT_TARGET, commands_for
+from reconciler.reports.documents.envelope import kind_of, target_of
 from reconciler.reports.text.format import Layout, Style, plain
 
 _MODULES: Final[Mapping[str, str]] = MappingProxyType(
@@ -64,9 +65,10 @@ def render_text(document: Document, *, width: int | None = None, verbose: bool =
 
 
 def _draw(document: Document, layout: Layout) -> str:
-    kind = kind_of(document)
+    kind, target = kind_of(document), target_of(document)
     draw: Callable[..., str] = getattr(_module("text", kind), f"{kind.lower()}_text")
-    return draw(document, layout, _draw) if kind == "Combined" else draw(document, layout)
+    with commands_for(target.name if target else DEFAULT_TARGET):
+        return draw(document, layout, _draw) if kind == "Combined" else draw(document, layout)
 
 
 def _module(package: str, kind: str) -> ModuleType:

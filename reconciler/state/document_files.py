@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from reconciler.domain.document import VERSION, Document, builtins_of
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.model import API_GROUP, API_VERSION
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import shorten
 from reconciler.files import check_writable, write_errors, write_file
 from reconciler.paths import require_no_escape
@@ -84,7 +85,7 @@ def read_saved_plan(path: Path, shown: str, kind: type[_DocumentT]) -> _Document
         UsageError: it is a report of a plan, which has too few details to apply.
         ReconcileError: it cannot be read, is truncated, or is another document or a newer version.
     """
-    source, document = _read_json(path, shown, _PLAN_AGAIN)
+    source, document = _read_json(path, shown, for_target(_PLAN_AGAIN))
     if _kind_of(source, document) == "Plan":
         raise UsageError(f"{shown}: a report of a plan cannot be applied", _PLAN_AGAIN)
     source.require_version(document, VERSION)

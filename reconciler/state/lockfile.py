@@ -27,6 +27,7 @@ from reconciler.domain.lock import (
     require_size,
 )
 from reconciler.domain.model import REMOTE_SCHEME, State
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import decode_utf8
 from reconciler.environment import Deadline
 from reconciler.files import check_writable, remove_leftovers, require_safe, write_errors, write_file
@@ -101,7 +102,7 @@ def loads(data: bytes | str, file: str, provider_data: type[Struct] | None = Non
     """
     origin = "an earlier version of the object" if file.startswith(REMOTE_SCHEME) else "git"
     remedy = f"restore it from {origin}"  # it may hold rollbacks, so every remedy starts with what keeps them
-    merge = "run reconcile refresh to merge both sides"
+    merge = for_target("run reconcile refresh to merge both sides")
     source = JsonSource(data, file, remedy, allow_bom=False, conflict_remedy=merge, limit=MAX_LOCKFILE_BYTES)
     document = source.parse()
     version = document.get("version") if isinstance(document, dict) else None

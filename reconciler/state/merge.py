@@ -31,6 +31,7 @@ from reconciler.domain.lock import (
     parse_time,
 )
 from reconciler.domain.model import State
+from reconciler.domain.target_option import for_target
 from reconciler.planning.stages import arrange_stages
 
 _T = TypeVar("_T")
@@ -296,7 +297,9 @@ class _ModelMerge:
         was_ready = any(version.state is State.ACTIVE for version in recorded if version)
         if generation and generation.state is not State.ACTIVE and was_ready:
             self._note(
-                f"{key} is serving on one side and {generation.state} on the other; run reconcile apply to fix this"
+                for_target(
+                    f"{key} is serving on one side and {generation.state} on the other; run reconcile apply to fix this"
+                )
             )
 
     # the stages after the first one
@@ -344,9 +347,11 @@ class _ModelMerge:
             self._note(f"one side rejected {base.serving} in {name}; {kept.serving or 'no generation'} is serving")
             return kept
         self._note(
-            f"the sides promoted different generations to {name}, {ours.serving or 'none'} and"
-            f" {theirs.serving or 'none'}; a merge never moves a later stage: {serving}; request one of them again with"
-            f" reconcile promote {self._name} --stage {name}"
+            for_target(
+                f"the sides promoted different generations to {name}, {ours.serving or 'none'} and"
+                f" {theirs.serving or 'none'}; a merge never moves a later stage: {serving}; request one of them again"
+                f" with reconcile promote {self._name} --stage {name}"
+            )
         )
         return kept
 

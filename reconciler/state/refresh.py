@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from reconciler.domain.lock import Lock, LockedGeneration, record_target
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import World
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import join_names
 from reconciler.planning import events
 from reconciler.planning.adopt import adopted_generation, outdated_generation
@@ -143,9 +144,11 @@ def refresh_notices(before: Lock, world: World) -> Iterator[str]:
     rebuilt = [name for name in after.models if _has_no_record(before, name) and after.models[name].generations]
     if rebuilt:
         yield (
-            f"{_names(rebuilt)}: rebuilt from the marks; no generation is serving, because promotions, rollbacks and "
-            "check results are recorded only in the lockfile; restore an older lockfile, for example from git, or run "
-            "reconcile apply, or reconcile promote NAME --to KEY"
+            for_target(
+                f"{_names(rebuilt)}: rebuilt from the marks; no generation is serving, because promotions, rollbacks"
+                " and check results are recorded only in the lockfile; restore an older lockfile, for example from git,"
+                " or run reconcile apply, or reconcile promote NAME --to KEY"
+            )
         )
     incomplete = [
         generation.key
@@ -162,7 +165,9 @@ def refresh_notices(before: Lock, world: World) -> Iterator[str]:
             yield f"{shown} was not found at the service; {_lost(name, stage)}"
         live = find_live_model(serving, owners.owner(name), world.observation)
         if live and not live.is_deployed(serving.checkpoint):
-            yield f"{shown} is not deployed: no endpoint has its model; run reconcile apply to deploy it again"
+            yield for_target(
+                f"{shown} is not deployed: no endpoint has its model; run reconcile apply to deploy it again"
+            )
     skipped = [known.key for _, known in _unrecorded(world)]
     if skipped:
         yield f"{_names(skipped)}: has the mark of this scope, but is not recorded: it can belong to another branch"
@@ -182,8 +187,8 @@ def _serving(lock: Lock) -> Iterator[tuple[str, str, LockedGeneration]]:
 
 def _lost(name: str, stage: str) -> str:
     if not stage:
-        return "run reconcile apply to fix this"
-    return f"promote another one with reconcile promote {name} --stage {stage}"
+        return for_target("run reconcile apply to fix this")
+    return for_target(f"promote another one with reconcile promote {name} --stage {stage}")
 
 
 def _names(names: Iterable[str]) -> str:

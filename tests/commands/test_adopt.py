@@ -162,7 +162,7 @@ def test_a_lost_lockfile_is_rebuilt_without_marks(reconcile: Cli, world: World) 
     lock_file(reconcile, "vertex").unlink()
     held = reconcile("apply", "--yes", *chosen("vertex"))
     assert held.status == 1
-    assert "adopt a model with reconcile adopt adder REMOTE" in held.out
+    assert "adopt a model with reconcile adopt --target vertex adder REMOTE" in held.out
     again = adopt(reconcile, remote, "vertex")
     assert "manifest" not in again.out
     assert recorded(reconcile, "vertex") == before
@@ -274,7 +274,7 @@ def test_a_name_in_use_is_refused(reconcile: Cli, world: World) -> None:
     (reconcile.specs / "adder.yaml").unlink()
     assert refused(reconcile, "adder", remote) == (
         "Error: specs/reconcile.gl.lock.json already records generations of adder; choose another name, or run "
-        "reconcile forget adder first\n"
+        "reconcile forget --target gl adder first\n"
     )
 
 
@@ -319,7 +319,8 @@ def test_a_managed_or_marked_model_is_refused(reconcile: Cli, world: World) -> N
     )
     lock_file(reconcile, "gl").unlink()
     assert refused(reconcile, "adder", one["remote"]).startswith(
-        f"Error: {one['remote']} is already managed: it has the mark of mine in this scope; run reconcile apply with a"
+        f"Error: {one['remote']} is already managed: it has the mark of mine in this scope; run"
+        " reconcile apply --target gl with a"
     )
     target = reconcile.specs / "reconcile.gl.yaml"
     target.write_text(target.read_text().replace("scope: acme/nlp", "scope: acme/vision"))

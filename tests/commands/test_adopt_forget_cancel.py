@@ -194,7 +194,8 @@ def test_a_protected_model_is_not_forgotten(reconcile: Cli, world: World) -> Non
     assert world
     orphaned(reconcile, "gl", more="  lifecycle: {protect: true}\n")
     assert refused(reconcile, "forget", "adder", "--yes") == (
-        "Error: adder is protected; restore its manifest without spec.lifecycle.protect, run reconcile apply, and"
+        "Error: adder is protected; restore its manifest without spec.lifecycle.protect, run reconcile apply"
+        " --target gl, and"
         " remove the manifest again\n"
     )
 

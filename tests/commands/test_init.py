@@ -305,7 +305,7 @@ def test_add_writes_beside_the_other_manifests_of_the_target(reconcile: Cli) -> 
 
     made = reconcile("add", "one", "--from", "specs/a.csv", "--target", "prod")
 
-    assert made.out.splitlines()[-1] == "Next: reconcile plan specs/models/one.yaml --target prod"
+    assert made.out.splitlines()[-1] == "Next: reconcile plan --target prod specs/models/one.yaml"
     text = (reconcile.specs / "models/one.yaml").read_text()
     assert "    path: ../a.csv\n" in text
     schema = text.splitlines()[0].removeprefix("# yaml-language-server: $schema=")

@@ -404,7 +404,7 @@ def test_a_missing_endpoint_is_an_error(reconcile: Cli, vertex: World) -> None:
     answer = ask(reconcile, "7")
     assert answer.status == 1
     assert "is gone: the service has no projects/my-project/" in answer.err
-    assert answer.err.endswith("run reconcile apply to train it again\n")
+    assert answer.err.endswith("run reconcile apply --target vertex to train it again\n")
 
 
 def test_denied_access_to_the_endpoint_is_an_error(reconcile: Cli, vertex: World) -> None:

@@ -277,7 +277,8 @@ def test_an_interruption_while_publishing_names_the_serving_generation(
     assert process.returncode == 130
     assert err.endswith(
         f"Error: interrupted; specs/reconcile.vertex.lock.json may already record {first} as the serving"
-        " generation of adder; see reconcile resolve adder; the next apply publishes the serving generation\n"
+        " generation of adder; see reconcile resolve --target vertex adder; the next apply"
+        " publishes the serving generation\n"
     )
     assert lock_of(reconcile, "vertex")["adder"]["serving"] == first
     bucket.front = lambda app: app

@@ -98,7 +98,8 @@ def test_a_missing_serving_generation_stays_named(reconcile: Cli, trained_world:
 
     assert f"      ~ {second}  ACTIVE → MISSING\n" in answer.out
     assert answer.out.endswith(
-        f"note: {second}, the serving generation of adder, was not found at the service; run reconcile apply to fix "
+        f"note: {second}, the serving generation of adder, was not found at the service; run reconcile apply"
+        " --target gl to fix "
         "this\n"
     )
     found = generations(reconcile, "gl")
@@ -300,7 +301,7 @@ def test_changes_of_another_run_are_not_overwritten(reconcile: Cli, world: World
     world.front = saving
     answer = refreshed(reconcile, target="gl", status=1)
     assert answer.err == (
-        "Error: another run has saved specs/reconcile.gl.lock.json meanwhile; run reconcile refresh again\n"
+        "Error: another run has saved specs/reconcile.gl.lock.json meanwhile; run reconcile refresh --target gl again\n"
     )
     assert file.read_text() == rival
 

@@ -286,7 +286,7 @@ def test_a_generation_that_is_not_ready_is_not_promoted(reconcile: Cli, world: W
     assert refused(reconcile, "rollback", "adder", *WHY, target="gl") == (
         f"Error: {first} cannot be promoted: the service reports it as FAILED; no other generation can "
         "be promoted; change the manifest"
-        " and run reconcile apply\n"
+        " and run reconcile apply --target gl\n"
     )
 
 
@@ -412,7 +412,8 @@ def test_a_rollback_whose_generation_vanished_fails_every_run_and_offers_what_wo
         answer = reconcile("apply", "--yes", *target)
         assert answer.status == 1
         assert f"held (NothingServes): nothing is serving: {before} is gone; " in answer.out
-    options = f"promote it again with reconcile promote adder or {oldest} with reconcile promote adder --to {oldest}"
+    promote = "reconcile promote --target gl adder"
+    options = f"promote it again with {promote} or {oldest} with {promote} --to {oldest}"
     assert options in answer.out
     assert options in reconcile("drift", *target).out
     assert reconcile("validate", "--locked", *target).status == 1

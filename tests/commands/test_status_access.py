@@ -93,10 +93,11 @@ def test_a_missing_model_is_skipped_with_a_warning(reconcile: Cli, world: World,
     answer = reconcile("status", "--access", ADA, *GL)
 
     assert answer.status == 0
+    remedy = "run reconcile apply --target gl"
     assert below_the_table(answer.out)[:3] == [
         "ada@example.com has access to 1 of 2 ready models:",
         f"  words  {keys['words']} (serving): reader as everyone",
-        f"warning: {keys['adder']} no longer exists at the service, so no user has access to it; run reconcile apply",
+        f"warning: {keys['adder']} no longer exists at the service, so no user has access to it; {remedy}",
     ]
     access = reconcile("status", "--access", ADA, *GL, "--format", "json").document["access"]
     assert [one["key"] for one in access["gone"]] == [keys["adder"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -48,6 +49,8 @@ def test_each_target_plans_its_own_manifests_and_the_rest_is_no_orphan(reconcile
     assert pruned["summary"]["delete"] == 0
     named = reconcile("prune", "speller", "--target", "dev", "--dry-run", "--format", "json").document
     assert named["summary"]["delete"] == 1
+    (message,) = (action["message"] for action in named["actions"] if action["name"] == "speller")
+    assert message.startswith("the target does not select speller; it is recorded as serving")
     assert reconcile("validate", "--locked", "--target", "dev").status == 0
     assert "speller" in json.loads((reconcile.specs / "reconcile.dev.lock.json").read_text())["models"]
 
@@ -66,6 +69,30 @@ def test_each_target_plans_its_own_manifests_and_the_rest_is_no_orphan(reconcile
     assert "lastChange" not in prod
     epochs = reconcile("plan", "--target", "prod", "--format", "json").document["actions"][0]["training"]["epochs"]
     assert epochs == 2
+
+
+def test_commands_of_messages_name_the_target(reconcile: Cli) -> None:
+    two_targets(reconcile)
+    prod = ("--target", "prod")
+    never = reconcile("promote", "adder", *prod, "--format", "json")
+    assert reconcile("apply", *prod, "--yes").status == 0
+    (reconcile.specs / "speller.yaml").unlink()
+    reports = [word for end in ("md", "html", "xml") for word in ("--report", str(reconcile.folder / f"r.{end}"))]
+    planned = reconcile("plan", *prod, "--format", "json", *reports)
+    texts = {
+        "promote": never.out + never.err,
+        "plan": planned.out,
+        "text": reconcile("plan", *prod).out,
+        **{file.suffix: file.read_text() for file in reconcile.folder.glob("r.*")},
+        "status": reconcile("status", *prod).out,
+        "list": reconcile("list", *prod).err,
+    }
+    (reconcile.folder / "plan.json").write_text(planned.out)
+    texts["render"] = reconcile("render", str(reconcile.folder / "plan.json")).out
+    for name, text in texts.items():
+        commands = re.findall(r"reconcile `?(?:apply|forget|promote|prune)\b.{20}", text.replace("\n", " "))
+        assert commands, name
+        assert [one for one in commands if "--target" not in one] == [], name
 
 
 def test_a_broken_target_hides_no_other(reconcile: Cli) -> None:

@@ -69,7 +69,7 @@ def test_a_token_that_expires_while_we_wait(reconcile: Cli, slow: World) -> None
     assert answer.status == 3
     assert "adder  training started: adder-" in answer.err
     assert "set RECONCILE_ACCESS_TOKEN to a new access token" in answer.err
-    assert answer.err.endswith("; the trainings continue: run reconcile wait to wait for them\n")
+    assert answer.err.endswith("; the trainings continue: run reconcile wait --target vertex to wait for them\n")
     assert states(reconcile) == ["CREATING"]
     goes_on(reconcile, slow)
 

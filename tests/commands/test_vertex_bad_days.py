@@ -365,7 +365,7 @@ def test_an_interrupted_deployment_goes_on_with_its_endpoint(reconcile: Cli, tra
     undeploy(world)
     world.front = refusing(refusal(400, "FAILED_PRECONDITION", "Not now."), f"POST {ENDPOINTS}/")
     refused = apply(reconcile)
-    assert (refused.status, "run `reconcile apply` again" in refused.out) == (1, True)
+    assert (refused.status, "run `reconcile apply --target vertex` again" in refused.out) == (1, True)
     goes_on(reconcile, world)
     assert [endpoint["name"] for endpoint in world.ask("GET", ENDPOINTS)["endpoints"]] == [
         served(reconcile)["resources"]["endpoint"]

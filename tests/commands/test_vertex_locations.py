@@ -71,7 +71,7 @@ def test_the_wrong_location_of_each_base_model_gets_its_message(reconcile: Cli, 
     assert " ".join((refused.out + refused.err).split()).count(
         f"POST {jobs} failed with 400 INVALID_ARGUMENT: Unsupported region for tuning: us-east1. The base model can be"
         " tuned in europe-west4, us-central1; set spec.location of the target to a location in which the"
-        " base model can be tuned: `reconcile models` lists them"
+        " base model can be tuned: `reconcile models --target vertex` lists them"
     ) >= len(TUNABLE)
 
 

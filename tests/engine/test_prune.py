@@ -339,7 +339,7 @@ def test_apply_deletes_last_and_only_what_its_plan_contains(after: After) -> Non
     assert "Promoted" in ran.happened
     assert states(world) == [State.DELETED, State.ACTIVE, State.ACTIVE]
     assert (ran.outcome.exit_status, ran.outcome.plan.of_kind(Kind.DELETE)) == (ExitStatus.OK, ())
-    assert "1 more generation can be deleted; run reconcile prune" in ran.outcome.plan.notices
+    assert "1 more generation can be deleted; run reconcile prune --dry-run" in ran.outcome.plan.notices
     assert second in ids(world)
 
 

@@ -523,8 +523,8 @@ def test_an_approval_covers_only_the_same_generation(changed: dict[str, str]) ->
     ("count", "notices"),
     [
         (0, ()),
-        (1, ("1 more generation can be deleted; run reconcile prune",)),
-        (2, ("2 more generations can be deleted; run reconcile prune",)),
+        (1, ("1 more generation can be deleted; run reconcile prune --dry-run",)),
+        (2, ("2 more generations can be deleted; run reconcile prune --dry-run",)),
     ],
 )
 def test_a_plan_without_deletions_counts_those_that_remain(count: int, notices: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import Lock, StageName
 from reconciler.domain.model import Capabilities, DroppedExamples, Target
 from reconciler.domain.plan import REQUESTED_HOLDS, Action, Kind, Plan, Reason
+from reconciler.domain.target_option import for_target
 from reconciler.planning.costs import Billing, billing_of
 from reconciler.planning.events import Cancelled, Checked, Completed, Deleted, Event, Failed, Promoted, Refused, Updated
 from reconciler.reports.documents.envelope import Loss, Places, TargetReport, number, target_summary
@@ -200,7 +201,9 @@ SETTLED: Final = frozenset({Outcome.IN_SYNC, Outcome.ORPHANED})
 def _remaining(action: Action, *, promotes: bool) -> ModelOutcome:
     """Return the outcome of a model whose remaining action is this one."""
     if action.kind is Kind.PROMOTE and not promotes:
-        return ModelOutcome(action.name, Outcome.READY, key=action.key, remote=action.remote, message=_UNPROMOTED)
+        return ModelOutcome(
+            action.name, Outcome.READY, key=action.key, remote=action.remote, message=for_target(_UNPROMOTED)
+        )
     orphaned = action.reason is Reason.ORPHANED
     return ModelOutcome(
         name=action.name,
@@ -225,8 +228,10 @@ def _with_stages(outcome: ModelOutcome | None, held: Sequence[Action]) -> ModelO
 def _remaining_work(action: Action) -> str:
     """Return what remains for a model; if it waits for its parent, the parent comes first."""
     if action.kind is Kind.CREATE and action.after:
-        return f"tuned from {action.after}, which is not serving yet; fix its parent, then run reconcile apply"
-    return _REMAINING_WORK.get(action.kind, "")
+        return for_target(
+            f"tuned from {action.after}, which is not serving yet; fix its parent, then run reconcile apply"
+        )
+    return for_target(_REMAINING_WORK.get(action.kind, ""))
 
 
 def _merged(outcome: ModelOutcome, remaining: ModelOutcome | None) -> ModelOutcome:

@@ -8,6 +8,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from reconciler.domain.plan import Kind
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.change import (
     ChangeReport,
@@ -83,7 +84,12 @@ def serving_text(report: ServingReport, layout: Layout) -> str:
     details.append(("remote", report.serving.remote))
     details += [("warning", report.warning)] if report.warning else []
     details += [
-        ("note", f"{report.before} is still serving in {stage}; see reconcile rollback {report.name} --stage {stage}")
+        (
+            "note",
+            for_target(
+                f"{report.before} is still serving in {stage}; see reconcile rollback {report.name} --stage {stage}"
+            ),
+        )
         for stage in report.still_serving
     ]
     details += [("rejected", ": ".join(filter(None, (rejected.key, rejected.reason)))) for rejected in report.rejected]

@@ -8,6 +8,7 @@ from typing import Final
 from reconciler.domain.checks import RecordedChecks, describe_candidates, describe_comparison
 from reconciler.domain.lock import Decision
 from reconciler.domain.model import REMOTE_SCHEME, Source
+from reconciler.domain.target_option import for_target
 from reconciler.reports.documents.envelope import display_path
 from reconciler.reports.documents.history import (
     GenerationChanges,
@@ -77,7 +78,7 @@ def history_summary(report: HistoryReport) -> str:
     if not report.generations and report.decisions:
         return f"No generation of {report.name} is recorded."
     if not report.generations:
-        return f"No generation of {report.name} is recorded; run reconcile apply first."
+        return for_target(f"No generation of {report.name} is recorded; run reconcile apply first.")
     manifest = display_path(report.manifest, report.target.root)
     return f"{report.name} ({manifest}): {counted(len(report.generations), 'generation')}, newest first"
 

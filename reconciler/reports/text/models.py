@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from reconciler.domain.base_models import BaseModel
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import join_names, terminal_safe
 from reconciler.reports.documents.models import (
     BaseModelState,
@@ -158,4 +159,4 @@ def migration_summary(report: MigrationReport) -> str:
         return "No manifest to change."
     if not report.written:
         return f"{counted(files, 'file')} would be written."
-    return f"{counted(files, 'file')} written. Nothing was trained: run reconcile plan."
+    return for_target(f"{counted(files, 'file')} written. Nothing was trained: run reconcile plan.")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from reconciler.domain.errors import ExitStatus
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.result import SETTLED, HeldStage, ModelOutcome, Outcome, ResultReport
 from reconciler.reports.text.check import passed_text
@@ -123,6 +124,4 @@ def next_steps(report: ResultReport) -> Iterator[str]:
     if report.exit_status is ExitStatus.INTERRUPTED:
         yield "Interrupted. The lockfile is valid, and the next run continues."
     if Outcome.TRAINING in report.summary:
-        name = report.target.name
-        target = "" if name == "default" else f" --target {name}"
-        yield f"Training continues; run `reconcile wait{target}` to wait for the result."
+        yield for_target("Training continues; run `reconcile wait` to wait for the result.", report.target.name)

@@ -7,6 +7,7 @@ from typing import Final
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.model import PHASES, State
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.status import (
     AccessibleGeneration,
@@ -134,11 +135,15 @@ def status_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
             yield "wait", "training", f"{key}{', ' if generation.phase else ': '}{doing}" if doing else key
             yield from _experiment(generation)
         elif generation.undeployed and key in serving:
-            yield "error", "degraded", f"{key}: no endpoint has its model; run reconcile apply to deploy it again"
+            yield (
+                "error",
+                "degraded",
+                for_target(f"{key}: no endpoint has its model; run reconcile apply to deploy it again"),
+            )
         elif state is State.ACTIVE and position == 0 and key not in serving:
             yield from _not_promoted(generation)
         elif state in _UNFINISHED and position == 0:
-            word, unexplained = _UNFINISHED[state]
+            word, unexplained = map(for_target, _UNFINISHED[state])
             message = generation.error.message if generation.error else ""
             yield "error", word, f"{key}: {message or unexplained}"
             yield from _experiment(generation)
@@ -152,7 +157,9 @@ def _model_details(model: ModelStatus) -> Iterator[tuple[Role, str, str]]:
     if model.suspend:
         yield "hold", "suspended", f"nothing is changed{model.suspend}"
     if model.orphaned:
-        remedy = f"run reconcile forget {model.name} to stop managing it, or reconcile prune --dry-run {model.name}"
+        remedy = for_target(
+            f"run reconcile forget {model.name} to stop managing it, or reconcile prune --dry-run {model.name}"
+        )
         yield "warning", "orphaned", f"no manifest declares it; {remedy} to see what prune would delete"
 
 
@@ -161,7 +168,7 @@ def _stage_details(generation: GenerationStatus) -> Iterator[tuple[Role, str, st
         yield "good", "serving", f"{generation.key} in {stages}"
     requested = [use for use in generation.stages if use.use == "requested"]
     if stages := ", ".join(use.stage for use in requested if not use.held):
-        yield "wait", "requested", f"{generation.key} for {stages}; reconcile plan shows what it waits for"
+        yield "wait", "requested", for_target(f"{generation.key} for {stages}; reconcile plan shows what it waits for")
     for use in requested:
         if use.held:
             yield "hold", "held", f"{generation.key} for {use.stage} ({use.held}): {use.message}"
@@ -181,7 +188,7 @@ def _not_promoted(generation: GenerationStatus) -> Iterator[tuple[Role, str, str
     elif generation.promote_time:
         return
     else:
-        word, reason = "ready", "not serving; run reconcile plan to see why"
+        word, reason = "ready", for_target("not serving; run reconcile plan to see why")
     yield "hold", word, f"{generation.key}: {reason}"
 
 
@@ -216,7 +223,9 @@ def access_lines(access: AccessSummary, layout: Layout) -> Iterator[str]:
         yield from layout.sentences("heading", "Possible access; the service does not list the members:")
         yield from _access_lines(access.perhaps, "through", layout)
     for generation in access.gone:
-        yield from layout.lines("warning: ", f"{missing_access(generation)}; run reconcile apply", "warning")
+        yield from layout.lines(
+            "warning: ", for_target(f"{missing_access(generation)}; run reconcile apply"), "warning"
+        )
 
 
 def access_summary(access: AccessSummary) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 from reconciler.domain.document import Document
 from reconciler.domain.errors import ExitStatus
+from reconciler.domain.target_option import for_target
 from reconciler.domain.text import join_names, terminal_safe
 from reconciler.reports.documents.envelope import target_of
 from reconciler.reports.documents.targets import (
@@ -88,7 +89,7 @@ def target_details(target: ListedTarget, *, verbose: bool = False) -> Iterator[s
         if verbose or model.state not in {"inSync", "unselected"}:
             yield f"{model.name}: {model_text(model)}"
     if target.state == "unknown":
-        yield f"{target.lockfile} is not read; run reconcile status --target {target.name}"
+        yield f"{target.lockfile} is not read; {for_target('run reconcile status', target.name)}"
 
 
 def model_text(model: ListedModel) -> str:
