@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from shlex import quote
 from typing import Final
 
 DEFAULT_TARGET: Final = "default"
@@ -42,4 +43,4 @@ def use_target(target: str | None) -> None:
 def for_target(text: str, target: str | None = None) -> str:
     """Return an own text with ``--target NAME`` in each command; by default for the current target."""
     name = target or _CURRENT.get()
-    return text if name == DEFAULT_TARGET else _COMMAND.sub(rf"\g<0> --target {name}", text)
+    return text if name == DEFAULT_TARGET else _COMMAND.sub(lambda found: f"{found[0]} --target {quote(name)}", text)

@@ -182,6 +182,13 @@ def test_one_exit_status_for_all_targets(reconcile: Cli, command: list[str], sta
         assert len(result.document["reports"]) == 2
 
 
+@each_row("name", ["a b", "$(x)", "a\\q", "x\\1", "\\g<9>", "a'b"])
+def test_an_invalid_name_of_a_target_is_refused(reconcile: Cli, name: str) -> None:
+    target(reconcile, "dev")
+    result = reconcile("plan", "--target", name)
+    assert (result.status, "use letters, digits, hyphens and underscores" in result.err) == (64, True), result.err
+
+
 @each_row(
     ("name", "message"),
     [
